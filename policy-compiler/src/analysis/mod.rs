@@ -1,0 +1,3 @@
+//! Check, explain, test: what people ask about policies.
+
+pub mod test;

@@ -1,0 +1,268 @@
+//! What is known of a flow when a verdict is asked for.
+//!
+//! Kleene logic rests on one distinction: *absent* is known, *unknown* is not.
+
+use std::net::IpAddr;
+
+use crate::registry::{NodeId, WorkloadId};
+
+/// A value that may not be there, or may not be visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fact<T> {
+    /// It is there, and this is it.
+    Known(T),
+    /// It is known not to be there: a positive match is false.
+    #[default]
+    Absent,
+    /// It cannot be seen: never enough for an allow, always enough for a deny.
+    Unknown,
+}
+
+/// Kleene truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Truth {
+    /// Surely not.
+    False,
+    /// Cannot be said.
+    Unknown,
+    /// Surely.
+    True,
+}
+
+impl Truth {
+    /// Kleene conjunction.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        self.min(other)
+    }
+
+    /// Kleene disjunction.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    /// Every condition true: what an allow needs.
+    #[must_use]
+    pub fn surely(self) -> bool {
+        self == Self::True
+    }
+
+    /// No condition false: enough for a deny.
+    #[must_use]
+    pub fn possibly(self) -> bool {
+        self != Self::False
+    }
+}
+
+impl std::ops::Not for Truth {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        match self {
+            Self::False => Self::True,
+            Self::Unknown => Self::Unknown,
+            Self::True => Self::False,
+        }
+    }
+}
+
+impl From<bool> for Truth {
+    fn from(value: bool) -> Self {
+        if value { Self::True } else { Self::False }
+    }
+}
+
+/// Which way a flow is judged: at the source (outbound, egress) or at the destination (inbound, ingress).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// At the destination: ingress rules.
+    Inbound,
+    /// At the source: egress rules.
+    Outbound,
+}
+
+/// Transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, Default)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Transport {
+    /// TCP, the default wherever a transport is left out.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// What the registry says about who is at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Exactly one registered workload owns the address.
+    Workload(WorkloadId),
+    /// A node: registered (`Some`), or an address inside `cluster.nodeNetworks` that no registered node has (`None`).
+    Node(Option<NodeId>),
+    /// Inside `cluster.networks` and not registered, claimed by two owners, or no address at all.
+    Unknown,
+    /// Outside the cluster's networks: known to be no workload and in no namespace.
+    External,
+}
+
+/// One end of a flow.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// The address, where there is one. IPv4-mapped IPv6 addresses are IPv4.
+    pub address: Option<IpAddr>,
+    /// Who the registry says is there.
+    pub place: Place,
+    /// The identity proven by mTLS: a SPIFFE id or a DNS name. `None`: plaintext.
+    pub principal: Option<&'a str>,
+}
+
+/// The protocol of a flow, as declared, detected or stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.x.
+    Http,
+    /// HTTP/2 (not known to be gRPC).
+    Http2,
+    /// gRPC over HTTP/2.
+    Grpc,
+    /// TLS that is passed through.
+    Tls,
+    /// TCP whose bytes are none of the above.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+    /// DNS over UDP or TCP.
+    Dns,
+}
+
+impl Protocol {
+    /// HTTP/1, HTTP/2 or gRPC: has requests.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2 | Self::Grpc)
+    }
+
+    /// The transport that carries it (DNS here means over UDP).
+    #[must_use]
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Udp | Self::Dns => Transport::Udp,
+            Self::Sctp => Transport::Sctp,
+            _ => Transport::Tcp,
+        }
+    }
+}
+
+/// A connection, before any request on it: what is fixed for its whole life.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection<'a> {
+    /// Where it comes from.
+    pub source: End<'a>,
+    /// Where it goes: the original destination. `place` is unused when the address is a Service's.
+    pub destination: End<'a>,
+    /// Destination port as dialled (a Service port when the address is a Service's).
+    pub port: u16,
+    /// Transport.
+    pub transport: Transport,
+    /// The Service that was dialled, when the address belongs to one (index into the registry).
+    pub service: Option<crate::registry::ServiceId>,
+    /// The name that the proxy itself resolved to the destination address.
+    pub fqdn: Option<&'a str>,
+    /// The direction to judge; `None` judges the whole way.
+    pub direction: Option<Direction>,
+}
+
+/// One header line: ranges into [`Headers::bytes`]. Names are lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Start and end of the lower-case name.
+    pub name: (u32, u32),
+    /// Start and end of the value, without surrounding whitespace.
+    pub value: (u32, u32),
+}
+
+/// Header lines in order of arrival, without allocation: ranges into one buffer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Headers<'a> {
+    /// The buffer that the fields point into.
+    pub bytes: &'a [u8],
+    /// The lines.
+    pub fields: &'a [Field],
+}
+
+impl<'a> Headers<'a> {
+    /// Name and value of each line.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        let part = move |(from, to): (u32, u32)| bytes.get(from as usize..to as usize).unwrap_or_default();
+        self.fields.iter().map(move |field| (part(field.name), part(field.value)))
+    }
+
+    /// The values of every line with this lower-case name.
+    pub fn values<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.iter().filter(move |(candidate, _)| *candidate == name).map(|(_, value)| value)
+    }
+}
+
+/// The canonical request, or as much of it as there is: for opaque TCP everything but `protocol` is absent.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Protocol; unknown while bytes have not been seen.
+    pub protocol: Fact<Protocol>,
+    /// Method, case kept.
+    pub method: Fact<&'a [u8]>,
+    /// Canonical path, without query.
+    pub path: Fact<&'a [u8]>,
+    /// Raw query without `?`, validated.
+    pub query: Fact<&'a [u8]>,
+    /// Canonical host: lower case, no trailing dot, no port.
+    pub host: Fact<&'a [u8]>,
+    /// Port of the authority, where it has one.
+    pub host_port: Option<u16>,
+    /// Header lines.
+    pub headers: Fact<Headers<'a>>,
+    /// `Upgrade` token, lower case; `connect` for CONNECT.
+    pub upgrade: Fact<&'a [u8]>,
+    /// Server name of the TLS ClientHello, normalised like a host.
+    pub sni: Fact<&'a [u8]>,
+    /// First application protocol that the client offers.
+    pub alpn: Fact<&'a [u8]>,
+    /// Claims of an accepted token; unknown in the proxy until tokens are verified.
+    pub jwt: Fact<&'a serde_json::Value>,
+    /// Address of the original client, as the trusted proxies tell it; absent: the peer's own address counts.
+    pub remote_ip: Option<IpAddr>,
+    /// Name asked for in a DNS query.
+    pub qname: Fact<&'a [u8]>,
+    /// Seconds since the Unix epoch at which the request is judged.
+    pub now: i64,
+}
+
+impl Request<'_> {
+    /// A request of which nothing is known but the protocol.
+    #[must_use]
+    pub fn opaque(protocol: Fact<Protocol>, now: i64) -> Self {
+        Self {
+            protocol,
+            method: Fact::Absent,
+            path: Fact::Absent,
+            query: Fact::Absent,
+            host: Fact::Absent,
+            host_port: None,
+            headers: Fact::Absent,
+            upgrade: Fact::Absent,
+            sni: Fact::Absent,
+            alpn: Fact::Absent,
+            jwt: Fact::Absent,
+            remote_ip: None,
+            qname: Fact::Absent,
+            now,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A flow as JSON: what `decide`, `explain` and policy tests read.

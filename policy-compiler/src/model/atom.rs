@@ -1,0 +1,265 @@
+//! The facts that a rule can ask about, each with its exact Kleene meaning.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::facts::{Protocol, Transport};
+
+/// One question about a flow.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Atom {
+    /// About the workload that the policy protects (`notFrom` of an egress rule).
+    Subject(PeerAtom),
+    /// About the other end: the source of an inbound flow, the destination of an outbound one.
+    Peer(PeerAtom),
+    /// About the port of the destination pod, after Service translation.
+    Port(PortAtom),
+    /// The flow's protocol is one of these. Unknown protocol: unknown.
+    Protocol(Vec<Protocol>),
+    /// The flow's transport. Always known.
+    Transport(Transport),
+    /// TLS is on the wire or was terminated here. (A `tls` match of the native dialect uses `Protocol`.)
+    Text {
+        /// Which value or values of the request.
+        of: Text,
+        /// How several values combine.
+        each: Each,
+        /// A value matches when any of these does.
+        is: Vec<Pattern>,
+    },
+    /// The value is there at all, empty or not. Unknown stays unknown.
+    Present(Text),
+    /// Client address as the trusted proxies tell it, else the peer's; no address: unknown.
+    RemoteIp(IpNet),
+}
+
+/// Values of a request that patterns are matched against. Absent: a pattern is false. Unknown: unknown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Text {
+    /// Method, case-sensitive.
+    Method,
+    /// Canonical path.
+    Path,
+    /// The canonical path with and without one trailing slash, as two values. `/` is one value.
+    PathEitherSlash,
+    /// Path, and `?query` where there is one, as one value.
+    PathAndQuery,
+    /// Host without port.
+    Host,
+    /// Host with `:port` where the request has one.
+    Authority,
+    /// Values of a header line, by lower-case name. `Each` says how they are cut.
+    Header(Arc<str>),
+    /// Percent-decoded values of a query parameter; `a` alone is an empty value.
+    Query(Arc<str>),
+    /// Requested upgrade, lower case; `connect` for CONNECT.
+    Upgrade,
+    /// Server name of the ClientHello.
+    Sni,
+    /// First ALPN protocol offered.
+    Alpn,
+    /// A claim by its path. Strings as they are, numbers and booleans as JSON text, an array as its elements.
+    Claim(Vec<Arc<str>>),
+    /// A claim whose strings are further split at spaces.
+    SpacedClaim(Vec<Arc<str>>),
+    /// `iss + "/" + sub` of the accepted token.
+    RequestPrincipal,
+    /// The proven identity of the peer, as given; absent on plaintext.
+    PeerPrincipal,
+    /// Name asked for in DNS.
+    Qname,
+}
+
+/// How several values of one name combine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Each {
+    /// Native allow: at least one value, and every one matches. Header values are trimmed comma parts.
+    Every,
+    /// Native deny: any value matches. Header values are whole lines and trimmed comma parts.
+    Some,
+    /// Envoy: header lines joined with `,` are one value.
+    Joined,
+    /// Linkerd: any whole line matches.
+    Line,
+}
+
+/// A pattern over bytes. Never a regular expression unless a user wrote one.
+#[derive(Clone, Debug)]
+pub enum Pattern {
+    /// The same bytes. Compared in constant time where the text is a header, a parameter or a claim.
+    Exact(Arc<[u8]>),
+    /// The same bytes, ASCII case ignored (hosts, server names).
+    ExactIgnoreCase(Arc<[u8]>),
+    /// Starts with.
+    Prefix(Arc<[u8]>),
+    /// Ends with.
+    Suffix(Arc<[u8]>),
+    /// Ends with, ASCII case ignored.
+    SuffixIgnoreCase(Arc<[u8]>),
+    /// Starts with, ASCII case ignored.
+    PrefixIgnoreCase(Arc<[u8]>),
+    /// At least one byte.
+    NonEmpty,
+    /// Anything.
+    Anything,
+    /// A path by segments; `rest` as in `/x/**`: that path, that path with a slash, and all below.
+    Segments {
+        /// Between the slashes.
+        segments: Vec<Segment>,
+        /// Ends in `/**`.
+        rest: bool,
+    },
+    /// `*.x`: exactly one non-empty label before `.x`; lower case.
+    OneLabel(Arc<[u8]>),
+    /// Anchored, linear time, over bytes. `source` is what the user wrote, for equality and messages.
+    Regex {
+        /// As written.
+        source: Arc<str>,
+        /// Compiled, anchored at both ends.
+        regex: regex_automata::meta::Regex,
+    },
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b))
+            | (Self::ExactIgnoreCase(a), Self::ExactIgnoreCase(b))
+            | (Self::Prefix(a), Self::Prefix(b))
+            | (Self::Suffix(a), Self::Suffix(b))
+            | (Self::SuffixIgnoreCase(a), Self::SuffixIgnoreCase(b))
+            | (Self::PrefixIgnoreCase(a), Self::PrefixIgnoreCase(b))
+            | (Self::OneLabel(a), Self::OneLabel(b)) => a == b,
+            (Self::NonEmpty, Self::NonEmpty) | (Self::Anything, Self::Anything) => true,
+            (Self::Segments { segments: a, rest: x }, Self::Segments { segments: b, rest: y }) => a == b && x == y,
+            (Self::Regex { source: a, .. }, Self::Regex { source: b, .. }) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// One segment of a path pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Segment {
+    /// These bytes.
+    Literal(Arc<[u8]>),
+    /// `{x}`: any one non-empty segment.
+    Variable,
+}
+
+/// A question about one end of the flow.
+///
+/// Who the end *is* comes from the proven principal where there is one (and it must be of the cluster's trust
+/// domain to be a workload's), else from the registered workload. `Place::Unknown` without a principal: unknown.
+/// `Place::External` and nodes: in no namespace, so false.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerAtom {
+    /// Runs in the namespace of this name.
+    Namespace(Arc<str>),
+    /// Runs under the service account of this name (in whatever namespace; conjoin `Namespace`).
+    ServiceAccount(Arc<str>),
+    /// Its namespace's labels match.
+    NamespaceLabels(Selector),
+    /// Its own labels match. With a proven principal, labels count only if the workload at the address has the same
+    /// namespace and account, else unknown.
+    Labels(Selector),
+    /// The proven identity matches. `plaintext` says what a peer without proof is.
+    Principal {
+        /// Any of these; matched against the identity as given (`spiffe://td/ns/x/sa/y`).
+        is: Vec<Pattern>,
+        /// What a peer without proof is.
+        plaintext: PlaintextPrincipal,
+    },
+    /// The peer is proven by mTLS at all. Always known.
+    Proven,
+    /// The address lies in this network. No address: unknown.
+    Cidr {
+        /// The network.
+        net: IpNet,
+        /// Which addresses can match at all.
+        scope: CidrScope,
+    },
+    /// An endpoint of this Service, or (as a destination) its address.
+    Service {
+        /// Namespace.
+        namespace: Arc<str>,
+        /// Name.
+        name: Arc<str>,
+    },
+    /// A node: any, or the subject's own (unknown where the address is a node's but no registered one's).
+    Node(NodeScope),
+    /// Is a registered workload (any).
+    Workload,
+}
+
+/// See [`PeerAtom::Principal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlaintextPrincipal {
+    /// Known to have none: false (Istio, Linkerd).
+    Absent,
+    /// Unknown if a matching identity is registered at the address, or nobody knows who is there; else false (native).
+    Registered,
+}
+
+/// Which addresses a CIDR can match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CidrScope {
+    /// Every address, of Services and each endpoint too (native deny, Istio).
+    Every,
+    /// Never a registered workload (an address with two owners counts as one), a node or a Service address.
+    Outside,
+    /// Never a registered workload; nodes and Services do match (`not*` of a native deny).
+    NotWorkload,
+}
+
+/// See [`PeerAtom::Node`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeScope {
+    /// The node that the subject runs on.
+    Own,
+    /// Any node.
+    Any,
+}
+
+/// About the destination port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PortAtom {
+    /// Both ends included.
+    Range(u16, u16),
+    /// The destination workload declares a port of this name, number and transport. Destination unknown: unknown.
+    Named(Arc<str>),
+    /// The destination workload declares this port for this transport. Destination unknown: unknown.
+    Declared,
+}
+
+/// A Kubernetes label selector. No requirement: everything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Selector {
+    /// All must hold.
+    pub requirements: Vec<SelectorRequirement>,
+}
+
+/// One requirement of a selector.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SelectorRequirement {
+    /// Label key.
+    pub key: Arc<str>,
+    /// Operator.
+    pub operator: SelectorOperator,
+    /// Values for `In` and `NotIn`.
+    pub values: Vec<Arc<str>>,
+}
+
+/// Kubernetes' operators; `NotIn` is true for a missing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SelectorOperator {
+    /// The label is there with one of the values.
+    In,
+    /// It is not there, or with another value.
+    NotIn,
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
+}

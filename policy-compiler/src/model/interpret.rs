@@ -1,0 +1,1 @@
+//! The reference interpreter: slow, obviously right, the oracle that the table is tested against.

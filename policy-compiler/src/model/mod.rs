@@ -1,0 +1,16 @@
+//! The one normal form that all dialects become.
+//!
+//! A rule is one [`Expr`] over [`Atom`]s; a dialect's peculiarities are spelled out in the atoms that its front end
+//! chooses, so that neither the interpreter nor the table knows of dialects.
+
+mod atom;
+mod expr;
+pub mod interpret;
+mod policy;
+
+pub use atom::{
+    Atom, CidrScope, Each, NodeScope, Pattern, PeerAtom, PlaintextPrincipal, PortAtom, Segment, Selector,
+    SelectorOperator, SelectorRequirement, Text,
+};
+pub use expr::Expr;
+pub use policy::{Directions, Effect, HttpOption, HttpOptions, Mode, Model, Policy, PolicyName, Rule, Stack, Tier};

@@ -1,0 +1,252 @@
+//! Who is where: workloads, services and nodes, and which address belongs to whom.
+//!
+//! A registry is immutable; a change of the workloads file makes a new one. It knows nothing of policies.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::facts::{Place, Transport};
+use crate::settings::Settings;
+
+/// Index of a workload in its registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkloadId(pub u32);
+
+/// Index of a service in its registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub u32);
+
+/// Index of a node in its registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u32);
+
+/// Labels or annotations.
+pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
+
+/// A port that a workload declares.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DeclaredPort {
+    /// Name, where it has one.
+    pub name: Option<Arc<str>>,
+    /// Number.
+    pub port: u16,
+    /// Transport.
+    pub transport: Transport,
+    /// Application protocol, declared by `appProtocol` or by the name (`http`, `grpc-metrics`, ...).
+    pub application: Option<ApplicationProtocol>,
+}
+
+/// What a port is declared to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ApplicationProtocol {
+    /// HTTP/1 or HTTP/2 with prior knowledge, told apart by the preface.
+    Http,
+    /// HTTP/2 with prior knowledge, gRPC included.
+    Http2,
+    /// gRPC.
+    Grpc,
+    /// TLS passed through.
+    Tls,
+    /// Opaque.
+    Tcp,
+}
+
+/// A probe that a pod's spec declares.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Probe {
+    /// Exact port.
+    pub port: u16,
+    /// Exact path of an HTTP probe; `None` for a TCP connect.
+    pub path: Option<Arc<str>>,
+    /// Method, `GET` by default.
+    pub method: Arc<str>,
+}
+
+/// What runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Pod or workload name.
+    pub name: Arc<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Service account, `default` where none is given.
+    pub service_account: Arc<str>,
+    /// Labels of the pod.
+    pub labels: Labels,
+    /// Labels of its namespace; `kubernetes.io/metadata.name` is always there.
+    pub namespace_labels: Labels,
+    /// Annotations of the pod.
+    pub annotations: Labels,
+    /// Annotations of its namespace.
+    pub namespace_annotations: Labels,
+    /// Name of the node it runs on.
+    pub node: Option<Arc<str>>,
+    /// Shares its node's network namespace: its address is the node's.
+    pub host_network: bool,
+    /// Path of its network namespace, for node mode.
+    pub netns: Option<Arc<str>>,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Ports it declares.
+    pub ports: Vec<DeclaredPort>,
+    /// Probes its spec declares.
+    pub probes: Vec<Probe>,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name.
+    pub name: Option<Arc<str>>,
+    /// Port of the Service.
+    pub port: u16,
+    /// Port of the endpoint: number, or the name of a port of the endpoint.
+    pub target: TargetPort,
+    /// Transport.
+    pub transport: Transport,
+}
+
+/// See [`ServicePort::target`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// By number.
+    Number(u16),
+    /// By the name that the endpoint declares.
+    Name(Arc<str>),
+}
+
+/// A Kubernetes Service: addresses in front of ready endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Name.
+    pub name: Arc<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Cluster addresses; empty for a headless one.
+    pub ips: Vec<IpAddr>,
+    /// Ports.
+    pub ports: Vec<ServicePort>,
+    /// Ready endpoints.
+    pub endpoints: Vec<WorkloadId>,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Name.
+    pub name: Arc<str>,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+}
+
+/// All that is known of who is where.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    /// Workloads; a [`WorkloadId`] is an index.
+    pub workloads: Vec<Workload>,
+    /// Services; a [`ServiceId`] is an index.
+    pub services: Vec<Service>,
+    /// Nodes; a [`NodeId`] is an index.
+    pub nodes: Vec<Node>,
+    by_address: hashbrown::HashMap<IpAddr, Owner, foldhash::fast::RandomState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Workload(WorkloadId),
+    Node(NodeId),
+    Service(ServiceId),
+    Several,
+}
+
+impl Registry {
+    /// Indexes addresses. An address with two owners is nobody's; a `hostNetwork` workload owns none.
+    #[must_use]
+    pub fn new(workloads: Vec<Workload>, services: Vec<Service>, nodes: Vec<Node>) -> Self {
+        let mut by_address = hashbrown::HashMap::default();
+        let mut claim = |address: IpAddr, owner: Owner| {
+            by_address
+                .entry(address.to_canonical())
+                .and_modify(|held| {
+                    if *held != owner {
+                        *held = Owner::Several;
+                    }
+                })
+                .or_insert(owner);
+        };
+        for (index, workload) in (0u32..).zip(&workloads) {
+            if !workload.host_network {
+                workload.ips.iter().for_each(|ip| claim(*ip, Owner::Workload(WorkloadId(index))));
+            }
+        }
+        for (index, node) in (0u32..).zip(&nodes) {
+            node.ips.iter().for_each(|ip| claim(*ip, Owner::Node(NodeId(index))));
+        }
+        for (index, service) in (0u32..).zip(&services) {
+            service.ips.iter().for_each(|ip| claim(*ip, Owner::Service(ServiceId(index))));
+        }
+        Self { workloads, services, nodes, by_address }
+    }
+
+    /// Who is at an address, as a peer.
+    #[must_use]
+    pub fn place(&self, address: IpAddr, settings: &Settings) -> Place {
+        let address = address.to_canonical();
+        match self.by_address.get(&address) {
+            Some(Owner::Workload(id)) => Place::Workload(*id),
+            Some(Owner::Node(id)) => Place::Node(Some(*id)),
+            Some(Owner::Service(_) | Owner::Several) => Place::Unknown,
+            None if settings.node_networks.iter().any(|net| net.contains(&address)) => Place::Node(None),
+            None if settings.networks.iter().any(|net| net.contains(&address)) => Place::Unknown,
+            None => Place::External,
+        }
+    }
+
+    /// The Service that owns an address.
+    #[must_use]
+    pub fn service_at(&self, address: IpAddr) -> Option<ServiceId> {
+        match self.by_address.get(&address.to_canonical()) {
+            Some(Owner::Service(id)) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Whether two owners claim this address.
+    #[must_use]
+    pub fn is_contested(&self, address: IpAddr) -> bool {
+        self.by_address.get(&address.to_canonical()) == Some(&Owner::Several)
+    }
+
+    /// The workload with this index.
+    #[must_use]
+    pub fn workload(&self, id: WorkloadId) -> Option<&Workload> {
+        self.workloads.get(id.0 as usize)
+    }
+
+    /// The service with this index.
+    #[must_use]
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.0 as usize)
+    }
+
+    /// The node with this index.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.0 as usize)
+    }
+
+    /// The workload with this namespace and name.
+    #[must_use]
+    pub fn find_workload(&self, namespace: &str, name: &str) -> Option<WorkloadId> {
+        let index = self.workloads.iter().position(|w| &*w.namespace == namespace && &*w.name == name)?;
+        u32::try_from(index).ok().map(WorkloadId)
+    }
+
+    /// The service with this namespace and name.
+    #[must_use]
+    pub fn find_service(&self, namespace: &str, name: &str) -> Option<ServiceId> {
+        let index = self.services.iter().position(|s| &*s.namespace == namespace && &*s.name == name)?;
+        u32::try_from(index).ok().map(ServiceId)
+    }
+}

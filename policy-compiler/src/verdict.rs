@@ -1,0 +1,107 @@
+//! The answer: what happens to a request, which rule said so, and where that rule stands.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::diagnostic::Location;
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It passes.
+    Allow,
+    /// A policy refuses it.
+    Deny,
+    /// It is not a valid canonical request.
+    Reject,
+}
+
+/// Why, as a label of bounded cardinality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// An allow rule surely matches.
+    AllowRule,
+    /// A deny rule possibly matches.
+    DenyRule,
+    /// The direction is closed and no allow rule surely matches.
+    NoRule,
+    /// No policy closes the direction: open, and counted as unprotected.
+    Unprotected,
+    /// A kubelet probe declared in the pod's own spec.
+    Probe,
+    /// The end to be judged is no registered workload: nothing to judge.
+    NotSubject,
+    /// A Service without a ready endpoint.
+    NoEndpoint,
+    /// The policy that would decide has an error and no last good version.
+    BrokenPolicy,
+    /// There is no table yet.
+    NoTable,
+    /// Not a valid canonical request; the refusal has its own label beside this one.
+    Rejected,
+}
+
+/// By which proof the peer was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// The workload registered at the source address.
+    Address,
+    /// The certificate of the peer.
+    Mtls,
+}
+
+/// A rule as a verdict names it. Shared: one allocation a rule, made when the table is built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleRef {
+    /// `FirewallPolicy shop/orders`.
+    pub policy: Arc<str>,
+    /// Name of the rule, or its position (`ingress[2]`) where the dialect has no names; `None` for a default deny.
+    pub rule: Option<Arc<str>>,
+    /// Where it stands.
+    pub location: Location,
+}
+
+/// Number and content hash of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Generation {
+    /// Counts swaps since the process started, from 1.
+    pub number: u64,
+    /// First 12 hexadecimal digits of the SHA-256 of the policies' canonical content.
+    pub hash: Arc<str>,
+}
+
+impl std::fmt::Display for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.number, self.hash)
+    }
+}
+
+/// What the shadow table (policies in mode Audit, with what they replace taken away) would say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// What would happen.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// The rule that would decide.
+    pub rule: Option<Arc<RuleRef>>,
+}
+
+/// The answer for one request or connection. The generation is the [`crate::world::World`]'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What happens.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// The rule that decided; for a default deny the policy that closed the direction.
+    pub rule: Option<Arc<RuleRef>>,
+    /// By which proof the peer was known.
+    pub proof: Proof,
+    /// The shadow verdict, where a policy in mode Audit selects an end of the flow.
+    pub audit: Option<Audit>,
+}

@@ -1,0 +1,1 @@
+//! Wires everything: configuration, the live table, workers, admin, signals, drain.

@@ -1,0 +1,20 @@
+//! The command line, one file a subcommand.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "eastwall", version, about = "A Layer-7 firewall for the traffic between pods")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
+pub(crate) fn run() -> ExitCode {
+    match Cli::parse().command {}
+}

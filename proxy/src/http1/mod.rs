@@ -1,0 +1,1 @@
+//! HTTP/1: one strict codec, sans-I/O, and its forwarding.

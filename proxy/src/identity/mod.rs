@@ -1,0 +1,1 @@
+//! Who the two ends of a connection are.

@@ -1,0 +1,37 @@
+//! Where connections come from: accepted sockets with their source, original destination and direction, and the way
+//! to reach that destination.
+
+pub(crate) mod dial;
+
+use std::net::SocketAddr;
+
+use eastwall_policy::facts::Direction;
+use tokio::net::TcpStream;
+
+pub(crate) use dial::Dialer;
+
+/// The address that the client dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct OriginalDestination(pub(crate) SocketAddr);
+
+/// The address that the connection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Remote(pub(crate) SocketAddr);
+
+/// One accepted connection, before anything was read from it.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// The client's socket, NODELAY set.
+    pub(crate) stream: TcpStream,
+    /// Where it comes from.
+    pub(crate) remote: Remote,
+    /// Where it wants to go.
+    pub(crate) destination: OriginalDestination,
+    /// Which side of the flow this proxy stands on.
+    pub(crate) direction: Direction,
+    /// How to reach the destination.
+    pub(crate) dialer: Dialer,
+    /// The pod whose listener accepted it (`namespace/name`), in node mode: a source address counts only in the
+    /// namespace of the pod that owns it.
+    pub(crate) pod: Option<std::sync::Arc<str>>,
+}

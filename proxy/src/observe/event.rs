@@ -1,0 +1,75 @@
+//! What the data path tells: one event a verdict, one at the end of a connection. Borrowed, so that telling costs no
+//! allocation where nothing is logged.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use eastwall_policy::canonical::Refusal;
+use eastwall_policy::facts::{Direction, Protocol};
+use eastwall_policy::registry::WorkloadId;
+use eastwall_policy::verdict::Verdict;
+use eastwall_policy::world::World;
+
+/// One verdict: of a request or stream, or (opaque and denied connections) of the connection itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestEvent<'a> {
+    /// The world that judged.
+    pub(crate) world: &'a World,
+    /// What was said.
+    pub(crate) verdict: &'a Verdict,
+    /// Why it is no canonical request, where the verdict is a reject.
+    pub(crate) refusal: Option<Refusal>,
+    /// Direction.
+    pub(crate) direction: Direction,
+    /// As declared or detected.
+    pub(crate) protocol: Protocol,
+    /// Where it comes from.
+    pub(crate) source: SocketAddr,
+    /// The original destination.
+    pub(crate) destination: SocketAddr,
+    /// The workload at the source, where one is known.
+    pub(crate) source_workload: Option<WorkloadId>,
+    /// The workload at the destination, where one is known.
+    pub(crate) destination_workload: Option<WorkloadId>,
+    /// The proven identity of the peer.
+    pub(crate) principal: Option<&'a str>,
+    /// Method, where there is one.
+    pub(crate) method: Option<&'a [u8]>,
+    /// Canonical path.
+    pub(crate) path: Option<&'a [u8]>,
+    /// Canonical host.
+    pub(crate) host: Option<&'a [u8]>,
+    /// Port of the authority.
+    pub(crate) host_port: Option<u16>,
+    /// Server name of a ClientHello.
+    pub(crate) sni: Option<&'a [u8]>,
+    /// Status of the answer: the upstream's for what passed, ours for what did not; `None` where there is none.
+    pub(crate) status: Option<u16>,
+    /// Time the decision took.
+    pub(crate) decision: Duration,
+    /// Time from the first byte of the request to the end of its answer.
+    pub(crate) duration: Duration,
+    /// Whether the table was swapped under it and cut it.
+    pub(crate) revoked: bool,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionEnd {
+    /// Direction.
+    pub(crate) direction: Direction,
+    /// As declared or detected.
+    pub(crate) protocol: Protocol,
+    /// Bytes from the client.
+    pub(crate) received: u64,
+    /// Bytes to the client.
+    pub(crate) sent: u64,
+    /// How long it lived.
+    pub(crate) duration: Duration,
+}
+
+// To come: `Recorder` (cheap to clone per worker; metric handles resolved per connection), with
+//   Recorder::decision_id() -> DecisionId        opaque id given to a denied client (header `x-eastwall-decision-id`)
+//   Recorder::request(&self, &RequestEvent<'_>, Option<DecisionId>)
+//   Recorder::connection_opened / connection_closed(&ConnectionEnd)
+//   Recorder::refused_connection(reason)          limits

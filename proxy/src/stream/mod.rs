@@ -1,0 +1,1 @@
+//! Opaque TCP: bytes both ways, half-close kept.

@@ -1,0 +1,1 @@
+//! TLS passed through: the ClientHello is read, nothing is decrypted.
