@@ -15,6 +15,6 @@ struct Cli {
 enum Command {}
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     match Cli::parse().command {}
 }

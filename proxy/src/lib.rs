@@ -1,0 +1,19 @@
+//! The data plane of Eastwall and its `eastwall` command.
+//!
+//! A connection goes down this list, folder by folder: [`intercept`] → [`identity`] → [`detect`] → [`http1`] |
+//! [`http2`] | [`tls`] | [`stream`] → upstream. On its way it calls the table through [`policy`] and tells [`observe`];
+//! nothing calls back.
+
+mod admin;
+mod app;
+pub mod command;
+mod config;
+pub mod detect;
+pub mod http1;
+mod http2;
+mod identity;
+mod intercept;
+mod observe;
+mod policy;
+mod stream;
+pub mod tls;
