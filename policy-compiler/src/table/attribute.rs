@@ -148,47 +148,40 @@ fn of_principals(is: &[Pattern], seed: &Seed) -> Option<Needed> {
 
 /// The attributes of one end of a flow.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Attributes {
-    /// Hashes of all but the networks.
-    pub(super) hashes: Vec<u64>,
+pub(super) struct Attributes<'a> {
+    /// Hashes of all but the networks: those of the registered workload.
+    registered: &'a [u64],
+    /// Those that a certificate adds.
+    proven: Vec<u64>,
     /// Every address that a network could hold.
-    pub(super) addresses: Vec<IpAddr>,
+    addresses: Vec<IpAddr>,
     /// Something about the end is not known: any condition possibly holds.
     pub(super) uncertain: bool,
 }
 
-impl Attributes {
-    /// What is known of a party.
-    pub(super) fn of(party: &Party<'_>, leg: &Leg<'_>, seed: &Seed) -> Self {
-        let mut found = Self::default();
+impl<'a> Attributes<'a> {
+    /// What is known of a party; `registered` are the hashes of the workload at its address, where there is one.
+    pub(super) fn of(party: &Party<'_>, leg: &Leg<'_>, registered: &'a [u64], seed: &Seed) -> Self {
+        let mut found = Self { registered, ..Self::default() };
         let workload = match party.end.place {
             Place::Workload(id) => leg.registry.workload(id),
             _ => None,
         };
-        let account = match party.end.principal {
+        match party.end.principal {
             Some(principal) => {
-                found.hashes.push(seed.of(Attribute::Principal(principal.as_bytes())));
-                cluster_account(principal, &leg.model.settings.trust_domain)
+                found.proven.push(seed.of(Attribute::Principal(principal.as_bytes())));
+                let proven = cluster_account(principal, &leg.model.settings.trust_domain);
+                if let Some((namespace, account)) = proven {
+                    push_account(&mut found.proven, namespace, account, seed);
+                }
+                // A certificate says who, but not with which labels.
+                let held = workload.map(|workload| (&*workload.namespace, &*workload.service_account));
+                found.uncertain |= held.is_none() || held != proven;
             }
-            None => workload.map(|workload| (&*workload.namespace, &*workload.service_account)),
-        };
-        if let Some((namespace, account)) = account {
-            found.push_account(namespace, account, seed);
-        }
-        if let Some(workload) = workload {
-            found.push_labels(workload, seed);
-            let same = account == Some((&*workload.namespace, &*workload.service_account));
-            found.uncertain |= !same;
-            if party.end.principal.is_none() {
-                let domain = &leg.model.settings.trust_domain;
-                let Workload { namespace, service_account, .. } = workload;
-                let held = format!("spiffe://{domain}/ns/{namespace}/sa/{service_account}");
-                found.hashes.push(seed.of(Attribute::Principal(held.as_bytes())));
+            None => {
+                found.uncertain |=
+                    workload.is_none() && !matches!(party.end.place, Place::Node(_) | Place::External);
             }
-        } else {
-            // A certificate says who, but not with which labels.
-            found.uncertain |=
-                party.end.principal.is_some() || !matches!(party.end.place, Place::Node(_) | Place::External);
         }
         let dialled = party.dialled.and_then(|(_, address)| address);
         let endpoint = party.endpoint.filter(|_| party.dialled.is_some()).and_then(|id| leg.registry.workload(id));
@@ -199,33 +192,33 @@ impl Attributes {
         found
     }
 
-    /// What a registered workload can be selected by.
-    pub(super) fn of_workload(workload: &Workload, seed: &Seed) -> Self {
-        let mut found = Self::default();
-        found.push_account(&workload.namespace, &workload.service_account, seed);
-        found.push_labels(workload, seed);
-        found.addresses.extend(workload.ips.iter().map(IpAddr::to_canonical));
-        found
-    }
-
-    fn push_account(&mut self, namespace: &str, account: &str, seed: &Seed) {
-        self.hashes.push(seed.of(Attribute::Account { namespace, account }));
-        self.hashes.push(seed.of(Attribute::AccountAnywhere(account)));
-        self.hashes.push(seed.of(Attribute::Namespace(namespace)));
-    }
-
-    fn push_labels(&mut self, workload: &Workload, seed: &Seed) {
-        self.hashes.extend(workload.labels.iter().map(|(key, value)| seed.of(Attribute::Label { key, value })));
-    }
-
-    /// The networks of these prefix lengths around the addresses.
-    pub(super) fn networks(&self, lengths: &[(bool, u8)], seed: &Seed, mut found: impl FnMut(u64)) {
+    /// The hashes of all attributes; `lengths` are the prefix lengths of networks that are worth a try.
+    pub(super) fn each(&self, lengths: &[(bool, u8)], seed: &Seed, mut see: impl FnMut(u64)) {
+        self.registered.iter().chain(&self.proven).copied().for_each(&mut see);
         for address in &self.addresses {
             for (_, length) in lengths.iter().filter(|(v6, _)| *v6 == address.is_ipv6()) {
                 if let Ok(net) = IpNet::new(*address, *length) {
-                    found(seed.of(Attribute::Network(net.trunc())));
+                    see(seed.of(Attribute::Network(net.trunc())));
                 }
             }
         }
     }
+}
+
+/// The attributes of a registered workload, networks apart.
+pub(super) fn of_workload(workload: &Workload, trust_domain: &str, seed: &Seed) -> Vec<u64> {
+    let Workload { namespace, service_account, labels, .. } = workload;
+    let mut found = Vec::with_capacity(labels.len() + 4);
+    push_account(&mut found, namespace, service_account, seed);
+    found.extend(labels.iter().map(|(key, value)| seed.of(Attribute::Label { key, value })));
+    // Who is registered here is possibly who a certificate would prove.
+    let identity = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}");
+    found.push(seed.of(Attribute::Principal(identity.as_bytes())));
+    found
+}
+
+fn push_account(hashes: &mut Vec<u64>, namespace: &str, account: &str, seed: &Seed) {
+    hashes.push(seed.of(Attribute::Account { namespace, account }));
+    hashes.push(seed.of(Attribute::AccountAnywhere(account)));
+    hashes.push(seed.of(Attribute::Namespace(namespace)));
 }

@@ -2,8 +2,7 @@
 
 use hashbrown::HashMap;
 
-use crate::facts::{Place, Request, Truth};
-use crate::facts::Fact;
+use crate::facts::{Fact, Place, Request, Truth};
 use crate::model::Atom;
 use crate::model::interpret::leg::Leg;
 use crate::model::interpret::peer::cluster_account;
@@ -121,7 +120,7 @@ fn is_account(condition: &Normal) -> bool {
 
 impl Gates {
     /// Appends the conditions that the connection meets, in order.
-    pub(super) fn open(&self, leg: &Leg<'_>, peer: &Attributes, need: Need, seed: &Seed, open: &mut Vec<u32>) {
+    pub(super) fn open(&self, leg: &Leg<'_>, peer: &Attributes<'_>, need: Need, seed: &Seed, open: &mut Vec<u32>) {
         let start = open.len();
         if peer.uncertain && need == Need::Possibly {
             open.extend((0u32..).zip(&self.gates).filter(|(_, gate)| gate.met(leg, need)).map(|(number, _)| number));
@@ -138,8 +137,7 @@ impl Gates {
                 }
             }
         };
-        peer.hashes.iter().copied().for_each(&mut find);
-        peer.networks(&self.lengths, seed, &mut find);
+        peer.each(&self.lengths, seed, &mut find);
         if let Some(found) = open.get_mut(start..) {
             found.sort_unstable();
         }
@@ -200,7 +198,7 @@ fn among(accounts: &[(Box<str>, Box<str>)], leg: &Leg<'_>) -> Truth {
 }
 
 /// Whether a connection meets a condition over its facts.
-fn met(condition: &Normal, leg: &Leg<'_>, need: Need) -> bool {
+pub(super) fn met(condition: &Normal, leg: &Leg<'_>, need: Need) -> bool {
     match condition {
         Normal::True => true,
         Normal::False => false,
