@@ -4,117 +4,132 @@
 //! OR(from) and OR(to) and AND(when); inside an item fields are ANDed, the values of a field ORed, `notX` is the
 //! negation of the whole list. What an HTTP field means on TCP depends on the enforcement point.
 
-
-use serde_saphyr::Spanned;
-
-use super::findings::Findings;
 use super::part::{Key, Layer, Mesh};
-use super::schema::{self, Condition, Operation, Source, Texts};
-use super::{code, subject};
+use super::subject;
+use crate::diagnostic::Code;
 use crate::facts::{Direction, Protocol, Transport};
 use crate::model::{Atom, Directions, Effect, Expr, Mode, Policy, PolicyName, Rule, Stack, Tier};
 use crate::settings::{IstioEnforcementPoint, Settings};
+use crate::source::{Document, Fields, Findings, Node, Span, fields};
 
 const HTTP: [Protocol; 3] = [Protocol::Http, Protocol::Http2, Protocol::Grpc];
 
 /// Istio's cap on `serviceAccounts`.
 const MAX_SERVICE_ACCOUNTS: usize = 16;
 
-/// One document; `None` where it acts on nothing here (a note says why) or has an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Allow,
+    Deny,
+    Audit,
+    Custom,
+}
+
+const ACTIONS: [(&str, Action); 4] =
+    [("ALLOW", Action::Allow), ("DENY", Action::Deny), ("AUDIT", Action::Audit), ("CUSTOM", Action::Custom)];
+
+/// One document; `None` where it acts on nothing here (a finding says why) or has an error.
 pub(super) fn policy(
-    document: &schema::Document<schema::AuthorizationPolicy>,
+    document: &Document,
     name: PolicyName,
     settings: &Settings,
-    findings: &mut Findings<'_>,
+    findings: &mut Findings,
 ) -> Option<Policy> {
-    let nothing = schema::AuthorizationPolicy::default();
-    let spec = document.spec.as_ref().unwrap_or(&nothing);
-    let errors = findings.errors();
-    let action = spec.action.as_ref().map_or("ALLOW", |action| action.value.as_str());
-    let effect = match action {
-        "ALLOW" | "AUDIT" => Effect::Allow,
-        "DENY" => Effect::Deny,
-        "CUSTOM" => {
-            findings.error_at(
-                spec.action.as_ref(),
-                code::UNSUPPORTED,
-                "action `CUSTOM` asks an external authorizer, which Eastwall does not call",
-                "express the condition with ALLOW or DENY rules, or keep this policy out of Eastwall's sources",
-            );
-            return None;
-        }
-        other => {
-            findings.error_at(
-                spec.action.as_ref(),
-                code::VALUE,
-                format!("unknown action `{other}`"),
-                "one of `ALLOW`, `DENY`, `AUDIT`",
-            );
-            return None;
-        }
+    let mut top = super::top(document, findings)?;
+    let mut spec = match top.optional("spec", findings) {
+        Some(spec) => Some(Fields::of(spec, "`spec`", findings)?),
+        None => None,
     };
-    if let Some(provider) = &spec.provider {
-        findings.error_at(Some(provider), code::VALUE, "`provider` goes with action `CUSTOM` alone", "remove `provider`");
-    }
-    let rules = spec.rules.as_deref().unwrap_or_default();
-    if effect == Effect::Deny && rules.is_empty() {
-        findings.error_at(
-            spec.action.as_ref(),
-            code::EMPTY,
-            "a `DENY` policy without rules denies nothing",
-            "write `rules: [{}]` to deny everything",
+    top.finish(findings);
+    let mut field = |name: &'static str, findings: &mut Findings| spec.as_mut()?.optional(name, findings);
+
+    let action_node = field("action", findings);
+    let action = match action_node {
+        Some(node) => fields::word(node, "`action`", &ACTIONS, findings)?,
+        None => Action::Allow,
+    };
+    let action_span = action_node.map_or(document.root.span, |node| node.span);
+    if action == Action::Custom {
+        findings.report_with(
+            Code::NotSupported,
+            action_span,
+            "action `CUSTOM` asks an external authorizer, which Eastwall does not call",
+            "express the condition with ALLOW or DENY rules, or keep this policy out of Eastwall's sources",
         );
     }
-    let targets = spec.target_ref.as_ref().map(|one| one.referenced).or(spec.target_refs.as_ref().map(|all| all.referenced));
-    if let (Some(_), Some(target)) = (&spec.selector, &targets) {
-        findings.error_at(Some(target), code::VALUE, "`selector` and `targetRefs` exclude each other", "keep one of them");
+    let effect = if action == Action::Deny { Effect::Deny } else { Effect::Allow };
+    if let Some(provider) = field("provider", findings).filter(|_| action != Action::Custom) {
+        findings.report(Code::Conflict, provider.span, "`provider` goes with action `CUSTOM` alone");
     }
-    let subject = subject::of(&name, spec.selector.as_ref(), &settings.istio.root_namespace, findings);
+    let selector = field("selector", findings);
+    let targets = [field("targetRef", findings), field("targetRefs", findings)].into_iter().flatten().next();
+    if let (Some(_), Some(target)) = (selector, targets) {
+        findings.report(Code::Conflict, target.span, "`selector` and `targetRefs` exclude each other");
+    }
+    let subject = subject::of(&name, selector, &settings.istio.root_namespace, findings);
     let translation = Translation {
         mesh: Mesh::new(&settings.istio, &settings.trust_domain),
         own_namespace: &name.namespace,
         effect,
         point: settings.istio.enforcement_point,
     };
-    let mut translated = Vec::new();
+    // `rules: []` is what a client writes for no rules at all.
+    let rules = match field("rules", findings).map(|node| (node, &node.value)) {
+        Some((_, crate::source::Value::List(items))) => items.as_slice(),
+        Some((node, _)) => fields::list(node, "`rules`", findings)?,
+        None => &[],
+    };
+    if let Some(spec) = spec {
+        spec.finish(findings);
+    }
+    if effect == Effect::Deny && rules.is_empty() {
+        findings.report_with(
+            Code::NoEffect,
+            action_span,
+            "a `DENY` policy without rules denies nothing",
+            "write `rules: [{}]` to deny everything",
+        );
+    }
+    let mut translated = Vec::with_capacity(rules.len() + 1);
     for (index, rule) in rules.iter().enumerate() {
-        let condition = translation.rule(&rule.value, findings);
+        let Some(condition) = translation.rule(rule, findings) else { continue };
         translated.push(Rule {
             name: format!("rules[{index}]").into(),
-            location: findings.location(rule.referenced),
+            location: findings.location(rule.span),
             direction: Direction::Inbound,
             effect,
             condition: Expr::all([Expr::Is(Atom::Transport(Transport::Tcp)), condition]),
             expires: None,
         });
     }
-    if findings.errors() != errors {
+    if findings.has_errors() {
         return None;
     }
-    if let Some(target) = &targets {
-        findings.note_at(
-            Some(target),
-            code::NOT_HERE,
+    if let Some(target) = targets {
+        findings.report_with(
+            Code::NotEnforced,
+            target.span,
             "`targetRefs` attach to gateways and waypoints; a sidecar takes no notice of this policy, and neither does Eastwall",
             "use a `selector` to protect workloads",
         );
         return None;
     }
-    if action == "AUDIT" {
-        findings.note_at(
-            spec.action.as_ref(),
-            code::NOT_HERE,
-            "action `AUDIT` never changes a verdict; Eastwall's access log has every verdict without it",
-            "nothing to do",
+    if action == Action::Audit {
+        findings.report_with(
+            Code::NotEnforced,
+            action_span,
+            "action `AUDIT` never changes a verdict; the access log has every verdict without it",
+            "nothing to do, or write ALLOW with the annotation `istio.io/dry-run: \"true\"` to see a shadow verdict",
         );
         return None;
     }
     let closes = Directions { inbound: effect == Effect::Allow, outbound: false };
     if closes.inbound {
-        translated.push(beyond_tcp(findings));
+        translated.push(beyond_tcp(document));
     }
     Some(Policy {
-        location: findings.start(),
+        name,
+        location: document.location.clone(),
         stack: Stack::Istio,
         tier: Tier::Application,
         mode: if dry_run(document, findings) { Mode::Audit } else { Mode::Enforce },
@@ -124,15 +139,14 @@ pub(super) fn policy(
         rules: translated,
         http_options: Vec::new(),
         broken: false,
-        name,
     })
 }
 
 /// Istio intercepts TCP alone: what else reaches the workload is none of an ALLOW policy's business.
-fn beyond_tcp(findings: &Findings<'_>) -> Rule {
+fn beyond_tcp(document: &Document) -> Rule {
     Rule {
         name: "not-tcp".into(),
-        location: findings.start(),
+        location: document.location.clone(),
         direction: Direction::Inbound,
         effect: Effect::Allow,
         condition: !Expr::Is(Atom::Transport(Transport::Tcp)),
@@ -140,15 +154,19 @@ fn beyond_tcp(findings: &Findings<'_>) -> Rule {
     }
 }
 
-fn dry_run(document: &schema::Document<schema::AuthorizationPolicy>, findings: &mut Findings<'_>) -> bool {
-    let annotations = document.metadata.annotations.as_ref();
-    match annotations.and_then(|all| all.get("istio.io/dry-run")).map(String::as_str) {
-        None | Some("false") => false,
+fn dry_run(document: &Document, findings: &mut Findings) -> bool {
+    let metadata = document.root.get("metadata");
+    let Some(annotation) = metadata.and_then(|m| m.get("annotations")).and_then(|a| a.get("istio.io/dry-run")) else {
+        return false;
+    };
+    match annotation.text() {
         Some("true") => true,
-        Some(other) => {
-            findings.warning(
-                code::VALUE,
-                format!("annotation `istio.io/dry-run` is `{other}`, which Istio reads as `false`"),
+        Some("false") => false,
+        _ => {
+            findings.report_with(
+                Code::Suspicious,
+                annotation.span,
+                "annotation `istio.io/dry-run` is neither `\"true\"` nor `\"false\"`: the policy is enforced",
                 "write `\"true\"` or `\"false\"`",
             );
             false
@@ -169,33 +187,39 @@ struct Part {
     layer: Layer,
 }
 
+const SOURCE: [(Key, &str, &str); 7] = [
+    (Key::Principal, "principals", "notPrincipals"),
+    (Key::RequestPrincipal, "requestPrincipals", "notRequestPrincipals"),
+    (Key::Namespace, "namespaces", "notNamespaces"),
+    (Key::ServiceAccount, "serviceAccounts", "notServiceAccounts"),
+    (Key::TrustDomain, "trustDomains", "notTrustDomains"),
+    (Key::SourceIp, "ipBlocks", "notIpBlocks"),
+    (Key::RemoteIp, "remoteIpBlocks", "notRemoteIpBlocks"),
+];
+
+const OPERATION: [(Key, &str, &str); 4] = [
+    (Key::Host, "hosts", "notHosts"),
+    (Key::Port, "ports", "notPorts"),
+    (Key::Method, "methods", "notMethods"),
+    (Key::Path, "paths", "notPaths"),
+];
+
 impl Translation<'_> {
-    fn rule(&self, rule: &schema::Rule, findings: &mut Findings<'_>) -> Expr {
+    fn rule(&self, rule: &Node, findings: &mut Findings) -> Option<Expr> {
+        let mut rule = Fields::of(rule, "a rule", findings)?;
         let mut clauses: Vec<Vec<Vec<Part>>> = Vec::new();
-        if let Some(from) = non_empty(rule.from.as_ref(), "from", findings) {
-            let mut items = Vec::new();
-            for item in from {
-                match &item.value.source {
-                    Some(source) => items.push(self.source(source, findings)),
-                    None => empty(item, "source", findings),
-                }
+        for (name, inner, members) in [("from", "source", &SOURCE[..]), ("to", "operation", &OPERATION[..])] {
+            let Some(list) = rule.optional(name, findings) else { continue };
+            let items = fields::list(list, &format!("`{name}`"), findings)?;
+            clauses.push(items.iter().filter_map(|item| self.item(item, name, inner, members, findings)).collect());
+        }
+        if let Some(when) = rule.optional("when", findings) {
+            for condition in fields::list(when, "`when`", findings)? {
+                clauses.push(vec![self.condition(condition, findings)?]);
             }
-            clauses.push(items);
         }
-        if let Some(to) = non_empty(rule.to.as_ref(), "to", findings) {
-            let mut items = Vec::new();
-            for item in to {
-                match &item.value.operation {
-                    Some(operation) => items.push(self.operation(operation, findings)),
-                    None => empty(item, "operation", findings),
-                }
-            }
-            clauses.push(items);
-        }
-        for condition in rule.when.as_ref().map_or(&[][..], |when| &when.value) {
-            clauses.push(vec![self.condition(condition, findings)]);
-        }
-        self.combine(clauses)
+        rule.finish(findings);
+        Some(self.combine(clauses))
     }
 
     /// AND over clauses of OR over items of AND over parts, with the parts that a point cannot see handled its way.
@@ -221,144 +245,102 @@ impl Translation<'_> {
         })
     }
 
-    fn source(&self, source: &Spanned<Source>, findings: &mut Findings<'_>) -> Vec<Part> {
-        let Source {
-            principals,
-            not_principals,
-            request_principals,
-            not_request_principals,
-            namespaces,
-            not_namespaces,
-            service_accounts,
-            not_service_accounts,
-            trust_domains,
-            not_trust_domains,
-            ip_blocks,
-            not_ip_blocks,
-            remote_ip_blocks,
-            not_remote_ip_blocks,
-        } = &source.value;
-        if [service_accounts, not_service_accounts].into_iter().any(Option::is_some)
-            && [principals, not_principals, namespaces, not_namespaces].into_iter().any(Option::is_some)
-        {
-            findings.error_at(
-                Some(source),
-                code::VALUE,
-                "`serviceAccounts` cannot stand beside `principals` or `namespaces`",
-                "name the account alone, or use `principals`",
-            );
-        }
-        for accounts in [service_accounts, not_service_accounts].into_iter().flatten() {
-            if accounts.value.len() > MAX_SERVICE_ACCOUNTS {
-                findings.error_at(
-                    Some(accounts),
-                    code::VALUE,
-                    format!("{} service accounts, where Istio takes {MAX_SERVICE_ACCOUNTS} at most", accounts.value.len()),
-                    "split the rule",
-                );
+    /// One item of `from` or `to`.
+    fn item(
+        &self,
+        item: &Node,
+        outer: &str,
+        inner: &'static str,
+        members: &'static [(Key, &'static str, &'static str)],
+        findings: &mut Findings,
+    ) -> Option<Vec<Part>> {
+        let mut item = Fields::of(item, &format!("an item of `{outer}`"), findings)?;
+        let node = item.required(inner, findings)?;
+        let mut fields = Fields::of(node, &format!("`{inner}`"), findings)?;
+        item.finish(findings);
+        let mut parts = Vec::new();
+        let mut accounts: Option<Span> = None;
+        let mut others = false;
+        for (key, positive, negative) in members {
+            for (name, negated) in [(*positive, false), (*negative, true)] {
+                let Some(list) = fields.optional(name, findings) else { continue };
+                match key {
+                    Key::ServiceAccount => accounts = Some(list.span),
+                    Key::Principal | Key::Namespace => others = true,
+                    _ => {}
+                }
+                parts.push(self.field(key, name, false, negated, list, findings)?);
             }
         }
-        self.fields(
-            source,
-            "source",
-            [
-                (Key::Principal, principals, not_principals),
-                (Key::RequestPrincipal, request_principals, not_request_principals),
-                (Key::Namespace, namespaces, not_namespaces),
-                (Key::ServiceAccount, service_accounts, not_service_accounts),
-                (Key::TrustDomain, trust_domains, not_trust_domains),
-                (Key::SourceIp, ip_blocks, not_ip_blocks),
-                (Key::RemoteIp, remote_ip_blocks, not_remote_ip_blocks),
-            ],
-            findings,
-        )
-    }
-
-    fn operation(&self, operation: &Spanned<Operation>, findings: &mut Findings<'_>) -> Vec<Part> {
-        let Operation { hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths } = &operation.value;
-        self.fields(
-            operation,
-            "operation",
-            [
-                (Key::Host, hosts, not_hosts),
-                (Key::Port, ports, not_ports),
-                (Key::Method, methods, not_methods),
-                (Key::Path, paths, not_paths),
-            ],
-            findings,
-        )
-    }
-
-    fn fields<T, const N: usize>(
-        &self,
-        item: &Spanned<T>,
-        what: &str,
-        fields: [(Key, &Texts, &Texts); N],
-        findings: &mut Findings<'_>,
-    ) -> Vec<Part> {
-        let mut parts = Vec::new();
-        let mut written = false;
-        for (key, values, not_values) in fields {
-            written |= values.is_some() || not_values.is_some();
-            self.field(&key, false, values, not_values, findings, &mut parts);
+        fields.finish(findings);
+        if let Some(span) = accounts.filter(|_| others) {
+            let message = "`serviceAccounts` cannot stand beside `principals` or `namespaces`";
+            findings.report_with(Code::Conflict, span, message, "name the account alone, or use `principals`");
         }
-        if !written {
-            empty(item, what, findings);
+        if parts.is_empty() && !findings.has_errors() {
+            findings.report_with(
+                Code::BadValue,
+                node.span,
+                format!("`{inner}` is empty"),
+                format!("leave `{outer}` out to match everything, or say what it matches"),
+            );
         }
-        parts
+        Some(parts)
     }
 
-    fn condition(&self, condition: &Spanned<Condition>, findings: &mut Findings<'_>) -> Vec<Part> {
-        let Condition { key: written, values, not_values } = &condition.value;
-        let mut parts = Vec::new();
-        let Some(key) = Key::of_condition(&written.value) else {
-            let (message, help) = if written.value.starts_with("experimental.envoy.filters.") {
-                (format!("`{}` reads metadata of Envoy's filters, which Eastwall does not run", written.value), "remove the condition")
+    fn condition(&self, condition: &Node, findings: &mut Findings) -> Option<Vec<Part>> {
+        let mut fields = Fields::of(condition, "a condition", findings)?;
+        let node = fields.required("key", findings)?;
+        let written = fields::text(node, "`key`", findings)?;
+        let Some(key) = Key::of_condition(written) else {
+            if written.starts_with("experimental.envoy.filters.") {
+                let message = format!("`{written}` reads metadata of Envoy's filters, which Eastwall does not run");
+                findings.report_with(Code::NotSupported, node.span, message, "remove the condition");
             } else {
-                (
-                    format!("unknown condition key `{}`", written.value),
-                    "the keys are listed at https://istio.io/latest/docs/reference/config/security/conditions/",
-                )
-            };
-            findings.error_at(Some(written), code::UNSUPPORTED, message, help);
-            return parts;
+                findings.report_with(
+                    Code::BadEnumValue,
+                    node.span,
+                    format!("unknown condition key `{written}`"),
+                    "the keys are those of Istio's authorization policy conditions: `source.ip`, `request.headers[name]`, ...",
+                );
+            }
+            return None;
         };
-        if values.is_none() && not_values.is_none() {
-            findings.error_at(Some(condition), code::EMPTY, "a condition needs `values` or `notValues`", "add one of them");
+        let mut parts = Vec::new();
+        for (name, negated) in [("values", false), ("notValues", true)] {
+            let Some(list) = fields.optional(name, findings) else { continue };
+            parts.push(self.field(&key, name, true, negated, list, findings)?);
         }
-        self.field(&key, true, values, not_values, findings, &mut parts);
-        parts
+        if parts.is_empty() {
+            findings.report(Code::MissingField, condition.span, "a condition needs `values` or `notValues`");
+        }
+        fields.finish(findings);
+        Some(parts)
     }
 
     fn field(
         &self,
         key: &Key,
+        name: &str,
         in_condition: bool,
-        values: &Texts,
-        not_values: &Texts,
-        findings: &mut Findings<'_>,
-        parts: &mut Vec<Part>,
-    ) {
-        let layer = key.layer(in_condition);
-        for (list, negated) in [(values, false), (not_values, true)] {
-            let Some(list) = list else { continue };
-            if list.value.is_empty() {
-                findings.error_at(Some(list), code::EMPTY, "an empty list", "list at least one value, or leave the field out");
-            }
-            let mut any = Vec::with_capacity(list.value.len());
-            for value in &list.value {
-                if value.value.is_empty() {
-                    findings.error_at(Some(value), code::EMPTY, "an empty value", "remove it");
-                    continue;
-                }
-                match key.matches(&value.value, self.own_namespace, &self.mesh) {
-                    Ok(expr) => any.push(expr),
-                    Err(bad) => findings.error_at(Some(value), code::VALUE, bad.to_string(), "correct the value"),
-                }
-            }
-            let any = Expr::any(any);
-            parts.push(Part { expr: if negated { !any } else { any }, layer });
+        negated: bool,
+        list: &Node,
+        findings: &mut Findings,
+    ) -> Option<Part> {
+        let values = fields::texts(list, &format!("`{name}`"), findings)?;
+        if *key == Key::ServiceAccount && values.len() > MAX_SERVICE_ACCOUNTS {
+            let message = format!("{} service accounts, where Istio takes at most {MAX_SERVICE_ACCOUNTS}", values.len());
+            findings.report_with(Code::OutOfRange, list.span, message, "split the rule");
         }
+        let mut any = Vec::with_capacity(values.len());
+        for (value, span) in values {
+            match key.matches(value, self.own_namespace, &self.mesh) {
+                Ok(expr) => any.push(expr),
+                Err(bad) => findings.report(Code::BadValue, span, bad.to_string()),
+            }
+        }
+        let any = Expr::any(any);
+        Some(Part { expr: if negated { !any } else { any }, layer: key.layer(in_condition) })
     }
 }
 
@@ -370,21 +352,4 @@ fn join(clauses: Vec<Vec<Vec<Part>>>, keep: impl Fn(Part) -> Option<Expr>) -> Ex
             if kept.is_empty() { Expr::False } else { Expr::all(kept) }
         }))
     }))
-}
-
-fn non_empty<'a, T>(list: Option<&'a Spanned<Vec<T>>>, what: &str, findings: &mut Findings<'_>) -> Option<&'a [T]> {
-    let list = list?;
-    if list.value.is_empty() {
-        empty(list, what, findings);
-    }
-    Some(&list.value)
-}
-
-fn empty<T>(item: &Spanned<T>, what: &str, findings: &mut Findings<'_>) {
-    findings.error_at(
-        Some(item),
-        code::EMPTY,
-        format!("`{what}` is empty"),
-        format!("leave `{what}` out to match everything, or say what it matches"),
-    );
 }

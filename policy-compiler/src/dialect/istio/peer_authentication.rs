@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::findings::Findings;
-use super::schema;
-use super::{code, subject};
-use crate::diagnostic::Location;
+use super::subject;
+use crate::diagnostic::{Code, Location};
 use crate::facts::{Direction, Transport};
 use crate::model::{Atom, Directions, Effect, Expr, Mode, PeerAtom, Policy, PolicyName, PortAtom, Rule, Stack, Tier};
+use crate::source::{Document, Fields, Findings, Node, Value, fields};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MutualTls {
@@ -32,76 +31,85 @@ pub(super) struct PeerAuthentication {
 }
 
 /// Reads one document; `None` after an error.
-pub(super) fn read(
-    document: &schema::Document<schema::PeerAuthentication>,
-    name: PolicyName,
-    findings: &mut Findings<'_>,
-) -> Option<PeerAuthentication> {
-    let nothing = schema::PeerAuthentication::default();
-    let spec = document.spec.as_ref().unwrap_or(&nothing);
-    let errors = findings.errors();
-    let has_labels = |selector: &serde_saphyr::Spanned<schema::WorkloadSelector>| {
-        selector.value.match_labels.as_ref().is_some_and(|labels| !labels.is_empty())
-    };
-    let selected = spec
-        .selector
-        .as_ref()
-        .filter(|selector| has_labels(selector))
-        .map(|selector| subject::labels(Some(selector), findings));
-    let mode = spec.mtls.as_ref().map_or(MutualTls::Unset, |mtls| mode(mtls, findings));
+pub(super) fn read(document: &Document, name: PolicyName, findings: &mut Findings) -> Option<PeerAuthentication> {
+    let mut top = super::top(document, findings)?;
+    let spec = top.optional("spec", findings);
+    top.finish(findings);
+    let mut selected = None;
+    let mut base = MutualTls::Unset;
     let mut ports = BTreeMap::new();
-    if let Some(levels) = &spec.port_level_mtls {
-        if selected.is_none() {
-            findings.error_at(
-                Some(levels),
-                code::VALUE,
-                "`portLevelMtls` needs a `selector` with labels",
-                "ports are those of the selected workloads",
-            );
+    if let Some(spec) = spec {
+        let mut spec = Fields::of(spec, "`spec`", findings)?;
+        selected = subject::labels(spec.optional("selector", findings), findings);
+        if let Some(mtls) = spec.optional("mtls", findings) {
+            base = mode(mtls, "`mtls`", findings)?;
         }
-        if levels.value.is_empty() {
-            findings.error_at(Some(levels), code::EMPTY, "`portLevelMtls` is empty", "leave it out");
+        if let Some(levels) = spec.optional("portLevelMtls", findings) {
+            ports = port_levels(levels, selected.is_some(), findings)?;
         }
-        for (port, level) in &levels.value {
-            match port.parse::<u16>() {
-                Ok(number) if number != 0 => {
-                    ports.insert(number, self::mode(&level.value, findings));
-                }
-                _ => findings.error_at(
-                    Some(level),
-                    code::VALUE,
-                    format!("`{port}` is not a port from 1 to 65535"),
-                    "ports are the workload's own, by number",
-                ),
-            }
-        }
+        spec.finish(findings);
     }
-    (findings.errors() == errors).then(|| PeerAuthentication {
-        location: findings.start(),
-        created: document.metadata.creation_timestamp.clone().unwrap_or_default(),
+    (!findings.has_errors()).then(|| PeerAuthentication {
+        location: document.location.clone(),
+        created: super::created(document),
         name,
         selected,
-        mode,
+        mode: base,
         ports,
     })
 }
 
-fn mode(mtls: &schema::MutualTls, findings: &mut Findings<'_>) -> MutualTls {
-    match mtls.mode.as_ref().map(|mode| (mode, mode.value.as_str())) {
-        None | Some((_, "UNSET")) => MutualTls::Unset,
-        Some((_, "PERMISSIVE" | "DISABLE")) => MutualTls::Optional,
-        Some((_, "STRICT")) => MutualTls::Strict,
-        Some((mode, other)) => {
-            findings.error_at(
-                Some(mode),
-                code::VALUE,
-                format!("unknown mode `{other}`"),
-                "one of `UNSET`, `DISABLE`, `PERMISSIVE`, `STRICT`",
-            );
-            MutualTls::Strict
+fn port_levels(levels: &Node, has_selector: bool, findings: &mut Findings) -> Option<BTreeMap<u16, MutualTls>> {
+    if !has_selector {
+        findings.report_with(
+            Code::Conflict,
+            levels.span,
+            "`portLevelMtls` needs a `selector` with labels",
+            "ports are those of the selected workloads",
+        );
+    }
+    let Value::Map(entries) = &levels.value else {
+        Fields::of(levels, "`portLevelMtls`", findings);
+        return None;
+    };
+    if entries.is_empty() {
+        findings.report_with(Code::BadValue, levels.span, "`portLevelMtls` is empty", "leave it out");
+    }
+    let mut ports = BTreeMap::new();
+    for (port, level) in entries {
+        match port.text.parse::<u16>() {
+            Ok(number) if number != 0 => {
+                ports.insert(number, mode(level, "a level of `portLevelMtls`", findings)?);
+            }
+            _ => {
+                findings.report_with(
+                    Code::OutOfRange,
+                    port.span,
+                    format!("`{}` is not a port from 1 to 65535", port.text),
+                    "ports are the workload's own, by number",
+                );
+            }
         }
     }
+    Some(ports)
 }
+
+fn mode(mtls: &Node, what: &str, findings: &mut Findings) -> Option<MutualTls> {
+    let mut fields = Fields::of(mtls, what, findings)?;
+    let mode = fields.optional("mode", findings);
+    fields.finish(findings);
+    match mode {
+        Some(mode) => fields::word(mode, "`mode`", &MODES, findings),
+        None => Some(MutualTls::Unset),
+    }
+}
+
+const MODES: [(&str, MutualTls); 4] = [
+    ("UNSET", MutualTls::Unset),
+    ("DISABLE", MutualTls::Optional),
+    ("PERMISSIVE", MutualTls::Optional),
+    ("STRICT", MutualTls::Strict),
+];
 
 /// All documents together: what each of them refuses.
 pub(super) fn policies(mut all: Vec<PeerAuthentication>, root_namespace: &str) -> Vec<Policy> {
