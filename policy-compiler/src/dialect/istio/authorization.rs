@@ -329,7 +329,8 @@ impl Translation<'_> {
     ) -> Option<Part> {
         let values = fields::texts(list, &format!("`{name}`"), findings)?;
         if *key == Key::ServiceAccount && values.len() > MAX_SERVICE_ACCOUNTS {
-            let message = format!("{} service accounts, where Istio takes at most {MAX_SERVICE_ACCOUNTS}", values.len());
+            let message =
+                format!("{} service accounts, where Istio takes at most {MAX_SERVICE_ACCOUNTS}", values.len());
             findings.report_with(Code::OutOfRange, list.span, message, "split the rule");
         }
         let mut any = Vec::with_capacity(values.len());

@@ -115,21 +115,22 @@ impl Key {
             form => text(of, form.pattern()),
         };
         Ok(match self {
-            Self::Principal => identity(
-                istio.expand(value).iter().map(|value| form::principal(value)).collect::<Result<Vec<_>, _>>()?,
-            ),
+            Self::Principal => {
+                identity(istio.expand(value).iter().map(|value| form::principal(value)).collect::<Result<Vec<_>, _>>()?)
+            }
             Self::Namespace => identity(vec![form::namespace(value)?]),
             Self::TrustDomain => identity(vec![form::trust_domain(value)?]),
             Self::ServiceAccount => {
-                if value.matches('/').count() > 1 || value.starts_with('/') || value.ends_with('/') || value.contains('*')
+                if value.matches('/').count() > 1
+                    || value.starts_with('/')
+                    || value.ends_with('/')
+                    || value.contains('*')
                 {
                     return Err(BadValue::ServiceAccount(value.to_owned()));
                 }
                 identity(vec![form::service_account(value, own_namespace)?])
             }
-            Self::SourceIp => {
-                Expr::Is(Atom::Peer(PeerAtom::Cidr { net: network(value)?, scope: CidrScope::Every }))
-            }
+            Self::SourceIp => Expr::Is(Atom::Peer(PeerAtom::Cidr { net: network(value)?, scope: CidrScope::Every })),
             Self::DestinationIp => {
                 Expr::Is(Atom::Subject(PeerAtom::Cidr { net: network(value)?, scope: CidrScope::Every }))
             }
@@ -269,11 +270,14 @@ mod tests {
     #[test]
     fn keys_of_conditions() {
         assert_eq!(Key::of_condition("request.headers[X-A]"), Some(Key::Header("x-a".into())));
-        assert_eq!(
-            Key::of_condition("request.auth.claims[a][b]"),
-            Some(Key::Claim(vec!["a".into(), "b".into()]))
-        );
-        for unknown in ["request.headers", "request.headers[]", "request.auth.claims[a][]", "foo", "experimental.envoy.filters.a[b]"] {
+        assert_eq!(Key::of_condition("request.auth.claims[a][b]"), Some(Key::Claim(vec!["a".into(), "b".into()])));
+        for unknown in [
+            "request.headers",
+            "request.headers[]",
+            "request.auth.claims[a][]",
+            "foo",
+            "experimental.envoy.filters.a[b]",
+        ] {
             assert_eq!(Key::of_condition(unknown), None, "{unknown}");
         }
     }

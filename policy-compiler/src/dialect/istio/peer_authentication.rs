@@ -162,9 +162,10 @@ pub(super) fn policies(mut all: Vec<PeerAuthentication>, root_namespace: &str) -
             let base = if one.mode == MutualTls::Unset { inherited } else { one.mode };
             let effective = |level: MutualTls| if level == MutualTls::Unset { base } else { level };
             let port = |port: &u16| Expr::Is(Atom::Port(PortAtom::Range(*port, *port)));
-            let differing = one.ports.iter().filter(|(_, level)| {
-                (effective(**level) == MutualTls::Strict) != (base == MutualTls::Strict)
-            });
+            let differing = one
+                .ports
+                .iter()
+                .filter(|(_, level)| (effective(**level) == MutualTls::Strict) != (base == MutualTls::Strict));
             let differing = Expr::any(differing.map(|(number, _)| port(number)));
             let ports = if base == MutualTls::Strict { !differing } else { differing };
             if ports != Expr::False {
