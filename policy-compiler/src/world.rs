@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::canonical;
-use crate::facts::{Connection, End, Fact, Request};
+use crate::facts::{Connection, Direction, End, Request};
 use crate::model::{Model, content};
 use crate::registry::Registry;
 use crate::table::Table;
@@ -24,6 +24,8 @@ pub struct World {
     generation: Generation,
     /// There is no table yet: every registered workload is closed.
     closed: bool,
+    /// Nor is it known who is registered: everything is closed.
+    sealed: bool,
 }
 
 /// One connection resolved against the world that made it: who both ends are and which scopes judge it. Keep it
@@ -64,7 +66,7 @@ impl World {
     pub fn new(model: Arc<Model>, registry: Arc<Registry>, number: u64) -> Self {
         let table = Arc::new(Table::build(&model));
         let generation = Generation { number, hash: content::hash(&model).into() };
-        Self { model, table, residents: Residents::of(&registry), registry, generation, closed: false }
+        Self { model, table, residents: Residents::of(&registry), registry, generation, closed: false, sealed: false }
     }
 
     /// The same policies, joined with another registry: no rule is compiled again.
@@ -77,6 +79,7 @@ impl World {
             registry,
             generation: Generation { number, hash: Arc::clone(&self.generation.hash) },
             closed: self.closed,
+            sealed: self.sealed,
         }
     }
 
@@ -84,6 +87,18 @@ impl World {
     #[must_use]
     pub fn closed(registry: Arc<Registry>, number: u64) -> Self {
         Self { closed: true, ..Self::new(Arc::default(), registry, number) }
+    }
+
+    /// A world without a table and without a registry. Who is protected cannot be said, so nothing passes.
+    #[must_use]
+    pub fn sealed(number: u64) -> Self {
+        Self { sealed: true, ..Self::closed(Arc::default(), number) }
+    }
+
+    /// How many registered workloads no policy closes in this direction.
+    #[must_use]
+    pub fn unprotected(&self, direction: Direction) -> usize {
+        if self.closed { 0 } else { crate::analysis::exposure::unprotected(&self.model, &self.registry, direction) }
     }
 
     /// The generation that every verdict of this world carries.
@@ -136,7 +151,7 @@ impl World {
         if !self.closed {
             return self.table.connection_verdict(&flow.plan, &self.registry, now);
         }
-        let verdict = without_table(flow);
+        let verdict = self.without_table(flow);
         match verdict.action {
             Action::Allow => ConnectionVerdict::Opaque(verdict),
             Action::Deny | Action::Reject => ConnectionVerdict::Deny(verdict),
@@ -147,7 +162,7 @@ impl World {
     #[must_use]
     pub fn request_verdict(&self, flow: &Flow, request: &Request<'_>) -> Verdict {
         if self.closed {
-            return without_table(flow);
+            return self.without_table(flow);
         }
         self.table.request_verdict(&flow.plan, &self.registry, request)
     }
@@ -162,36 +177,12 @@ impl World {
         let address = address.to_canonical();
         End { address: Some(address), place: self.registry.place(address, &self.model.settings), principal: None }
     }
-}
 
-/// Every registered workload is closed while there is no table.
-fn without_table(flow: &Flow) -> Verdict {
-    let (action, reason) = if flow.plan.has_subject() {
-        (Action::Deny, Reason::NoTable)
-    } else {
-        (Action::Allow, Reason::NotSubject)
-    };
-    Verdict { action, reason, rule: None, proof: flow.plan.proof, audit: None }
-}
-
-impl Request<'_> {
-    /// A request of which nothing has been seen.
-    pub(crate) fn unseen(now: i64) -> Self {
-        Self {
-            protocol: Fact::Unknown,
-            method: Fact::Unknown,
-            path: Fact::Unknown,
-            query: Fact::Unknown,
-            host: Fact::Unknown,
-            host_port: None,
-            headers: Fact::Unknown,
-            upgrade: Fact::Unknown,
-            sni: Fact::Unknown,
-            alpn: Fact::Unknown,
-            jwt: Fact::Unknown,
-            remote_ip: None,
-            qname: Fact::Unknown,
-            now,
-        }
+    /// Every registered workload is closed while there is no table.
+    fn without_table(&self, flow: &Flow) -> Verdict {
+        let judged = self.sealed || flow.plan.has_subject();
+        let (action, reason) =
+            if judged { (Action::Deny, Reason::NoTable) } else { (Action::Allow, Reason::NotSubject) };
+        Verdict { action, reason, rule: None, proof: flow.plan.proof, audit: None }
     }
 }

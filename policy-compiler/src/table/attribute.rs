@@ -122,6 +122,7 @@ fn of_peer(atom: &PeerAtom, seed: &Seed) -> Option<Needed> {
         PeerAtom::NamespaceLabels(_)
         | PeerAtom::Proven
         | PeerAtom::Service { .. }
+        | PeerAtom::ServiceNamed { .. }
         | PeerAtom::Node(_)
         | PeerAtom::Workload => None,
     }

@@ -60,7 +60,7 @@ impl Table {
 
     /// What can be said of a connection before any request is seen.
     pub(crate) fn connection_verdict(&self, plan: &Plan, registry: &Registry, now: i64) -> ConnectionVerdict {
-        let unseen = Request::unseen(now);
+        let unseen = Request::opaque(Fact::Unknown, now);
         // Nobody can tell yet which address trusted proxies will name.
         let asked = Asked::new(&unseen, None, &self.methods, &self.seed);
         let mut always = true;
@@ -75,10 +75,10 @@ impl Table {
         match denial {
             Some((reason, named)) => {
                 let rule = self.reference(named);
-                let verdict = self.verdict(plan, registry, &asked);
+                let verdict = self.request_verdict(plan, registry, &unseen);
                 ConnectionVerdict::Deny(Verdict { action: Action::Deny, reason, rule, ..verdict })
             }
-            None if always => ConnectionVerdict::Opaque(self.verdict(plan, registry, &asked)),
+            None if always => ConnectionVerdict::Opaque(self.request_verdict(plan, registry, &unseen)),
             None => ConnectionVerdict::Inspect,
         }
     }

@@ -155,6 +155,10 @@ fn hash_peer<H: Hasher>(peer: &PeerAtom, state: &mut H) {
             namespace.hash(state);
             name.hash(state);
         }
+        PeerAtom::ServiceNamed { name, namespaces } => {
+            name.hash(state);
+            namespaces.hash(state);
+        }
         PeerAtom::Node(scope) => scope.hash(state),
         PeerAtom::Proven | PeerAtom::Workload => {}
     }

@@ -15,7 +15,8 @@ use crate::world::CanonicalScope;
 
 /// The opt-ins in force on the destination's port, the headers that rules in scope look at, and whether any rule in
 /// scope looks into requests at all. Policies in mode Audit never act, so they have no say here.
-pub(crate) fn canonical_scope(model: &Model, registry: &Registry, connection: &Connection<'_>) -> CanonicalScope {
+#[must_use]
+pub fn canonical_scope(model: &Model, registry: &Registry, connection: &Connection<'_>) -> CanonicalScope {
     let judged = legs(model, registry, connection);
     let mut headers = BTreeSet::new();
     let (mut allows, mut looks) = (false, false);
