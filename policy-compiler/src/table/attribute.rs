@@ -64,11 +64,13 @@ pub(super) fn needed(condition: &Normal, whose: Whose, seed: &Seed) -> Option<Ne
             _ => None,
         },
         Normal::All(parts) => {
-            let account = account_of(parts, whose).map(|(namespace, account)| {
-                one(Rank::Account, seed.of(Attribute::Account { namespace, account }))
-            });
+            let account = account_of(parts, whose)
+                .map(|(namespace, account)| one(Rank::Account, seed.of(Attribute::Account { namespace, account })));
             account.or_else(|| {
-                parts.iter().filter_map(|part| needed(part, whose, seed)).min_by_key(|held| (held.rank, held.hashes.len()))
+                parts
+                    .iter()
+                    .filter_map(|part| needed(part, whose, seed))
+                    .min_by_key(|held| (held.rank, held.hashes.len()))
             })
         }
         Normal::Any(parts) => {
@@ -132,11 +134,7 @@ fn of_selector(selector: &Selector, seed: &Seed) -> Option<Needed> {
     let listed = selector.requirements.iter().filter(|requirement| requirement.operator == SelectorOperator::In);
     let requirement = listed.min_by_key(|requirement| requirement.values.len())?;
     let label = |value: &std::sync::Arc<str>| seed.of(Attribute::Label { key: &requirement.key, value });
-    Some(Needed {
-        rank: Rank::Label,
-        hashes: requirement.values.iter().map(label).collect(),
-        lengths: Vec::new(),
-    })
+    Some(Needed { rank: Rank::Label, hashes: requirement.values.iter().map(label).collect(), lengths: Vec::new() })
 }
 
 fn of_principals(is: &[Pattern], seed: &Seed) -> Option<Needed> {
@@ -180,8 +178,7 @@ impl<'a> Attributes<'a> {
                 found.uncertain |= held.is_none() || held != proven;
             }
             None => {
-                found.uncertain |=
-                    workload.is_none() && !matches!(party.end.place, Place::Node(_) | Place::External);
+                found.uncertain |= workload.is_none() && !matches!(party.end.place, Place::Node(_) | Place::External);
             }
         }
         let dialled = party.dialled.and_then(|(_, address)| address);

@@ -63,7 +63,8 @@ fn split(conjuncts: Vec<Normal>, width: usize, methods: &Methods, need: Need, fo
     let mut branching: Option<(usize, usize)> = None;
     for (index, conjunct) in conjuncts.iter().enumerate() {
         let Normal::Any(branches) = conjunct else { continue };
-        if is_one_dimension(conjunct, methods, need) || !branches.iter().any(|branch| is_useful(branch, methods, need)) {
+        if is_one_dimension(conjunct, methods, need) || !branches.iter().any(|branch| is_useful(branch, methods, need))
+        {
             continue;
         }
         let weight = branches.iter().filter(|branch| has_key(branch)).count();

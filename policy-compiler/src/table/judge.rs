@@ -139,7 +139,8 @@ impl Table {
                         let outcome = Outcome { reason: Reason::AllowRule, named: Named::Rule(rule), ..OPEN };
                         allowed = allowed.or(Some(outcome));
                         // Final in this stack; what closes it all the same counts below.
-                        closed = closed.or_else(|| tiers(units_of_stack(plan, leg, units)).find_map(|u| closing(u, which)));
+                        closed =
+                            closed.or_else(|| tiers(units_of_stack(plan, leg, units)).find_map(|u| closing(u, which)));
                         break;
                     }
                     Answer::Silent => {}
@@ -204,7 +205,8 @@ impl Table {
             return Outlook { may_allow: false, may_deny: true, denial };
         }
         let admin_closes = || {
-            let admin = stacks(units).flat_map(tiers).filter(|units| units.first().is_some_and(|u| u.tier == Tier::Admin));
+            let admin =
+                stacks(units).flat_map(tiers).filter(|units| units.first().is_some_and(|u| u.tier == Tier::Admin));
             admin.filter_map(|units| self.certain_denial(plan, units, asked)).next().is_some()
         };
         if !whole.may_allow && leg.probed.is_some() && !admin_closes() {

@@ -77,9 +77,7 @@ impl Residents {
 
     fn attributes(&self, id: WorkloadId, table: &Table, model: &Model, registry: &Registry) -> &[u64] {
         let (Some(resident), Some(workload)) = (self.0.get(id.0 as usize), registry.workload(id)) else { return &[] };
-        resident
-            .attributes
-            .get_or_init(|| of_workload(workload, &model.settings.trust_domain, &table.seed).into())
+        resident.attributes.get_or_init(|| of_workload(workload, &model.settings.trust_domain, &table.seed).into())
     }
 
     fn units(&self, leg: &Leg<'_>, table: &Table) -> &[u32] {

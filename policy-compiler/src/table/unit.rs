@@ -169,8 +169,7 @@ fn look(rule: &Rule, looks: &mut HashMap<Normal, Look, foldhash::fast::RandomSta
     });
     held.allows |= rule.effect == Effect::Allow;
     visit(&rule.condition, &mut |atom| {
-        held.requests |=
-            matches!(atom, Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_));
+        held.requests |= matches!(atom, Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_));
         if let Atom::Text { of: Text::Header(name), .. } | Atom::Present(Text::Header(name)) = atom
             && !held.headers.contains(name)
         {
