@@ -4,6 +4,8 @@
 //! [`Policy`]s of the model or into diagnostics. Nothing is ever silently ignored, and a refused document never holds
 //! back another.
 
+pub(crate) mod istio;
+
 use std::sync::Arc;
 
 use crate::analysis::test::PolicyTest;
