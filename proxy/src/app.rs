@@ -1,1 +1,6 @@
 //! Wires everything: configuration, the live table, workers, admin, signals, drain.
+
+mod slots;
+mod worker;
+
+pub(crate) use worker::{Intake, Worker, Workers};
