@@ -234,7 +234,8 @@ impl OwnedEnd {
 
 impl Request<'_> {
     /// A request of which nothing has been seen.
-    fn unseen(now: i64) -> Self {
+    #[must_use]
+    pub fn unseen(now: i64) -> Self {
         Self {
             protocol: Fact::Unknown,
             method: Fact::Unknown,

@@ -3,4 +3,4 @@
 mod slots;
 mod worker;
 
-pub(crate) use worker::{Intake, Worker, Workers};
+pub(crate) use worker::{Worker, Workers};

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use eastwall_policy::facts::{Fact, Protocol, Request};
+use eastwall_policy::facts::{Protocol, Request};
 use eastwall_policy::verdict::{Action, Verdict};
 use eastwall_policy::world::ConnectionVerdict;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::{Session, Told, revoked};
 use crate::identity::Judged;
+use crate::policy::Watch;
 use crate::stream::{Copied, Copy, reset};
 use crate::tls;
 
@@ -24,8 +24,8 @@ pub(super) async fn pass<'r>(
     first: &[u8],
     protocol: Protocol,
     allowed: (&Judged, &Verdict, Duration),
-    request: Option<&(dyn Fn() -> Request<'r>)>,
-    changed: &mut watch::Receiver<u64>,
+    request: Option<&dyn Fn() -> Request<'r>>,
+    watch: &mut Watch,
 ) -> Copied {
     let started = Instant::now();
     let (judged, verdict, decision) = allowed;
@@ -53,8 +53,8 @@ pub(super) async fn pass<'r>(
     let again = |judged: &Judged| judge_again(judged, request);
     let copied = tokio::select! {
         biased;
-        (judged, verdict) = revoked(session, changed, again) => {
-            let decision = session.worker.recorder.decision_id();
+        (judged, verdict) = revoked(session, watch, again) => {
+            let decision = session.recorder.decision_id();
             told.judged = &judged;
             told.verdict = &verdict;
             told.revoked = true;
@@ -72,16 +72,14 @@ pub(super) async fn pass<'r>(
 }
 
 /// After a swap: bytes that flow unseen must still be allowed unseen.
-fn judge_again<'r>(judged: &Judged, request: Option<&(dyn Fn() -> Request<'r>)>) -> Verdict {
+fn judge_again<'r>(judged: &Judged, request: Option<&dyn Fn() -> Request<'r>>) -> Verdict {
     match (judged.world.connection_verdict(&judged.flow, super::now()), request) {
         (ConnectionVerdict::Opaque(verdict) | ConnectionVerdict::Deny(verdict), _) => verdict,
         (ConnectionVerdict::Inspect, Some(request)) => judged.world.request_verdict(&judged.flow, &request()),
         // It was opaque and must now be looked at, which for bytes in the middle of a stream is too late. What could
         // not be seen is unknown, so it is denied unless a rule allows it whatever it is.
         (ConnectionVerdict::Inspect, None) => {
-            let unseen = Request::opaque(Fact::Unknown, super::now());
-            let unseen = Request { sni: Fact::Unknown, alpn: Fact::Unknown, ..unseen };
-            judged.world.request_verdict(&judged.flow, &unseen)
+            judged.world.request_verdict(&judged.flow, &Request::unseen(super::now()))
         }
     }
 }
@@ -90,7 +88,7 @@ fn judge_again<'r>(judged: &Judged, request: Option<&(dyn Fn() -> Request<'r>)>)
 /// dialled.
 pub(crate) async fn refuse(session: &Session, mut client: TcpStream, told: &Told<'_>) {
     debug_assert!(told.verdict.action != Action::Allow, "only what is not allowed is refused");
-    let decision = session.worker.recorder.decision_id();
+    let decision = session.recorder.decision_id();
     session.tell(told, Some(decision));
     if told.protocol == Protocol::Tls {
         // The alert fits into an empty socket buffer; a client that is gone does not need it.

@@ -11,29 +11,26 @@ use eastwall_policy::verdict::Action;
 use eastwall_policy::world::ConnectionVerdict;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{Session, Told, now, opaque};
 use crate::app::Worker;
 use crate::detect::{Sniffed, sniff};
 use crate::intercept::Accepted;
-use crate::observe::ConnectionEnd;
+use crate::observe::{Alert, AlertKind, ConnectionEnd};
+use crate::policy::Watch;
 use crate::stream::{Copied, reset};
 use crate::{http1, http2, tls};
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(accepted: Accepted, worker: Rc<Worker>) {
     let started = Instant::now();
-    let recorder = worker.recorder.clone();
-    recorder.connection_opened();
-    let mut changed = worker.live.subscribe();
-    changed.mark_unchanged();
+    let mut watch = worker.live.watch();
     let (session, client) = Session::new(accepted, worker);
-    let direction = session.ends.direction;
-    let (protocol, copied) = route(Rc::new(session), client, &mut changed).await;
-    recorder.connection_closed(&ConnectionEnd {
-        direction,
+    let session = Rc::new(session);
+    let (protocol, copied) = route(&session, client, &mut watch).await;
+    session.recorder.closed(&ConnectionEnd {
+        direction: session.ends.direction,
         protocol,
         received: copied.received,
         sent: copied.sent,
@@ -52,28 +49,29 @@ enum Kind {
     Gone,
 }
 
-async fn route(session: Rc<Session>, mut client: TcpStream, changed: &mut watch::Receiver<u64>) -> (Protocol, Copied) {
+async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) -> (Protocol, Copied) {
     let asked = Instant::now();
     let judged = session.judged();
+    watch.judged(&judged.world);
     let verdict = judged.world.connection_verdict(&judged.flow, now());
     let decision = asked.elapsed();
     if let ConnectionVerdict::Opaque(verdict) = &verdict {
         let allowed = (&*judged, verdict, decision);
-        return (Protocol::Tcp, opaque::pass(&session, client, &[], Protocol::Tcp, allowed, None, changed).await);
+        return (Protocol::Tcp, opaque::pass(session, client, &[], Protocol::Tcp, allowed, None, watch).await);
     }
     let declared = judged.declared;
     drop(judged);
 
     let mut first = Vec::new();
-    let kind = match detect(&session, &mut client, declared, &mut first).await {
+    let kind = match detect(session, &mut client, declared, &mut first).await {
         Ok(kind) => kind,
         Err(error) => return (Protocol::Tcp, nothing(&first, Err(error))),
     };
     match kind {
-        Kind::Http1 => (Protocol::Http, http1::serve(session, client, first, changed).await),
+        Kind::Http1 => (Protocol::Http, http1::serve(session, client, first, watch).await),
         Kind::Http2 => (Protocol::Http2, http2::serve(session, client, first).await),
-        Kind::Tls => (Protocol::Tls, tls_through(&session, client, first, changed).await),
-        Kind::Opaque(protocol) => (Protocol::Tcp, bytes(&session, client, &first, protocol, changed).await),
+        Kind::Tls => (Protocol::Tls, tls_through(session, client, first, watch).await),
+        Kind::Opaque(protocol) => (Protocol::Tcp, bytes(session, client, &first, protocol, watch).await),
         Kind::Gone => (Protocol::Tcp, nothing(&first, Ok(()))),
     }
 }
@@ -143,19 +141,20 @@ async fn bytes(
     client: TcpStream,
     first: &[u8],
     protocol: Fact<Protocol>,
-    changed: &mut watch::Receiver<u64>,
+    watch: &mut Watch,
 ) -> Copied {
     let asked = Instant::now();
-    changed.mark_unchanged();
     let judged = session.judged();
-    let unseen = |fact| if protocol == Fact::Unknown { Fact::Unknown } else { fact };
-    let request =
-        || Request { sni: unseen(Fact::Absent), alpn: unseen(Fact::Absent), ..Request::opaque(protocol, now()) };
+    watch.judged(&judged.world);
+    let request = || match protocol {
+        Fact::Unknown => Request::unseen(now()),
+        protocol => Request::opaque(protocol, now()),
+    };
     let verdict = judged.world.request_verdict(&judged.flow, &request());
     let decision = asked.elapsed();
     if verdict.action == Action::Allow {
         let allowed = (&*judged, &verdict, decision);
-        return opaque::pass(session, client, first, Protocol::Tcp, allowed, Some(&request), changed).await;
+        return opaque::pass(session, client, first, Protocol::Tcp, allowed, Some(&request), watch).await;
     }
     let facts = request();
     refuse(session, client, Protocol::Tcp, (&judged, &verdict, decision, asked), &facts, None).await;
@@ -190,7 +189,7 @@ async fn tls_through(
     session: &Session,
     mut client: TcpStream,
     mut first: Vec<u8>,
-    changed: &mut watch::Receiver<u64>,
+    watch: &mut Watch,
 ) -> Copied {
     let limits = &session.worker.limits;
     let read = timeout(limits.head_timeout, async {
@@ -242,13 +241,13 @@ async fn tls_through(
         ..Request::opaque(Fact::Known(Protocol::Tls), now())
     };
     let asked = Instant::now();
-    changed.mark_unchanged();
     let judged = session.judged();
+    watch.judged(&judged.world);
     let verdict = judged.world.request_verdict(&judged.flow, &request());
     let decision = asked.elapsed();
     if verdict.action == Action::Allow && hello.is_some() {
         let allowed = (&*judged, &verdict, decision);
-        return opaque::pass(session, client, &first, Protocol::Tls, allowed, Some(&request), changed).await;
+        return opaque::pass(session, client, &first, Protocol::Tls, allowed, Some(&request), watch).await;
     }
     if verdict.action == Action::Allow {
         // Allowed whatever it hides, but nothing a TLS server would understand.

@@ -7,11 +7,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use eastwall_policy::verdict::{Action, Verdict};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use crate::app::Worker;
 use crate::identity::{Ends, Judged};
 use crate::intercept::{Accepted, Dialer};
+use crate::observe::ConnectionRecorder;
+use crate::policy::Watch;
 
 /// One client connection.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) worker: Rc<Worker>,
     /// Its two ends.
     pub(crate) ends: Ends,
+    /// Where its verdicts are told.
+    pub(crate) recorder: ConnectionRecorder,
     dialer: Dialer,
     judged: RefCell<Rc<Judged>>,
 }
@@ -28,8 +31,10 @@ impl Session {
     /// Resolves an accepted connection against the world in force; gives the client's socket back.
     pub(crate) fn new(accepted: Accepted, worker: Rc<Worker>) -> (Self, TcpStream) {
         let ends = Ends::new(&accepted);
-        let judged = RefCell::new(Rc::new(ends.judge(worker.live.load())));
-        (Self { worker, ends, dialer: accepted.dialer, judged }, accepted.stream)
+        let judged = Rc::new(ends.judge(worker.live.load()));
+        let (source, destination) = (judged.source_workload, judged.destination_workload);
+        let recorder = worker.recorder.connection(&judged.world, ends.direction, source, destination);
+        (Self { worker, ends, recorder, dialer: accepted.dialer, judged: RefCell::new(judged) }, accepted.stream)
     }
 
     /// The connection as the world in force sees it; resolved again only after a swap.
@@ -58,21 +63,19 @@ pub(crate) fn now() -> i64 {
 }
 
 /// Waits until a swap takes back what was allowed: judges again after each one, and ends with the first verdict that no
-/// longer allows. `changed` must have been marked as seen before the verdict that allowed.
+/// longer allows. The world of the verdict that allowed must be marked as judged in `watch`.
 pub(crate) async fn revoked(
     session: &Session,
-    changed: &mut watch::Receiver<u64>,
+    watch: &mut Watch,
     mut judge: impl FnMut(&Judged) -> Verdict,
 ) -> (Rc<Judged>, Verdict) {
     loop {
-        if changed.changed().await.is_err() {
-            // Nobody is left who could swap: the process ends.
-            std::future::pending::<()>().await;
-        }
+        watch.changed().await;
         let judged = session.judged();
         let verdict = judge(&judged);
         if verdict.action != Action::Allow {
             return (judged, verdict);
         }
+        watch.judged(&judged.world);
     }
 }

@@ -43,7 +43,7 @@ impl Session {
             }
         }
         let request = told.request;
-        self.worker.recorder.request(
+        self.recorder.request(
             &RequestEvent {
                 world: &told.judged.world,
                 verdict: told.verdict,

@@ -70,9 +70,9 @@ impl Answer {
 
     /// Ends a response that has begun: gRPC has its trailers, anything else is reset.
     pub(super) fn cut(self, stream: &mut SendStream<Bytes>, protocol: Protocol) {
-        match self.grpc(protocol) {
-            Some(trailers) if stream.send_trailers(trailers).is_ok() => {}
-            _ => stream.send_reset(Reason::CANCEL),
+        let ended = self.grpc(protocol).is_some_and(|trailers| stream.send_trailers(trailers).is_ok());
+        if !ended {
+            stream.send_reset(Reason::CANCEL);
         }
     }
 

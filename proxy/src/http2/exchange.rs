@@ -15,7 +15,7 @@ use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::answer::Answer;
 use super::head::{Head, is_grpc, strip};
@@ -23,13 +23,15 @@ use super::pool::NoUpstream;
 use super::relay::{Broken, reason, relay};
 use crate::connection::{Session, Told, now, revoked};
 use crate::identity::Judged;
+use crate::observe::DecisionId;
+use crate::policy::Watch;
 
 /// Serves one stream to its end.
 pub(super) async fn stream(session: Rc<Session>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let started = Instant::now();
-    let mut changed = session.worker.live.subscribe();
-    changed.mark_unchanged();
+    let mut watch = session.worker.live.watch();
     let judged = session.judged();
+    watch.judged(&judged.world);
     let (parts, body) = request.into_parts();
     let protocol = if is_grpc(&parts.headers) { Protocol::Grpc } else { Protocol::Http2 };
     let scope = judged.world.canonical_scope(&judged.flow);
@@ -44,7 +46,7 @@ pub(super) async fn stream(session: Rc<Session>, request: Request<RecvStream>, m
     if verdict.action != Action::Allow {
         return call.deny(&judged, &verdict, false, &mut given);
     }
-    let end = call.run(&judged, body, &mut given, &mut changed).await;
+    let end = call.run(&judged, body, &mut given, &mut watch).await;
     match end {
         End::Done => {}
         End::Revoked(judged, verdict) => return call.deny(&judged, &verdict, true, &mut given),
@@ -89,12 +91,12 @@ impl Call<'_> {
         judged: &Judged,
         mut body: RecvStream,
         given: &mut Given,
-        changed: &mut watch::Receiver<u64>,
+        watch: &mut Watch,
     ) -> End {
         let again = |judged: &Judged| judged.world.request_verdict(&judged.flow, &self.head.request(now()));
         let sent = tokio::select! {
             biased;
-            (judged, verdict) = revoked(self.session, changed, again) => return End::Revoked(judged, verdict),
+            (judged, verdict) = revoked(self.session, watch, again) => return End::Revoked(judged, verdict),
             sent = self.send(judged, body.is_end_stream()) => sent,
         };
         let (mut response, mut upstream) = match sent {
@@ -125,7 +127,7 @@ impl Call<'_> {
         loop {
             tokio::select! {
                 biased;
-                (judged, verdict) = revoked(self.session, changed, again) => return End::Revoked(judged, verdict),
+                (judged, verdict) = revoked(self.session, watch, again) => return End::Revoked(judged, verdict),
                 end = &mut down => return end,
                 result = &mut up, if up_open => {
                     up_open = false;
@@ -171,7 +173,7 @@ impl Call<'_> {
         verdict: &Verdict,
         status: Option<u16>,
         revoked: bool,
-        id: Option<crate::observe::DecisionId>,
+        id: Option<DecisionId>,
     ) {
         let told = Told {
             judged,

@@ -88,15 +88,9 @@ impl Pool {
         entry
     }
 
-    /// Forgets connections without a stream that nobody used for a while: with the last sender gone they close.
+    /// Forgets connections that took no stream for a while: with the last sender and the last stream gone they close.
     pub(crate) fn sweep(&self, idle: Duration) {
-        self.held.borrow_mut().retain(|_, entry| {
-            let busy = match entry.sender.try_lock() {
-                Ok(held) => held.as_ref().is_some_and(|sender| sender.num_active_streams() > 0),
-                Err(_) => true,
-            };
-            busy || entry.used.get().elapsed() < idle
-        });
+        self.held.borrow_mut().retain(|_, entry| entry.used.get().elapsed() < idle);
     }
 }
 
