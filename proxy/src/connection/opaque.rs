@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::{Session, Told, revoked};
 use crate::identity::Judged;
 use crate::policy::Watch;
-use crate::stream::{Copied, Copy, reset};
+use crate::stream::{Buffer, Copied, Copy, reset};
 use crate::tls;
 
 /// Passes bytes both ways for as long as the world allows it.
@@ -49,7 +49,8 @@ pub(super) async fn pass<'r>(
             return Copied { received: first.len() as u64, sent: 0, result: Err(error) };
         }
     };
-    let mut copy = Copy::new(&mut client, &mut upstream, first, session.worker.limits.idle_timeout);
+    let idle = session.worker.limits.idle_timeout;
+    let mut copy = Copy::new((&mut client, Buffer::with(first)), (&mut upstream, Buffer::default()), idle);
     let again = |judged: &Judged| judge_again(judged, request);
     let copied = tokio::select! {
         biased;

@@ -7,12 +7,17 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use tokio::net::TcpStream;
 
+use super::HeadLimits;
+use super::codec::Codec;
 use crate::identity::PoolKey;
+
+const CODECS_MAX: usize = 256;
 
 /// What is idle. The most recently used is taken first, so that the others can grow old.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     idle: RefCell<HashMap<PoolKey, Vec<Idle>>>,
+    codecs: RefCell<Vec<Box<Codec>>>,
 }
 
 #[derive(Debug)]
@@ -45,6 +50,19 @@ impl Pool {
                 idle.insert(key.clone(), vec![kept]);
             }
             None => {}
+        }
+    }
+
+    /// Readers for one exchange.
+    pub(super) fn codec(&self, limits: HeadLimits) -> Box<Codec> {
+        self.codecs.borrow_mut().pop().unwrap_or_else(|| Codec::new(limits))
+    }
+
+    /// Takes them back; more than a few hundred exchanges at once are seldom.
+    pub(super) fn give_back(&self, codec: Box<Codec>) {
+        let mut codecs = self.codecs.borrow_mut();
+        if codecs.len() < CODECS_MAX {
+            codecs.push(codec);
         }
     }
 

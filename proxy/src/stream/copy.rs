@@ -1,18 +1,15 @@
 //! Copies between two sockets until both directions have ended: one task, one buffer a direction, no timer per byte.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Enough for a bulk transfer to be bound by the kernel, small enough for many idle connections: a direction without
-/// bytes in flight holds none.
-const BUFFER: usize = 64 * 1024;
+use super::{Buffer, Deadline};
 
 /// How a copy ended, and what passed.
 #[derive(Debug)]
@@ -32,28 +29,30 @@ pub(crate) struct Copy<'a> {
     upstream: &'a mut TcpStream,
     up: Way,
     down: Way,
-    idle: Pin<Box<tokio::time::Sleep>>,
+    idle: Deadline,
     idle_timeout: Duration,
     seen: u64,
 }
 
 /// One direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Way {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    buffer: Buffer,
     total: u64,
     finished: bool,
     closed: bool,
 }
 
 impl<'a> Copy<'a> {
-    /// Copies between these two; `first` are bytes that were already read from the client.
-    pub(crate) fn new(client: &'a mut TcpStream, upstream: &'a mut TcpStream, first: &[u8], idle_timeout: Duration) -> Self {
-        let up = Way { buffer: first.to_vec(), end: first.len(), total: first.len() as u64, ..Way::default() };
-        let idle = Box::pin(tokio::time::sleep(idle_timeout));
-        Self { client, upstream, up, down: Way::default(), idle, idle_timeout, seen: 0 }
+    /// Copies between these two, beginning with what was read from each already.
+    pub(crate) fn new(
+        (client, from_client): (&'a mut TcpStream, Buffer),
+        (upstream, from_upstream): (&'a mut TcpStream, Buffer),
+        idle_timeout: Duration,
+    ) -> Self {
+        let idle = Deadline::new(Instant::now() + idle_timeout);
+        let (up, down) = (Way::new(from_client), Way::new(from_upstream));
+        Self { client, upstream, up, down, idle, idle_timeout, seen: 0 }
     }
 
     /// Runs until both directions have ended, one fails, or nothing moved for the idle time. Cancel safe: what was read
@@ -74,59 +73,54 @@ impl<'a> Copy<'a> {
         if up.is_ready() && down.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        // PERF: the timer is moved only when it fires, not on every read.
+        // PERF: the clock is read only when the timer fires, not on every read.
         let passed = self.up.total + self.down.total;
-        while self.idle.as_mut().poll(context).is_ready() {
+        while self.idle.poll(context).is_ready() {
             if self.seen == passed {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             self.seen = passed;
-            let next = Instant::now() + self.idle_timeout;
-            self.idle.as_mut().reset(next);
+            self.idle = Deadline::new(Instant::now() + self.idle_timeout);
         }
         Poll::Pending
     }
 }
 
 impl Way {
+    fn new(buffer: Buffer) -> Self {
+        let total = buffer.bytes().len() as u64;
+        Self { buffer, total, finished: false, closed: false }
+    }
+
     /// Ready when the source has ended and that end was passed on.
     fn poll(&mut self, context: &mut Context<'_>, from: &mut TcpStream, to: &mut TcpStream) -> Poll<io::Result<()>> {
         loop {
-            while self.start < self.end {
-                let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
-                let written = ready!(Pin::new(&mut *to).poll_write(context, pending))?;
+            while !self.buffer.is_empty() {
+                let written = ready!(Pin::new(&mut *to).poll_write(context, self.buffer.bytes()))?;
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
-                self.start += written;
+                self.buffer.consume(written);
             }
             if self.finished {
                 if !self.closed {
+                    self.buffer.release();
                     ready!(Pin::new(&mut *to).poll_shutdown(context))?;
                     self.closed = true;
-                    self.buffer = Vec::new();
                 }
                 return Poll::Ready(Ok(()));
             }
-            if self.buffer.len() < BUFFER {
-                // Wait for bytes before taking memory for them.
-                ready!(from.poll_read_ready(context))?;
-                self.buffer.resize(BUFFER, 0);
-            }
-            let mut space = ReadBuf::new(&mut self.buffer);
-            match Pin::new(&mut *from).poll_read(context, &mut space) {
-                Poll::Ready(result) => result?,
+            match self.buffer.poll_read(from, context) {
+                Poll::Ready(read) => {
+                    let read = read?;
+                    self.total += read as u64;
+                    self.finished = read == 0;
+                }
                 Poll::Pending => {
-                    self.buffer = Vec::new();
-                    self.start = 0;
-                    self.end = 0;
+                    self.buffer.release();
                     return Poll::Pending;
                 }
             }
-            self.start = 0;
-            self.end = space.filled().len();
-            self.total += self.end as u64;
-            self.finished = self.end == 0;
         }
     }
 }
@@ -151,12 +145,16 @@ mod tests {
         (near, far)
     }
 
+    async fn copy(client: &mut TcpStream, first: &[u8], upstream: &mut TcpStream, idle: Duration) -> Copied {
+        Copy::new((client, Buffer::with(first)), (upstream, Buffer::default()), idle).run().await
+    }
+
     #[tokio::test]
     async fn half_close_passes_and_the_other_way_stays_open() {
         let (mut client, mut proxy_client) = pair().await;
         let (mut proxy_upstream, mut server) = pair().await;
         let copy = tokio::spawn(async move {
-            Copy::new(&mut proxy_client, &mut proxy_upstream, b"pre", Duration::from_secs(60)).run().await
+            copy(&mut proxy_client, b"pre", &mut proxy_upstream, Duration::from_secs(60)).await
         });
         client.write_all(b"fix").await.unwrap();
         client.shutdown().await.unwrap();
@@ -177,7 +175,7 @@ mod tests {
     async fn silence_ends_it() {
         let (_client, mut proxy_client) = pair().await;
         let (mut proxy_upstream, _server) = pair().await;
-        let copied = Copy::new(&mut proxy_client, &mut proxy_upstream, b"", Duration::from_millis(20)).run().await;
+        let copied = copy(&mut proxy_client, b"", &mut proxy_upstream, Duration::from_millis(20)).await;
         assert_eq!(copied.result.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
@@ -186,7 +184,7 @@ mod tests {
         let (mut client, mut proxy_client) = pair().await;
         let (mut proxy_upstream, mut server) = pair().await;
         let copy = tokio::spawn(async move {
-            Copy::new(&mut proxy_client, &mut proxy_upstream, b"", Duration::from_secs(60)).run().await
+            copy(&mut proxy_client, b"", &mut proxy_upstream, Duration::from_secs(60)).await
         });
         let data: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
         let sent = data.clone();
