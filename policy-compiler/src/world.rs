@@ -171,7 +171,7 @@ impl World {
                 denial = denial.or(outlook.denial);
             }
         }
-        let unseen = || self.request_verdict(flow, &Request::unseen(now));
+        let unseen = || self.request_verdict(flow, &Request::opaque(Fact::Unknown, now));
         match denial {
             Some((reason, rule)) => {
                 ConnectionVerdict::Deny(Verdict { action: Action::Deny, reason, rule: Some(rule), ..unseen() })
@@ -229,28 +229,5 @@ impl Flow {
 impl OwnedEnd {
     fn end(&self) -> End<'_> {
         End { address: self.address, place: self.place, principal: self.principal.as_deref() }
-    }
-}
-
-impl Request<'_> {
-    /// A request of which nothing has been seen.
-    #[must_use]
-    pub fn unseen(now: i64) -> Self {
-        Self {
-            protocol: Fact::Unknown,
-            method: Fact::Unknown,
-            path: Fact::Unknown,
-            query: Fact::Unknown,
-            host: Fact::Unknown,
-            host_port: None,
-            headers: Fact::Unknown,
-            upgrade: Fact::Unknown,
-            sni: Fact::Unknown,
-            alpn: Fact::Unknown,
-            jwt: Fact::Unknown,
-            remote_ip: None,
-            qname: Fact::Unknown,
-            now,
-        }
     }
 }

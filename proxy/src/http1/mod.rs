@@ -15,6 +15,8 @@ mod pool;
 mod request;
 mod response;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod wire;
 pub mod write;
 
