@@ -288,7 +288,9 @@ impl Config {
         let upstream = flags.upstream.or(file.upstream);
         let gateway = match (mode, listen, upstream) {
             (Mode::Gateway, Some(listen), Some(upstream)) => Some(Gateway { listen, upstream }),
-            (Mode::Gateway, _, _) => return Err(ConfigError::Missing("gateway mode needs `--listen` and `--upstream`")),
+            (Mode::Gateway, _, _) => {
+                return Err(ConfigError::Missing("gateway mode needs `--listen` and `--upstream`"));
+            }
             (Mode::Sidecar | Mode::Node, None, None) => None,
             _ => return Err(ConfigError::Misplaced("`--listen` and `--upstream` belong to gateway mode")),
         };
@@ -377,8 +379,7 @@ fn parsed<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Mo
 }
 
 fn read(path: &Path) -> Result<Settings, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
     serde_saphyr::from_str(&text)
         .map_err(|error| ConfigError::Invalid { path: path.into(), message: error.to_string() })
 }
@@ -442,9 +443,15 @@ mod tests {
 
     #[test]
     fn spans() {
-        for (text, expected) in
-            [("500ms", Some(500)), ("2", Some(2000)), ("2s", Some(2000)), ("1m", Some(60_000)), ("x", None), ("1d", None), ("-1s", None)]
-        {
+        for (text, expected) in [
+            ("500ms", Some(500)),
+            ("2", Some(2000)),
+            ("2s", Some(2000)),
+            ("1m", Some(60_000)),
+            ("x", None),
+            ("1d", None),
+            ("-1s", None),
+        ] {
             assert_eq!(text.parse::<Span>().ok().map(|span| span.0), expected.map(Duration::from_millis), "{text}");
         }
     }

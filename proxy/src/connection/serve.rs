@@ -118,7 +118,8 @@ async fn detect(
         }
     })
     .await;
-    let http = matches!(declared, Some(ApplicationProtocol::Http | ApplicationProtocol::Http2 | ApplicationProtocol::Grpc));
+    let http =
+        matches!(declared, Some(ApplicationProtocol::Http | ApplicationProtocol::Http2 | ApplicationProtocol::Grpc));
     Ok(match seen {
         Ok(answer) => match answer? {
             Sniffed::Http1 => Kind::Http1,
@@ -185,18 +186,15 @@ async fn refuse(
 }
 
 /// TLS is not decrypted: the ClientHello is judged, and then bytes pass.
-async fn tls_through(
-    session: &Session,
-    mut client: TcpStream,
-    mut first: Vec<u8>,
-    watch: &mut Watch,
-) -> Copied {
+async fn tls_through(session: &Session, mut client: TcpStream, mut first: Vec<u8>, watch: &mut Watch) -> Copied {
     let limits = &session.worker.limits;
     let read = timeout(limits.head_timeout, async {
         loop {
             match tls::read(&first, limits.hello_bytes) {
                 // Records as small as one byte each have a head of five.
-                Ok(None) if first.len() > limits.hello_bytes.saturating_mul(6) => return Ok(Err(tls::HelloError::TooLong)),
+                Ok(None) if first.len() > limits.hello_bytes.saturating_mul(6) => {
+                    return Ok(Err(tls::HelloError::TooLong));
+                }
                 Ok(None) => {}
                 Ok(Some(hello)) => return Ok(Ok(hello)),
                 Err(error) => return Ok(Err(error)),

@@ -86,13 +86,7 @@ enum End {
 // === impl Call ===
 
 impl Call<'_> {
-    async fn run(
-        &self,
-        judged: &Judged,
-        mut body: RecvStream,
-        given: &mut Given,
-        watch: &mut Watch,
-    ) -> End {
+    async fn run(&self, judged: &Judged, mut body: RecvStream, given: &mut Given, watch: &mut Watch) -> End {
         let again = |judged: &Judged| judged.world.request_verdict(&judged.flow, &self.head.request(now()));
         let sent = tokio::select! {
             biased;
@@ -167,14 +161,7 @@ impl Call<'_> {
         self.tell(judged, verdict, given.status, revoked, Some(id));
     }
 
-    fn tell(
-        &self,
-        judged: &Judged,
-        verdict: &Verdict,
-        status: Option<u16>,
-        revoked: bool,
-        id: Option<DecisionId>,
-    ) {
+    fn tell(&self, judged: &Judged, verdict: &Verdict, status: Option<u16>, revoked: bool, id: Option<DecisionId>) {
         let told = Told {
             judged,
             verdict,

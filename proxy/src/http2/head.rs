@@ -102,7 +102,8 @@ impl Head {
 
     /// The request as it goes upstream: the bytes that were judged.
     pub(super) fn forwarded(&self) -> Option<http::Request<()>> {
-        let text = |(from, to): (usize, usize)| self.bytes.get(from..to).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let text =
+            |(from, to): (usize, usize)| self.bytes.get(from..to).and_then(|bytes| std::str::from_utf8(bytes).ok());
         let mut authority = text(self.host)?.to_owned();
         if let Some(port) = self.host_port {
             authority.push(':');
@@ -160,7 +161,9 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     match value.as_bytes().split_at_checked(GRPC.len()) {
-        Some((kind, rest)) => kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ')),
+        Some((kind, rest)) => {
+            kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        }
         None => false,
     }
 }

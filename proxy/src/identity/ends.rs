@@ -73,7 +73,9 @@ impl Ends {
             let place = registry.place(address, settings);
             // In a pod's own namespace, an address of that pod's side that is not the pod's proves nothing.
             match (&self.pod, place) {
-                (Some(pod), Place::Workload(id)) if end != self.direction && !self.is_pod(&world, id, pod) => Place::Unknown,
+                (Some(pod), Place::Workload(id)) if end != self.direction && !self.is_pod(&world, id, pod) => {
+                    Place::Unknown
+                }
                 (Some(_), Place::Node(_) | Place::External) if end != self.direction => Place::Unknown,
                 _ => place,
             }
@@ -115,7 +117,8 @@ impl Ends {
 
     fn is_pod(&self, world: &World, id: WorkloadId, pod: &str) -> bool {
         world.registry().workload(id).is_some_and(|workload| {
-            pod.split_once('/').is_some_and(|(namespace, name)| *workload.namespace == *namespace && *workload.name == *name)
+            pod.split_once('/')
+                .is_some_and(|(namespace, name)| *workload.namespace == *namespace && *workload.name == *name)
         })
     }
 }

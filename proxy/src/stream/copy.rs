@@ -153,9 +153,10 @@ mod tests {
     async fn half_close_passes_and_the_other_way_stays_open() {
         let (mut client, mut proxy_client) = pair().await;
         let (mut proxy_upstream, mut server) = pair().await;
-        let copy = tokio::spawn(async move {
-            copy(&mut proxy_client, b"pre", &mut proxy_upstream, Duration::from_secs(60)).await
-        });
+        let copy =
+            tokio::spawn(
+                async move { copy(&mut proxy_client, b"pre", &mut proxy_upstream, Duration::from_secs(60)).await },
+            );
         client.write_all(b"fix").await.unwrap();
         client.shutdown().await.unwrap();
         let mut got = Vec::new();
@@ -183,9 +184,10 @@ mod tests {
     async fn a_slow_reader_holds_the_writer_back() {
         let (mut client, mut proxy_client) = pair().await;
         let (mut proxy_upstream, mut server) = pair().await;
-        let copy = tokio::spawn(async move {
-            copy(&mut proxy_client, b"", &mut proxy_upstream, Duration::from_secs(60)).await
-        });
+        let copy =
+            tokio::spawn(
+                async move { copy(&mut proxy_client, b"", &mut proxy_upstream, Duration::from_secs(60)).await },
+            );
         let data: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
         let sent = data.clone();
         let writer = tokio::spawn(async move {
