@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand.
 
 mod completions;
+mod demo;
 mod proxy;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ struct Cli {
 enum Command {
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
+    Demo(demo::Demo),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
@@ -25,5 +27,6 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),
+        Command::Demo(command) => command.run(),
     }
 }
