@@ -176,6 +176,10 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
         native::compile(&sorted.native, &settings);
     refused.extend(of_native);
     diagnostics.extend(found);
+    let of_istio = of_istio(&sorted.istio, &settings);
+    policies.extend(of_istio.policies);
+    refused.extend(of_istio.refused);
+    diagnostics.extend(of_istio.diagnostics);
     refuse_duplicates(&sources.documents, &sorted, &mut policies, &mut refused, &mut diagnostics);
     let kept = last_good.keep(&refused, &policies);
     policies.extend(kept);
@@ -194,10 +198,40 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     }
 }
 
+/// Istio's documents. One with an error closes what it may have selected: its namespace, or every one from the root.
+fn of_istio(documents: &[&Document], settings: &Settings) -> Outcome {
+    let mut outcome = Outcome::default();
+    let whole: Vec<&Document> = documents.iter().copied().filter(|document| !document.broken).collect();
+    let mut reads = istio::compile(&whole, settings).into_iter();
+    for document in documents {
+        let read = if document.broken { None } else { reads.next() };
+        match read {
+            Some(read) if !read.diagnostics.iter().any(Diagnostic::is_error) => {
+                outcome.policies.extend(read.policies);
+                outcome.diagnostics.extend(read.diagnostics);
+            }
+            read => {
+                outcome.diagnostics.extend(read.map(|read| read.diagnostics).unwrap_or_default());
+                let namespace = if document.namespace.is_empty() { "default" } else { &document.namespace };
+                let subject = if namespace == settings.istio.root_namespace {
+                    Expr::True
+                } else {
+                    Expr::Is(Atom::Subject(PeerAtom::Namespace(namespace.into())))
+                };
+                let mut refused = Refused::closing(document, Stack::Istio, Tier::Application, Some(subject));
+                refused.name.namespace = namespace.into();
+                outcome.refused.push(refused);
+            }
+        }
+    }
+    outcome
+}
+
 /// Documents by who reads them.
 #[derive(Default)]
 struct Sorted<'d> {
     native: Vec<&'d Document>,
+    istio: Vec<&'d Document>,
     settings: Vec<&'d Document>,
     tests: Vec<&'d Document>,
     passed_over: Vec<(String, usize)>,
@@ -207,6 +241,10 @@ struct Sorted<'d> {
 
 impl<'d> Sorted<'d> {
     fn add(&mut self, document: &'d Document) {
+        if istio::reads(document) {
+            self.istio.push(document);
+            return;
+        }
         let (group, version) = document.api_version.rsplit_once('/').unwrap_or(("", &document.api_version));
         match (group, document.kind.as_str()) {
             (native::GROUP, kind)
@@ -350,7 +388,7 @@ const NOT_READ: &[(&str, &str)] = &[
     ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
     ("cilium.io", "CiliumNetworkPolicy"),
     ("cilium.io", "CiliumClusterwideNetworkPolicy"),
-    ("security.istio.io", "AuthorizationPolicy"),
+    ("security.istio.io", "RequestAuthentication"),
     ("policy.linkerd.io", "Server"),
     ("policy.linkerd.io", "ServerAuthorization"),
     ("policy.linkerd.io", "AuthorizationPolicy"),

@@ -1,5 +1,7 @@
 //! The command line, one file a subcommand.
 
+mod check;
+mod compile;
 mod completions;
 
 use std::process::ExitCode;
@@ -15,12 +17,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Check),
+    Compile(compile::Compile),
     Completions(completions::Completions),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        Command::Check(command) => command.run(),
+        Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
     }
 }
