@@ -4,8 +4,6 @@
 //! [`Policy`]s of the model or into diagnostics. Nothing is ever silently ignored, and a refused document never holds
 //! back another.
 
-pub(crate) mod istio;
-
 use std::sync::Arc;
 
 use crate::analysis::test::PolicyTest;
@@ -14,6 +12,7 @@ use crate::model::{Atom, Directions, Expr, Mode, Model, PeerAtom, Policy, Policy
 use crate::settings::Settings;
 use crate::source::{Document, Findings, Sources, Span};
 
+mod istio;
 mod last_good;
 mod native;
 
@@ -172,14 +171,14 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     diagnostics.extend(tests.diagnostics);
     refused.extend(tests.refused);
 
-    let Outcome { mut policies, refused: of_native, diagnostics: found, mentions } =
-        native::compile(&sorted.native, &settings);
-    refused.extend(of_native);
-    diagnostics.extend(found);
-    let of_istio = of_istio(&sorted.istio, &settings);
-    policies.extend(of_istio.policies);
-    refused.extend(of_istio.refused);
-    diagnostics.extend(of_istio.diagnostics);
+    let mut policies = Vec::new();
+    let mut mentions = Vec::new();
+    for outcome in [native::compile(&sorted.native, &settings), istio::compile(&sorted.istio, &settings)] {
+        policies.extend(outcome.policies);
+        refused.extend(outcome.refused);
+        diagnostics.extend(outcome.diagnostics);
+        mentions.extend(outcome.mentions);
+    }
     refuse_duplicates(&sources.documents, &sorted, &mut policies, &mut refused, &mut diagnostics);
     let kept = last_good.keep(&refused, &policies);
     policies.extend(kept);
@@ -198,35 +197,6 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     }
 }
 
-/// Istio's documents. One with an error closes what it may have selected: its namespace, or every one from the root.
-fn of_istio(documents: &[&Document], settings: &Settings) -> Outcome {
-    let mut outcome = Outcome::default();
-    let whole: Vec<&Document> = documents.iter().copied().filter(|document| !document.broken).collect();
-    let mut reads = istio::compile(&whole, settings).into_iter();
-    for document in documents {
-        let read = if document.broken { None } else { reads.next() };
-        match read {
-            Some(read) if !read.diagnostics.iter().any(Diagnostic::is_error) => {
-                outcome.policies.extend(read.policies);
-                outcome.diagnostics.extend(read.diagnostics);
-            }
-            read => {
-                outcome.diagnostics.extend(read.map(|read| read.diagnostics).unwrap_or_default());
-                let namespace = if document.namespace.is_empty() { "default" } else { &document.namespace };
-                let subject = if namespace == settings.istio.root_namespace {
-                    Expr::True
-                } else {
-                    Expr::Is(Atom::Subject(PeerAtom::Namespace(namespace.into())))
-                };
-                let mut refused = Refused::closing(document, Stack::Istio, Tier::Application, Some(subject));
-                refused.name.namespace = namespace.into();
-                outcome.refused.push(refused);
-            }
-        }
-    }
-    outcome
-}
-
 /// Documents by who reads them.
 #[derive(Default)]
 struct Sorted<'d> {
@@ -241,10 +211,6 @@ struct Sorted<'d> {
 
 impl<'d> Sorted<'d> {
     fn add(&mut self, document: &'d Document) {
-        if istio::reads(document) {
-            self.istio.push(document);
-            return;
-        }
         let (group, version) = document.api_version.rsplit_once('/').unwrap_or(("", &document.api_version));
         match (group, document.kind.as_str()) {
             (native::GROUP, kind)
@@ -256,6 +222,11 @@ impl<'d> Sorted<'d> {
                     _ => self.native.push(document),
                 }
             }
+            (istio::GROUP, kind)
+                if istio::KINDS.contains(&kind) && (istio::VERSIONS.contains(&version) || document.broken) =>
+            {
+                self.istio.push(document);
+            }
             // Who a broken document is may stand behind the error: it must be taken for a policy.
             (native::GROUP, _) | (_, "") => self.unknown(document),
             (_, kind)
@@ -264,6 +235,8 @@ impl<'d> Sorted<'d> {
                 self.unknown(document);
             }
             (_, kind) if native::KINDS.contains(&kind) => self.unknown(document),
+            // A version of the group that is not known may mean anything.
+            (istio::GROUP, kind) if istio::KINDS.contains(&kind) => self.unknown(document),
             (group, kind) => {
                 if let Some((_, kind)) = NOT_READ.iter().find(|known| **known == (group, kind)) {
                     self.diagnostics.push(not_read(document, kind));
@@ -388,7 +361,6 @@ const NOT_READ: &[(&str, &str)] = &[
     ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
     ("cilium.io", "CiliumNetworkPolicy"),
     ("cilium.io", "CiliumClusterwideNetworkPolicy"),
-    ("security.istio.io", "RequestAuthentication"),
     ("policy.linkerd.io", "Server"),
     ("policy.linkerd.io", "ServerAuthorization"),
     ("policy.linkerd.io", "AuthorizationPolicy"),

@@ -3,6 +3,7 @@
 mod check;
 mod compile;
 mod completions;
+mod demo;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ enum Command {
     Check(check::Check),
     Compile(compile::Compile),
     Completions(completions::Completions),
+    Demo(demo::Demo),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
@@ -28,5 +30,6 @@ pub fn run() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
+        Command::Demo(command) => command.run(),
     }
 }
