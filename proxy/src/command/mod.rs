@@ -1,5 +1,7 @@
 //! The command line, one file a subcommand.
 
+mod check;
+mod compile;
 mod completions;
 mod demo;
 mod proxy;
@@ -17,6 +19,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Check),
+    Compile(compile::Compile),
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
@@ -25,6 +29,8 @@ enum Command {
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        Command::Check(command) => command.run(),
+        Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),
