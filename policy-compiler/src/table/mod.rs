@@ -17,6 +17,8 @@ mod path;
 pub(crate) mod plan;
 mod residue;
 mod state;
+#[cfg(test)]
+mod tests;
 mod text;
 mod unit;
 
