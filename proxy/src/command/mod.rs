@@ -1,6 +1,8 @@
 //! The command line, one file a subcommand.
 
 mod completions;
+mod decide;
+mod documents;
 
 use std::process::ExitCode;
 
@@ -15,12 +17,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Decide(decide::Decide),
     Completions(completions::Completions),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        Command::Decide(command) => command.run(),
         Command::Completions(command) => command.run(),
     }
 }
