@@ -4,8 +4,6 @@
 //! [`Policy`]s of the model or into diagnostics. Nothing is ever silently ignored, and a refused document never holds
 //! back another.
 
-pub(crate) mod istio;
-
 use std::sync::Arc;
 
 use crate::analysis::test::PolicyTest;
@@ -14,6 +12,7 @@ use crate::model::{Atom, Directions, Expr, Mode, Model, PeerAtom, Policy, Policy
 use crate::settings::Settings;
 use crate::source::{Document, Findings, Sources, Span};
 
+mod istio;
 mod last_good;
 mod native;
 
@@ -172,10 +171,14 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     diagnostics.extend(tests.diagnostics);
     refused.extend(tests.refused);
 
-    let Outcome { mut policies, refused: of_native, diagnostics: found, mentions } =
-        native::compile(&sorted.native, &settings);
-    refused.extend(of_native);
-    diagnostics.extend(found);
+    let mut policies = Vec::new();
+    let mut mentions = Vec::new();
+    for outcome in [native::compile(&sorted.native, &settings), istio::compile(&sorted.istio, &settings)] {
+        policies.extend(outcome.policies);
+        refused.extend(outcome.refused);
+        diagnostics.extend(outcome.diagnostics);
+        mentions.extend(outcome.mentions);
+    }
     refuse_duplicates(&sources.documents, &sorted, &mut policies, &mut refused, &mut diagnostics);
     let kept = last_good.keep(&refused, &policies);
     policies.extend(kept);
@@ -198,6 +201,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
 #[derive(Default)]
 struct Sorted<'d> {
     native: Vec<&'d Document>,
+    istio: Vec<&'d Document>,
     settings: Vec<&'d Document>,
     tests: Vec<&'d Document>,
     passed_over: Vec<(String, usize)>,
@@ -218,6 +222,11 @@ impl<'d> Sorted<'d> {
                     _ => self.native.push(document),
                 }
             }
+            (istio::GROUP, kind)
+                if istio::KINDS.contains(&kind) && (istio::VERSIONS.contains(&version) || document.broken) =>
+            {
+                self.istio.push(document);
+            }
             // Who a broken document is may stand behind the error: it must be taken for a policy.
             (native::GROUP, _) | (_, "") => self.unknown(document),
             (_, kind)
@@ -226,6 +235,8 @@ impl<'d> Sorted<'d> {
                 self.unknown(document);
             }
             (_, kind) if native::KINDS.contains(&kind) => self.unknown(document),
+            // A version of the group that is not known may mean anything.
+            (istio::GROUP, kind) if istio::KINDS.contains(&kind) => self.unknown(document),
             (group, kind) => {
                 if let Some((_, kind)) = NOT_READ.iter().find(|known| **known == (group, kind)) {
                     self.diagnostics.push(not_read(document, kind));
@@ -350,7 +361,6 @@ const NOT_READ: &[(&str, &str)] = &[
     ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
     ("cilium.io", "CiliumNetworkPolicy"),
     ("cilium.io", "CiliumClusterwideNetworkPolicy"),
-    ("security.istio.io", "AuthorizationPolicy"),
     ("policy.linkerd.io", "Server"),
     ("policy.linkerd.io", "ServerAuthorization"),
     ("policy.linkerd.io", "AuthorizationPolicy"),

@@ -2,7 +2,9 @@
 
 mod completions;
 mod decide;
+mod demo;
 mod documents;
+mod proxy;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,8 @@ struct Cli {
 enum Command {
     Decide(decide::Decide),
     Completions(completions::Completions),
+    Proxy(Box<proxy::Proxy>),
+    Demo(demo::Demo),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
@@ -26,5 +30,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Decide(command) => command.run(),
         Command::Completions(command) => command.run(),
+        Command::Proxy(command) => command.run(),
+        Command::Demo(command) => command.run(),
     }
 }
