@@ -1,5 +1,7 @@
 //! The command line, one file a subcommand.
 
+mod check;
+mod compile;
 mod completions;
 mod decide;
 mod demo;
@@ -20,6 +22,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Decide(decide::Decide),
+    Check(check::Check),
+    Compile(compile::Compile),
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
@@ -29,6 +33,8 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Decide(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),
