@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::leg::Leg;
 use super::truth;
-use crate::facts::{Request, Truth};
+use crate::facts::{Direction, Request, Truth};
 use crate::model::{Directions, Effect, Mode, Policy, Rule, Stack, Tier};
 use crate::verdict::RuleRef;
 
@@ -54,11 +54,11 @@ pub(crate) fn answer<'a>(leg: &Leg<'a>, request: &Request<'_>, table: Table, sta
 }
 
 /// The policy that closes the leg's direction, a broken one first: it may have said more than is known. Admin closes
-/// nothing, unless it is broken. A broken policy whose directions are not known closes both.
+/// nothing, unless it is broken.
 pub(crate) fn closer<'a>(policies: &[&'a Policy], leg: &Leg<'_>) -> Option<&'a Policy> {
     let closes = |policy: &&&Policy| {
-        let unknown = policy.broken && policy.closes == Directions::default();
-        (policy.tier != Tier::Admin || policy.broken) && (unknown || policy.closes.contains(leg.direction))
+        let plainly = policy.tier != Tier::Admin && policy.closes.contains(leg.direction);
+        plainly || breaks_direction(policy, leg.direction)
     };
     let broken = policies.iter().filter(|policy| policy.broken).find(closes);
     broken.or_else(|| policies.iter().find(closes)).copied()
@@ -67,6 +67,11 @@ pub(crate) fn closer<'a>(policies: &[&'a Policy], leg: &Leg<'_>) -> Option<&'a P
 /// SPEC: expired when now ≥ expires; the rule is gone, the policy goes on selecting. A Deny never expires.
 pub(crate) fn is_expired(rule: &Rule, now: i64) -> bool {
     rule.effect == Effect::Allow && rule.expires.is_some_and(|expires| now >= expires)
+}
+
+/// Whether a broken policy closes a direction: one whose directions are not known closes both.
+pub(crate) fn breaks_direction(policy: &Policy, direction: Direction) -> bool {
+    policy.broken && (policy.closes == Directions::default() || policy.closes.contains(direction))
 }
 
 /// The rules of a policy for the leg's direction.
