@@ -3,6 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+pub mod code;
+mod render;
+
+pub use code::Code;
+pub use render::{Style, as_json, as_text};
+
 use serde::Serialize;
 
 /// How much a finding matters.
@@ -40,7 +46,7 @@ impl fmt::Display for Location {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// Stable code, `EW0101`; the first two digits name the family.
-    pub code: &'static str,
+    pub code: Code,
     /// How much it matters.
     pub severity: Severity,
     /// What is wrong.
@@ -55,4 +61,64 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// The policy that the finding is about, `kind namespace/name`, where it is known.
     pub policy: Option<String>,
+    /// The line that the finding is about, as it stands in the file (a window of it where it is very long).
+    pub snippet: Option<Snippet>,
 }
+
+/// One line of a file, for showing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Snippet {
+    /// The text, without its line break.
+    pub text: String,
+    /// Characters of the line that were cut off before `text`.
+    pub cut: u32,
+}
+
+impl Diagnostic {
+    /// A finding whose severity is that of its code.
+    #[must_use]
+    pub fn new(code: Code, location: Location, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity: code.severity(),
+            message: message.into(),
+            location,
+            length: 0,
+            label: None,
+            help: None,
+            policy: None,
+            snippet: None,
+        }
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Whether it refuses its document.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+impl Snippet {
+    /// The line of `text` in which byte `at` lies; of a very long line only a window around it.
+    #[must_use]
+    pub fn of(text: &str, at: usize) -> Option<Self> {
+        let before = text.get(..at)?;
+        let start = before.rfind(['\n', '\r']).map_or(0, |index| index + 1);
+        let rest = text.get(start..)?;
+        let line = rest.get(..rest.find(['\n', '\r']).unwrap_or(rest.len()))?;
+        let column = before.get(start..)?.chars().count();
+        let cut = column.saturating_sub(WINDOW / 2);
+        let cut = if line.len() <= WINDOW { 0 } else { cut };
+        Some(Self { text: line.chars().skip(cut).take(WINDOW).collect(), cut: u32::try_from(cut).ok()? })
+    }
+}
+
+/// Characters of a line that a snippet shows: enough for a rule in one line, too little to flood a terminal.
+const WINDOW: usize = 200;

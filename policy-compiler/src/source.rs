@@ -1,11 +1,20 @@
 //! Files and folders to documents.
 //!
 //! A document is one YAML document (or JSON object; `kind: List` is unpacked) with its place in its file. Nothing is
-//! interpreted here beyond `apiVersion`, `kind` and `metadata`.
+//! interpreted here beyond `apiVersion`, `kind` and `metadata`. A document that is broken never holds back the others.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::diagnostic::Location;
+use crate::diagnostic::{Code, Diagnostic, Location, Snippet};
+
+pub mod fields;
+mod files;
+mod split;
+pub mod tree;
+
+pub use fields::{Fields, Findings};
+pub use tree::{Key, Node, Span, Value};
 
 /// One document of one file.
 #[derive(Clone, Debug)]
@@ -14,7 +23,7 @@ pub struct Document {
     pub location: Location,
     /// The whole text of its file, for snippets.
     pub file_text: Arc<str>,
-    /// Byte range of the document in `file_text`.
+    /// Byte range of the document in `file_text`; for an item of a `List`, of the document that holds the list.
     pub range: std::ops::Range<usize>,
     /// `apiVersion`, empty if missing.
     pub api_version: String,
@@ -24,9 +33,252 @@ pub struct Document {
     pub namespace: String,
     /// `metadata.name`, empty if missing.
     pub name: String,
+    /// Everything; of a broken document what stands before the error.
+    pub root: Node,
+    /// It has a syntax error (already among the diagnostics): it counts as refused, and `root` is only a part.
+    pub broken: bool,
 }
 
-// To come, with these shapes:
-//   pub struct Sources { pub documents: Vec<Document>, pub diagnostics: Vec<Diagnostic> }
-//   pub fn read(paths: &[PathBuf]) -> Sources            files, folders (recursive, *.yaml *.yml *.json, hidden and `..data` skipped), `-`
-//   pub fn parse(file: &str, text: Arc<str>) -> Sources  one text
+impl Document {
+    fn unreadable(location: Location) -> Self {
+        Self {
+            location,
+            file_text: "".into(),
+            range: 0..0,
+            api_version: String::new(),
+            kind: String::new(),
+            namespace: String::new(),
+            name: String::new(),
+            root: Node { span: Span::default(), value: Value::Null },
+            broken: true,
+        }
+    }
+}
+
+/// Documents of any number of files.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// In the order of the files, which are sorted within a folder.
+    pub documents: Vec<Document>,
+    /// What could not be read.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What bounds the reading of files: time and memory stay proportional to what a person can have meant.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of one file.
+    pub file_bytes: usize,
+    /// Bytes of all files together.
+    pub total_bytes: usize,
+    /// Nesting of lists and mappings.
+    pub depth: usize,
+    /// Values that anchors keep and aliases repeat, in one document.
+    pub aliased_nodes: usize,
+    /// Nesting of folders.
+    pub folder_depth: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        // 100,000 rules are about 20 MB; no policy nests deeper than about 15.
+        Self { file_bytes: 32 << 20, total_bytes: 512 << 20, depth: 64, aliased_nodes: 10_000, folder_depth: 32 }
+    }
+}
+
+/// Reads files, folders (recursively; `*.yaml`, `*.yml`, `*.json`; names that start with a dot are skipped) and
+/// standard input (`-`).
+#[must_use]
+pub fn read(paths: &[PathBuf]) -> Sources {
+    let bounds = Bounds::default();
+    let (files, diagnostics) = files::load(paths, &bounds);
+    let mut sources = Sources::default();
+    for diagnostic in diagnostics {
+        // A file that is there and cannot be read is a document of which nothing is known, never an absent one.
+        sources.documents.push(Document::unreadable(diagnostic.location.clone()));
+        sources.diagnostics.push(diagnostic);
+    }
+    for file in files {
+        sources.add(&file.name, &file.text, &bounds);
+    }
+    sources
+}
+
+/// Reads one text as if it were a file of this name.
+#[must_use]
+pub fn parse(file: &str, text: &Arc<str>) -> Sources {
+    let mut sources = Sources::default();
+    sources.add(&file.into(), text, &Bounds::default());
+    sources
+}
+
+/// The trees of one text, one a YAML document, whatever they are (the workloads file is lists).
+#[must_use]
+pub fn trees(file: &str, text: &Arc<str>) -> (Vec<Node>, Vec<Diagnostic>) {
+    let file: Arc<str> = file.into();
+    let mut diagnostics = Vec::new();
+    let mut trees = Vec::new();
+    for (_, tree, error) in parts(text, &Bounds::default()) {
+        diagnostics.extend(error.map(|error| diagnostic(&file, text, error)));
+        trees.extend(tree);
+    }
+    (trees, diagnostics)
+}
+
+impl Sources {
+    /// Documents and diagnostics of both.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.documents.extend(other.documents);
+        self.diagnostics.extend(other.diagnostics);
+        self
+    }
+
+    fn add(&mut self, file: &Arc<str>, text: &Arc<str>, bounds: &Bounds) {
+        for (range, tree, error) in parts(text, bounds) {
+            let broken = error.is_some();
+            let place = error.as_ref().map(|error| error.span);
+            self.diagnostics.extend(error.map(|error| diagnostic(file, text, error)));
+            let root = match tree {
+                Some(root) => root,
+                // Even a document of which nothing was read is one: it must close what it would have closed.
+                None if broken => Node { span: place.unwrap_or_default(), value: Value::Null },
+                None => continue,
+            };
+            if !broken && root.value == Value::Null {
+                continue;
+            }
+            let whole = Whole { file, text, range, broken };
+            self.unpack(&whole, root, None, 0);
+        }
+    }
+
+    fn unpack(&mut self, whole: &Whole<'_>, mut root: Node, inherited: Option<&(String, String)>, depth: u32) {
+        let (api_version, kind) = match inherited {
+            Some((api_version, kind)) => (text_or(&root, "apiVersion", api_version), text_or(&root, "kind", kind)),
+            None => (text_or(&root, "apiVersion", ""), text_or(&root, "kind", "")),
+        };
+        if let Some(item_kind) = kind.strip_suffix("List")
+            && depth < 4
+            && let Value::Map(entries) = &mut root.value
+            && let Some(at) =
+                entries.iter().position(|(key, node)| &*key.text == "items" && matches!(node.value, Value::List(_)))
+            && let (_, Node { value: Value::List(items), .. }) = entries.swap_remove(at)
+        {
+            let inherited = (if item_kind.is_empty() { String::new() } else { api_version }, item_kind.to_owned());
+            for item in items {
+                self.unpack(whole, item, Some(&inherited), depth + 1);
+            }
+            return;
+        }
+        let metadata = |key: &str| root.get("metadata").map(|metadata| text_or(metadata, key, "")).unwrap_or_default();
+        let document = Document {
+            location: location(whole.file, root.span),
+            file_text: Arc::clone(whole.text),
+            range: whole.range.clone(),
+            namespace: metadata("namespace"),
+            name: metadata("name"),
+            api_version,
+            kind,
+            root,
+            broken: whole.broken,
+        };
+        if !document.broken && (document.api_version.is_empty() || document.kind.is_empty()) {
+            self.diagnostics.push(not_an_object(&document));
+            self.documents.push(Document { broken: true, ..document });
+            return;
+        }
+        self.documents.push(document);
+    }
+}
+
+struct Whole<'a> {
+    file: &'a Arc<str>,
+    text: &'a Arc<str>,
+    range: std::ops::Range<usize>,
+    broken: bool,
+}
+
+type PartTree = (std::ops::Range<usize>, Option<Node>, Option<tree::TreeError>);
+
+fn parts<'t>(text: &'t str, bounds: &'t Bounds) -> impl Iterator<Item = PartTree> + use<'t> {
+    // A byte-order mark is no part of the text, and would shift the columns of the first line.
+    let offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let body = text.get(offset..).unwrap_or_default();
+    split::split(body).into_iter().map(move |part| {
+        let slice = body.get(part.range.clone()).unwrap_or_default();
+        let range = part.range.start + offset..part.range.end + offset;
+        let (tree, error) = tree::read(slice, range.start, part.line, bounds);
+        (range, tree, error)
+    })
+}
+
+fn text_or(node: &Node, key: &str, otherwise: &str) -> String {
+    node.get(key).and_then(Node::text).unwrap_or(otherwise).to_owned()
+}
+
+fn location(file: &Arc<str>, span: Span) -> Location {
+    Location { file: Arc::clone(file), line: span.line.max(1), column: span.column.max(1) }
+}
+
+fn diagnostic(file: &Arc<str>, text: &str, error: tree::TreeError) -> Diagnostic {
+    let mut diagnostic = Diagnostic::new(error.code, location(file, error.span), error.message);
+    diagnostic.length = error.span.length as usize;
+    diagnostic.help = error.help.map(str::to_owned);
+    diagnostic.snippet = Snippet::of(text, error.span.start as usize);
+    diagnostic
+}
+
+fn not_an_object(document: &Document) -> Diagnostic {
+    let message = match (&document.root.value, document.api_version.is_empty()) {
+        (Value::Map(_), true) => "the document has no `apiVersion`".to_owned(),
+        (Value::Map(_), false) => "the document has no `kind`".to_owned(),
+        _ => format!("expected an object with `apiVersion`, `kind` and `metadata`, found {}", document.root.describe()),
+    };
+    let mut diagnostic = Diagnostic::new(Code::NotAnObject, document.location.clone(), message)
+        .help("a policy begins with `apiVersion: eastwall.dev/v1alpha1` and `kind: FirewallPolicy`");
+    diagnostic.length = document.root.span.length as usize;
+    diagnostic.snippet = Snippet::of(&document.file_text, document.root.span.start as usize);
+    diagnostic
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+    use crate::diagnostic::Code;
+
+    #[test]
+    fn a_broken_document_does_not_hold_back_the_others() {
+        let text = "\u{feff}apiVersion: v1\nkind: A\nmetadata: {name: a, namespace: n}\r\n---\nkind: B\nspec: [\n---\napiVersion: v1\nkind: C\n";
+        let sources = parse("x.yaml", &text.into());
+        let seen: Vec<_> = sources.documents.iter().map(|d| (d.kind.as_str(), d.broken, d.location.line)).collect();
+        assert_eq!(seen, [("A", false, 1), ("B", true, 5), ("C", false, 8)]);
+        assert_eq!(sources.documents[0].namespace, "n");
+        assert_eq!(sources.diagnostics.len(), 1);
+        assert_eq!(sources.diagnostics[0].code, Code::Syntax);
+    }
+
+    #[test]
+    fn lists_are_unpacked() {
+        let text = "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"apiVersion\": \"x/v1\", \"kind\": \"A\"},\n {\"apiVersion\": \"x/v2\", \"kind\": \"BList\", \"items\": [{\"metadata\": {\"name\": \"b\"}}]}]}";
+        let sources = parse("x.json", &text.into());
+        let seen: Vec<_> =
+            sources.documents.iter().map(|d| (d.api_version.as_str(), d.kind.as_str(), d.name.as_str())).collect();
+        assert_eq!(seen, [("x/v1", "A", ""), ("x/v2", "B", "b")]);
+        assert!(sources.diagnostics.is_empty(), "{:?}", sources.diagnostics);
+    }
+
+    #[test]
+    fn what_is_no_object_is_an_error() {
+        for text in ["[1]", "just text", "kind: A", "apiVersion: v1", "apiVersion: 1\nkind: A"] {
+            let sources = parse("x", &text.into());
+            assert_eq!(sources.diagnostics.len(), 1, "{text}");
+            assert_eq!(sources.diagnostics[0].code, Code::NotAnObject, "{text}");
+            assert!(sources.documents[0].broken);
+        }
+        for text in ["", "---", "# x\n---\n# y", "~", "null"] {
+            let sources = parse("x", &text.into());
+            assert!(sources.documents.is_empty() && sources.diagnostics.is_empty(), "{text}");
+        }
+    }
+}

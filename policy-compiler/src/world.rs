@@ -3,12 +3,16 @@
 //! A world is immutable. A change of policies or of workloads makes a new one, which is swapped in whole, so every
 //! verdict is of exactly one [`Generation`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::canonical;
-use crate::model::Model;
-use crate::registry::Registry;
-use crate::verdict::{Generation, Verdict};
+use crate::facts::{Connection, Direction, End, Fact, Place, Request, Transport};
+use crate::model::interpret::leg::legs;
+use crate::model::interpret::{possible, proof, scope};
+use crate::model::{Model, content, interpret};
+use crate::registry::{Registry, ServiceId};
+use crate::verdict::{Action, Generation, Reason, Verdict};
 
 /// Policies and registry, ready to answer.
 #[derive(Debug)]
@@ -16,12 +20,31 @@ pub struct World {
     model: Arc<Model>,
     registry: Arc<Registry>,
     generation: Generation,
+    /// There is no table yet: every registered workload is closed.
+    closed: bool,
 }
 
 /// One connection resolved against the world that made it: who both ends are and which scopes judge it. Keep it
 /// beside its `Arc<World>`; with another world it means nothing.
 #[derive(Debug)]
-pub struct Flow {}
+pub struct Flow {
+    source: OwnedEnd,
+    destination: OwnedEnd,
+    port: u16,
+    transport: Transport,
+    service: Option<ServiceId>,
+    fqdn: Option<Arc<str>>,
+    direction: Option<Direction>,
+    canonical: CanonicalScope,
+}
+
+/// An [`End`] that outlives the connection it was read from.
+#[derive(Debug)]
+struct OwnedEnd {
+    address: Option<IpAddr>,
+    place: Place,
+    principal: Option<Arc<str>>,
+}
 
 /// What can be said of a connection before any request is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +65,26 @@ pub struct CanonicalScope {
     /// Lower-case names of headers that rules in scope look at: a name that folds to one of them (`X_Role`) is
     /// refused, and so is a Connection header that nominates one.
     pub watched_headers: Vec<Arc<str>>,
+    /// Rules of layer 4 alone are in scope (`tcp: {}`): requests are not canonicalised, so not rejected either.
+    pub opaque: bool,
 }
 
+// === impl World ===
+
 impl World {
+    /// Joins policies with a registry. `number` counts swaps since the process started, from 1.
+    #[must_use]
+    pub fn new(model: Arc<Model>, registry: Arc<Registry>, number: u64) -> Self {
+        let generation = Generation { number, hash: content::hash(&model).into() };
+        Self { model, registry, generation, closed: false }
+    }
+
+    /// A world without a table: every registered workload is closed.
+    #[must_use]
+    pub fn closed(registry: Arc<Registry>, number: u64) -> Self {
+        Self { closed: true, ..Self::new(Arc::default(), registry, number) }
+    }
+
     /// The generation that every verdict of this world carries.
     #[must_use]
     pub fn generation(&self) -> &Generation {
@@ -62,13 +102,140 @@ impl World {
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
+
+    /// Who a connection from this address comes from, as far as the registry knows.
+    #[must_use]
+    pub fn source(&self, address: IpAddr) -> End<'static> {
+        self.end(address)
+    }
+
+    /// Who a connection to this address reaches. A Service's address is nobody's: say which Service in
+    /// [`Connection::service`] ([`Registry::service_at`]).
+    #[must_use]
+    pub fn destination(&self, address: IpAddr) -> End<'static> {
+        self.end(address)
+    }
+
+    /// Resolves a connection: what depends on it alone is done here, once.
+    #[must_use]
+    pub fn flow(&self, connection: &Connection<'_>) -> Flow {
+        let keep = |end: &End<'_>| OwnedEnd {
+            address: end.address.map(|address| address.to_canonical()),
+            place: end.place,
+            principal: end.principal.map(Arc::from),
+        };
+        Flow {
+            source: keep(&connection.source),
+            destination: keep(&connection.destination),
+            port: connection.port,
+            transport: connection.transport,
+            service: connection.service,
+            fqdn: connection.fqdn.map(Arc::from),
+            direction: connection.direction,
+            canonical: scope::canonical_scope(&self.model, &self.registry, connection),
+        }
+    }
+
+    /// What can be said before any request is seen. Sound: a request verdict never contradicts it while `now` is the
+    /// same.
+    #[must_use]
+    pub fn connection_verdict(&self, flow: &Flow, now: i64) -> ConnectionVerdict {
+        let connection = flow.connection();
+        if self.closed {
+            let verdict = self.without_table(&connection);
+            return match verdict.action {
+                Action::Allow => ConnectionVerdict::Opaque(verdict),
+                _ => ConnectionVerdict::Deny(verdict),
+            };
+        }
+        let mut always = true;
+        let mut denial = None;
+        for leg in legs(&self.model, &self.registry, &connection) {
+            let outlook = possible::outlook(&leg, now);
+            always &= !outlook.may_deny;
+            if !outlook.may_allow {
+                denial = denial.or(outlook.denial);
+            }
+        }
+        let unseen = || self.request_verdict(flow, &Request::unseen(now));
+        match denial {
+            Some((reason, rule)) => {
+                ConnectionVerdict::Deny(Verdict { action: Action::Deny, reason, rule: Some(rule), ..unseen() })
+            }
+            None if always => ConnectionVerdict::Opaque(unseen()),
+            None => ConnectionVerdict::Inspect,
+        }
+    }
+
+    /// The verdict on one request of a connection.
+    #[must_use]
+    pub fn request_verdict(&self, flow: &Flow, request: &Request<'_>) -> Verdict {
+        let connection = flow.connection();
+        if self.closed {
+            return self.without_table(&connection);
+        }
+        interpret::request_verdict(&self.model, &self.registry, &connection, request)
+    }
+
+    /// What canonicalisation needs to know of the flow.
+    #[must_use]
+    pub fn canonical_scope<'f>(&self, flow: &'f Flow) -> &'f CanonicalScope {
+        &flow.canonical
+    }
+
+    fn end(&self, address: IpAddr) -> End<'static> {
+        let address = address.to_canonical();
+        End { address: Some(address), place: self.registry.place(address, &self.model.settings), principal: None }
+    }
+
+    fn without_table(&self, connection: &Connection<'_>) -> Verdict {
+        let judged = !legs(&self.model, &self.registry, connection).is_empty();
+        let (action, reason) =
+            if judged { (Action::Deny, Reason::NoTable) } else { (Action::Allow, Reason::NotSubject) };
+        Verdict { action, reason, rule: None, proof: proof(connection), audit: None }
+    }
 }
 
-// To come, with exactly these shapes:
-//   World::new(model: Arc<Model>, registry: Arc<Registry>, number: u64) -> World
-//   World::closed(registry, number) -> World            no table: every registered workload is closed (Reason::NoTable)
-//   World::flow(&self, &Connection<'_>) -> Flow
-//   World::connection_verdict(&self, &Flow, now: i64) -> ConnectionVerdict
-//   World::request_verdict(&self, &Flow, &Request<'_>) -> Verdict
-//   World::canonical_scope(&self, &Flow) -> &CanonicalScope
-//   World::source(&self, address: IpAddr) -> End ; World::destination(..)
+// === impl Flow ===
+
+impl Flow {
+    fn connection(&self) -> Connection<'_> {
+        Connection {
+            source: self.source.end(),
+            destination: self.destination.end(),
+            port: self.port,
+            transport: self.transport,
+            service: self.service,
+            fqdn: self.fqdn.as_deref(),
+            direction: self.direction,
+        }
+    }
+}
+
+impl OwnedEnd {
+    fn end(&self) -> End<'_> {
+        End { address: self.address, place: self.place, principal: self.principal.as_deref() }
+    }
+}
+
+impl Request<'_> {
+    /// A request of which nothing has been seen.
+    fn unseen(now: i64) -> Self {
+        Self {
+            protocol: Fact::Unknown,
+            method: Fact::Unknown,
+            path: Fact::Unknown,
+            query: Fact::Unknown,
+            host: Fact::Unknown,
+            host_port: None,
+            headers: Fact::Unknown,
+            upgrade: Fact::Unknown,
+            sni: Fact::Unknown,
+            alpn: Fact::Unknown,
+            jwt: Fact::Unknown,
+            remote_ip: None,
+            qname: Fact::Unknown,
+            now,
+        }
+    }
+}

@@ -1,11 +1,26 @@
 //! The one interpretation of a request: matched, logged and forwarded. Refusals come first.
 //!
 //! Sans-I/O: the HTTP/1 codec and the HTTP/2 front hand over raw parts, `decide` hands over JSON; all get the same
-//! canonical parts or the same [`Refusal`].
+//! canonical parts or the same [`Refusal`]. Out-buffers are appended to and reused by the caller, so nothing is
+//! allocated in steady state.
 
+mod fields;
+mod framing;
+mod host;
+pub mod octet;
+mod path;
 mod refusal;
+mod target;
 
+#[cfg(test)]
+mod tests;
+
+pub use fields::{connection_options, fields, is_reserved, response_trailers, trailers};
+pub use framing::Framing;
+pub use host::{authorities_agree, authority, server_name};
+pub use path::{path, query};
 pub use refusal::Refusal;
+pub use target::{Form, Scheme, Target};
 
 use crate::model::HttpOption;
 
@@ -26,11 +41,13 @@ pub struct Options {
     pub underscore_headers: HttpOption,
 }
 
-// To come, with these shapes (out-buffers are reused: no allocation in steady state):
-//   pub fn path(raw: &[u8], options: Options, out: &mut Vec<u8>) -> Result<(), Refusal>      raw: path without query
-//   pub fn query(raw: &[u8]) -> Result<(), Refusal>                                          validates escapes
-//   pub fn authority(raw: &[u8], out: &mut Vec<u8>) -> Result<Option<u16>, Refusal>          host lower-cased into out, port returned
-//   pub fn server_name(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal>                 SNI
-//   pub fn fields<'a>(lines: impl Iterator<Item = (&'a [u8], &'a [u8])>, scope: &CanonicalScope) -> Result<(), Refusal>
-//        override channels, folding names, Connection nominations of watched headers, framing headers (for `decide` too)
-//   pub struct Target { .. }  request-target of HTTP/1: origin, absolute, authority (CONNECT), asterisk
+/// Checks a method: a token, its case kept, and no longer than any method in use.
+///
+/// # Errors
+/// [`Refusal::MalformedMethod`].
+pub fn method(raw: &[u8]) -> Result<(), Refusal> {
+    if octet::is_whole_token(raw) && raw.len() <= LONGEST_METHOD { Ok(()) } else { Err(Refusal::MalformedMethod) }
+}
+
+/// `UPDATEREDIRECTREF`, the longest registered, has 17; the rest is room.
+pub const LONGEST_METHOD: usize = 64;

@@ -4,6 +4,7 @@
 //! chooses, so that neither the interpreter nor the table knows of dialects.
 
 mod atom;
+pub mod content;
 mod expr;
 pub mod interpret;
 mod policy;

@@ -68,8 +68,92 @@ pub(crate) struct ConnectionEnd {
     pub(crate) duration: Duration,
 }
 
-// To come: `Recorder` (cheap to clone per worker; metric handles resolved per connection), with
-//   Recorder::decision_id() -> DecisionId        opaque id given to a denied client (header `x-eastwall-decision-id`)
-//   Recorder::request(&self, &RequestEvent<'_>, Option<DecisionId>)
-//   Recorder::connection_opened / connection_closed(&ConnectionEnd)
-//   Recorder::refused_connection(reason)          limits
+/// What an analyst should see, beside the verdict that was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum AlertKind {
+    /// A request that is no valid canonical request: somebody may be trying to be read in two ways.
+    EvasionAttempt,
+    /// Bytes that are not what the rule or the port says.
+    ProtocolMismatch,
+    /// A source address that its pod does not own.
+    SpoofedSource,
+}
+
+impl AlertKind {
+    /// As metrics and lines name it.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::EvasionAttempt => "evasion-attempt",
+            Self::ProtocolMismatch => "protocol-mismatch",
+            Self::SpoofedSource => "spoofed-source",
+        }
+    }
+
+    /// How soon somebody should look: nobody spoofs an address by mistake; a wrong protocol is often a wrong port.
+    pub(crate) const fn severity(self) -> &'static str {
+        match self {
+            Self::SpoofedSource => "critical",
+            Self::EvasionAttempt => "high",
+            Self::ProtocolMismatch => "medium",
+        }
+    }
+}
+
+/// One alert and its evidence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alert<'a> {
+    /// What happened.
+    pub(crate) kind: AlertKind,
+    /// The world that judged.
+    pub(crate) world: &'a World,
+    /// Direction.
+    pub(crate) direction: Direction,
+    /// Where it comes from.
+    pub(crate) source: SocketAddr,
+    /// The original destination.
+    pub(crate) destination: SocketAddr,
+    /// The workload at the source, where one is known.
+    pub(crate) source_workload: Option<WorkloadId>,
+    /// The workload at the destination, where one is known.
+    pub(crate) destination_workload: Option<WorkloadId>,
+    /// The refusal that goes with it, where there is one.
+    pub(crate) decision_id: Option<super::DecisionId>,
+    /// What was seen, in words of ours.
+    pub(crate) detail: &'a str,
+    /// The bytes that show it (a prefix is logged).
+    pub(crate) evidence: &'a [u8],
+}
+
+/// The bound that a connection met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Limit {
+    /// Connections of the whole proxy.
+    Connections,
+    /// Connections of one source address.
+    ConnectionsPerSource,
+    /// The head did not come in time.
+    HeadTimeout,
+    /// No byte for too long.
+    IdleTimeout,
+    /// The proxy drains.
+    Draining,
+    /// The original destination is the listener itself.
+    Loop,
+    /// A source address that its pod does not own.
+    SpoofedSource,
+}
+
+impl Limit {
+    /// As the metric names it.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerSource => "connections-per-source",
+            Self::HeadTimeout => "head-timeout",
+            Self::IdleTimeout => "idle-timeout",
+            Self::Draining => "draining",
+            Self::Loop => "loop",
+            Self::SpoofedSource => "spoofed-source",
+        }
+    }
+}

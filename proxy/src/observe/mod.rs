@@ -1,5 +1,18 @@
 //! What is recorded of every verdict: counters always, an access-log line, an alert where it matters.
 
+mod decision;
 pub(crate) mod event;
+mod flood;
+mod json;
+mod label;
+mod line;
+mod log;
+mod metrics;
+mod recorder;
+mod series;
 
-pub(crate) use event::{ConnectionEnd, RequestEvent};
+pub(crate) use decision::DecisionId;
+pub(crate) use event::{Alert, AlertKind, ConnectionEnd, Limit, RequestEvent};
+pub(crate) use log::{Destination, LogWriter};
+pub(crate) use metrics::Metrics;
+pub(crate) use recorder::{ConnectionRecorder, Recorder};

@@ -1,23 +1,67 @@
 //! The world in force, and the news that it changed.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use eastwall_policy::world::World;
+use prometheus::Histogram;
 use tokio::sync::watch;
 
-/// The world in force. Cheap to read on every request; a connection that waits can also wait for the next world.
+/// The world in force. Cheap to read on every request; a connection that lives on watches for the next one.
 #[derive(Debug)]
 pub(crate) struct Live {
     world: ArcSwap<World>,
     changed: watch::Sender<u64>,
+    revocations: Arc<Revocations>,
 }
 
+/// One connection's view of the changes. It owes a judgement after each swap; [`Watch::judged`] pays it, and so does
+/// dropping the watch.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    changed: watch::Receiver<u64>,
+    judged: u64,
+    revocations: Arc<Revocations>,
+}
+
+/// How long swaps take to reach the last connection.
+#[derive(Debug)]
+struct Revocations {
+    seconds: Histogram,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    watches: usize,
+    current: u64,
+    swaps: VecDeque<Swap>,
+}
+
+/// A swap that some connections have not yet been judged after.
+#[derive(Debug)]
+struct Swap {
+    number: u64,
+    at: Instant,
+    left: usize,
+}
+
+// === impl Live ===
+
 impl Live {
-    /// Starts with this world.
-    pub(crate) fn new(world: Arc<World>) -> Self {
+    /// Starts with this world. The time that each swap took to reach the last connection goes to `revocation_seconds`.
+    pub(crate) fn new(world: Arc<World>, revocation_seconds: Histogram) -> Self {
         let number = world.generation().number;
-        Self { world: ArcSwap::new(world), changed: watch::Sender::new(number) }
+        Self {
+            world: ArcSwap::new(world),
+            changed: watch::Sender::new(number),
+            revocations: Arc::new(Revocations {
+                seconds: revocation_seconds,
+                open: Mutex::new(Open { current: number, ..Open::default() }),
+            }),
+        }
     }
 
     /// The world in force.
@@ -28,12 +72,147 @@ impl Live {
     /// Swaps the world whole and wakes everyone who waits.
     pub(crate) fn swap(&self, world: Arc<World>) {
         let number = world.generation().number;
-        self.world.store(world);
+        self.revocations.swapped(number, || self.world.store(world));
         self.changed.send_replace(number);
     }
 
-    /// Tells of every swap (and of expiries, which make a new generation): live connections judge themselves again.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Watches for changes, from the world in force on. Take the watch *before* the world that the connection is judged
+    /// by: a swap in between is then seen.
+    pub(crate) fn watch(&self) -> Watch {
+        let changed = self.changed.subscribe();
+        let judged = {
+            let mut open = self.revocations.open();
+            open.watches += 1;
+            open.current
+        };
+        Watch { changed, judged, revocations: Arc::clone(&self.revocations) }
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// Waits until a world is in force that this connection was not judged by. Never, where none comes.
+    /// Cancel-safe: [`Self::judged`] alone marks a world as seen.
+    pub(crate) async fn changed(&mut self) {
+        let judged = self.judged;
+        if self.changed.wait_for(|number| *number > judged).await.is_err() {
+            // The sender lives as long as the proxy: nothing will change any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether a newer world is in force than the one that this connection was last judged by.
+    pub(crate) fn has_changed(&self) -> bool {
+        *self.changed.borrow() > self.judged
+    }
+
+    /// Everything that lives on this connection was judged by `world`, and cut where it had to be.
+    pub(crate) fn judged(&mut self, world: &World) {
+        let number = world.generation().number;
+        if number > self.judged {
+            self.revocations.open().settle(self.judged, number, &self.revocations.seconds);
+            self.judged = number;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Under one lock: a swap in between would wait for a connection that is gone.
+        let mut open = self.revocations.open();
+        open.watches = open.watches.saturating_sub(1);
+        open.settle(self.judged, u64::MAX, &self.revocations.seconds);
+    }
+}
+
+// === impl Revocations ===
+
+impl Revocations {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores under the lock, so that a watch is either counted here or taken with the new number.
+    fn swapped(&self, number: u64, store: impl FnOnce()) {
+        let mut open = self.open();
+        store();
+        open.current = number;
+        let left = open.watches;
+        if left == 0 {
+            self.seconds.observe(0.0);
+            return;
+        }
+        if open.swaps.len() >= SWAPS
+            && let Some(oldest) = open.swaps.pop_front()
+        {
+            self.seconds.observe(oldest.at.elapsed().as_secs_f64());
+        }
+        open.swaps.push_back(Swap { number, at: Instant::now(), left });
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    /// One connection that was judged last by `from` is now judged by `to`.
+    fn settle(&mut self, from: u64, to: u64, seconds: &Histogram) {
+        self.swaps.retain_mut(|swap| {
+            if from < swap.number && swap.number <= to {
+                swap.left = swap.left.saturating_sub(1);
+            }
+            if swap.left == 0 {
+                seconds.observe(swap.at.elapsed().as_secs_f64());
+            }
+            swap.left > 0
+        });
+    }
+}
+
+/// Swaps measured at once. A connection that takes longer than so many is counted as it stands.
+const SWAPS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revocations() -> Revocations {
+        let seconds = Histogram::with_opts(prometheus::HistogramOpts::new("t", "h")).unwrap();
+        Revocations { seconds, open: Mutex::default() }
+    }
+
+    fn settle(revocations: &Revocations, from: u64, to: u64) {
+        revocations.open().settle(from, to, &revocations.seconds);
+    }
+
+    #[test]
+    fn a_swap_is_measured_when_the_last_connection_was_judged_or_gone() {
+        let revocations = revocations();
+        revocations.open().watches = 2;
+        revocations.swapped(1, || ());
+        settle(&revocations, 0, 1);
+        assert_eq!(revocations.seconds.get_sample_count(), 0, "one connection is left");
+        revocations.swapped(2, || ());
+        settle(&revocations, 0, u64::MAX);
+        assert_eq!(revocations.seconds.get_sample_count(), 1, "it is gone: the first swap is done, the second is not");
+        settle(&revocations, 1, 2);
+        assert_eq!(revocations.seconds.get_sample_count(), 2);
+        assert!(revocations.open().swaps.is_empty());
+    }
+
+    #[test]
+    fn without_connections_a_swap_is_done_at_once() {
+        let revocations = revocations();
+        revocations.swapped(1, || ());
+        assert_eq!(revocations.seconds.get_sample_count(), 1);
+    }
+
+    #[test]
+    fn open_measurements_are_bounded() {
+        let revocations = revocations();
+        revocations.open().watches = 1;
+        (1..=1_000).for_each(|number| revocations.swapped(number, || ()));
+        assert_eq!(revocations.open().swaps.len(), SWAPS);
+        assert_eq!(revocations.seconds.get_sample_count(), 1_000 - SWAPS as u64);
     }
 }

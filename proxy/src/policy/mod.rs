@@ -2,4 +2,4 @@
 
 pub(crate) mod live;
 
-pub(crate) use live::Live;
+pub(crate) use live::{Live, Watch};

@@ -1,0 +1,156 @@
+//! The content hash of a model: what the policies say, wherever they stand and in whatever order they were read.
+
+use std::hash::{Hash, Hasher};
+
+use sha2::{Digest, Sha256};
+
+use super::{Atom, Expr, HttpOptions, Model, Pattern, PeerAtom, Policy};
+use crate::settings::Settings;
+
+/// First 12 hexadecimal digits of the SHA-256 of the content.
+#[must_use]
+pub fn hash(model: &Model) -> String {
+    let mut policies: Vec<[u8; 32]> =
+        model.policies.iter().map(|policy| digest(|into| write_policy(policy, into))).collect();
+    policies.sort_unstable();
+    let whole = digest(|into| {
+        write_settings(&model.settings, into);
+        policies.hash(into);
+    });
+    whole.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Feeds what is hashed to SHA-256, integers in one width and order on every machine.
+struct Feed(Sha256);
+
+impl Hasher for Feed {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write(&value.to_le_bytes());
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write(&value.to_le_bytes());
+    }
+
+    fn write_i64(&mut self, value: i64) {
+        self.write(&value.to_le_bytes());
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write(&(value as u64).to_le_bytes());
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        self.write(&(value as i64).to_le_bytes());
+    }
+
+    /// Unused: the digest is taken whole.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+fn digest(write: impl FnOnce(&mut Feed)) -> [u8; 32] {
+    let mut feed = Feed(Sha256::new());
+    write(&mut feed);
+    feed.0.finalize().into()
+}
+
+/// Everything but the places in files.
+fn write_policy(policy: &Policy, into: &mut Feed) {
+    let Policy { name, location: _, stack, tier, mode, replaces, subject, closes, rules, http_options, broken } =
+        policy;
+    (name, stack, tier, mode, replaces, closes, broken).hash(into);
+    write_expr(subject, into);
+    into.write_usize(rules.len());
+    for rule in rules {
+        (&rule.name, rule.direction, rule.effect, rule.expires).hash(into);
+        write_expr(&rule.condition, into);
+    }
+    into.write_usize(http_options.len());
+    for options in http_options {
+        let HttpOptions {
+            ports,
+            escaped_slash,
+            backslash,
+            path_parameters,
+            merge_slashes,
+            method_override,
+            underscore_headers,
+        } = options;
+        write_expr(ports, into);
+        (escaped_slash, backslash, path_parameters, merge_slashes, method_override, underscore_headers).hash(into);
+    }
+}
+
+fn write_expr(expr: &Expr, into: &mut Feed) {
+    std::mem::discriminant(expr).hash(into);
+    match expr {
+        Expr::True | Expr::False => {}
+        Expr::Is(atom) => write_atom(atom, into),
+        Expr::All(parts) | Expr::Any(parts) => {
+            into.write_usize(parts.len());
+            parts.iter().for_each(|part| write_expr(part, into));
+        }
+        Expr::Not(inner) => write_expr(inner, into),
+    }
+}
+
+fn write_atom(atom: &Atom, into: &mut Feed) {
+    std::mem::discriminant(atom).hash(into);
+    match atom {
+        Atom::Subject(peer) | Atom::Peer(peer) => write_peer(peer, into),
+        Atom::Port(port) => port.hash(into),
+        Atom::Protocol(any) => any.hash(into),
+        Atom::Transport(transport) => transport.hash(into),
+        Atom::Text { of, each, is } => {
+            (of, each).hash(into);
+            write_patterns(is, into);
+        }
+        Atom::Present(of) => of.hash(into),
+        Atom::RemoteIp(net) => net.hash(into),
+    }
+}
+
+fn write_peer(peer: &PeerAtom, into: &mut Feed) {
+    std::mem::discriminant(peer).hash(into);
+    match peer {
+        PeerAtom::Namespace(name) | PeerAtom::ServiceAccount(name) => name.hash(into),
+        PeerAtom::NamespaceLabels(selector) | PeerAtom::Labels(selector) => selector.hash(into),
+        PeerAtom::Principal { is, plaintext } => {
+            plaintext.hash(into);
+            write_patterns(is, into);
+        }
+        PeerAtom::Cidr { net, scope } => (net, scope).hash(into),
+        PeerAtom::Service { namespace, name } => (namespace, name).hash(into),
+        PeerAtom::Node(scope) => scope.hash(into),
+        PeerAtom::Proven | PeerAtom::Workload => {}
+    }
+}
+
+fn write_patterns(patterns: &[Pattern], into: &mut Feed) {
+    into.write_usize(patterns.len());
+    for pattern in patterns {
+        std::mem::discriminant(pattern).hash(into);
+        match pattern {
+            Pattern::Exact(bytes)
+            | Pattern::ExactIgnoreCase(bytes)
+            | Pattern::Prefix(bytes)
+            | Pattern::Suffix(bytes)
+            | Pattern::SuffixIgnoreCase(bytes)
+            | Pattern::PrefixIgnoreCase(bytes)
+            | Pattern::OneLabel(bytes) => bytes.hash(into),
+            Pattern::NonEmpty | Pattern::Anything => {}
+            Pattern::Segments { segments, rest } => (segments, rest).hash(into),
+            Pattern::Regex { source, .. } => source.hash(into),
+        }
+    }
+}
+
+fn write_settings(settings: &Settings, into: &mut Feed) {
+    format!("{settings:?}").hash(into);
+}

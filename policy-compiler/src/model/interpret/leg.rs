@@ -1,0 +1,153 @@
+//! The sides on which a flow is judged: outbound at the source, inbound at the destination.
+
+use std::net::IpAddr;
+
+use crate::facts::{Connection, Direction, End, Place, Transport};
+use crate::model::Model;
+use crate::registry::{Registry, Service, ServiceId, TargetPort, Workload, WorkloadId};
+
+/// One side of a flow: which workload's policies are asked, about which two ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leg<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) registry: &'a Registry,
+    pub(crate) direction: Direction,
+    /// The workload whose policies are asked.
+    pub(crate) subject: WorkloadId,
+    pub(crate) source: End<'a>,
+    pub(crate) destination: Destination<'a>,
+    pub(crate) transport: Transport,
+}
+
+/// Where a flow ends up, after Service translation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Destination<'a> {
+    /// The endpoint. Of a Service without one: the Service's address, with nobody known behind it.
+    pub(crate) end: End<'a>,
+    /// The workload whose declared ports count: the endpoint, `hostNetwork` ones too.
+    pub(crate) workload: Option<WorkloadId>,
+    /// The Service that was dialled, and the address that was dialled.
+    pub(crate) dialled: Option<(ServiceId, Option<IpAddr>)>,
+    /// Port of the endpoint; `None` where the Service has no ready endpoint.
+    pub(crate) port: Option<u16>,
+}
+
+/// One end of a flow as a rule sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Party<'a> {
+    pub(crate) end: End<'a>,
+    /// Reached through this Service, at this address.
+    pub(crate) dialled: Option<(ServiceId, Option<IpAddr>)>,
+    /// The endpoint behind the Service, also where its address is a node's.
+    pub(crate) endpoint: Option<WorkloadId>,
+}
+
+// === impl Leg ===
+
+impl<'a> Leg<'a> {
+    /// The workload whose policies are asked.
+    pub(crate) fn workload(&self) -> Option<&'a Workload> {
+        self.registry.workload(self.subject)
+    }
+
+    /// The protected workload as an end. Who it is comes from the registry alone: it was selected by that.
+    pub(crate) fn subject_party(&self) -> Party<'a> {
+        let address = match self.direction {
+            Direction::Outbound => self.source.address,
+            Direction::Inbound => self.destination.end.address,
+        };
+        let end = End { address, place: Place::Workload(self.subject), principal: None };
+        Party { end, dialled: None, endpoint: None }
+    }
+
+    /// The other end.
+    pub(crate) fn peer_party(&self) -> Party<'a> {
+        match self.direction {
+            Direction::Inbound => Party { end: self.source, dialled: None, endpoint: None },
+            Direction::Outbound => Party {
+                end: self.destination.end,
+                dialled: self.destination.dialled,
+                endpoint: self.destination.workload,
+            },
+        }
+    }
+}
+
+/// The legs of a connection, in the order of its way. An end that is no registered workload is not judged.
+pub(crate) fn legs<'a>(model: &'a Model, registry: &'a Registry, connection: &Connection<'a>) -> Vec<Leg<'a>> {
+    let asked = |direction| connection.direction.is_none_or(|only| only == direction);
+    let destinations = destinations(model, registry, connection);
+    let leg = |direction, subject, destination| Leg {
+        model,
+        registry,
+        direction,
+        subject,
+        source: connection.source,
+        destination,
+        transport: connection.transport,
+    };
+    let mut legs = Vec::new();
+    if asked(Direction::Outbound)
+        && let Place::Workload(subject) = connection.source.place
+    {
+        legs.extend(destinations.iter().map(|destination| leg(Direction::Outbound, subject, *destination)));
+    }
+    if asked(Direction::Inbound) {
+        legs.extend(destinations.iter().filter_map(|destination| match destination.end.place {
+            Place::Workload(subject) => Some(leg(Direction::Inbound, subject, *destination)),
+            _ => None,
+        }));
+    }
+    legs
+}
+
+/// Everywhere that the connection could end up: one place, or every ready endpoint of the Service.
+fn destinations<'a>(model: &Model, registry: &'a Registry, connection: &Connection<'a>) -> Vec<Destination<'a>> {
+    let Some(id) = connection.service else {
+        let workload = match connection.destination.place {
+            Place::Workload(id) => Some(id),
+            _ => None,
+        };
+        return vec![Destination { end: connection.destination, workload, dialled: None, port: Some(connection.port) }];
+    };
+    let dialled = Some((id, connection.destination.address));
+    let mut found = Vec::new();
+    if let Some(service) = registry.service(id) {
+        for endpoint in &service.endpoints {
+            let Some(workload) = registry.workload(*endpoint) else { continue };
+            let Some(port) = target_port(service, workload, connection.port, connection.transport) else { continue };
+            let address = endpoint_address(workload, connection.destination.address);
+            // A node's address is the node, never one of the pods that share it.
+            let place = match address {
+                Some(address) if workload.host_network => registry.place(address, &model.settings),
+                _ => Place::Workload(*endpoint),
+            };
+            let end = End { address, place, principal: connection.destination.principal };
+            found.push(Destination { end, workload: Some(*endpoint), dialled, port: Some(port) });
+        }
+    }
+    if found.is_empty() {
+        let end = End { address: connection.destination.address, place: Place::Unknown, principal: None };
+        found.push(Destination { end, workload: None, dialled, port: None });
+    }
+    found
+}
+
+/// The endpoint's address, of the family that was dialled where it has one.
+fn endpoint_address(workload: &Workload, dialled: Option<IpAddr>) -> Option<IpAddr> {
+    let same = |ip: &&IpAddr| dialled.is_none_or(|dialled| dialled.to_canonical().is_ipv4() == ip.is_ipv4());
+    workload.ips.iter().find(same).or_else(|| workload.ips.first()).copied()
+}
+
+/// The port of the endpoint behind a port of the Service; `None` where the Service or the endpoint has none.
+fn target_port(service: &Service, workload: &Workload, port: u16, transport: Transport) -> Option<u16> {
+    let entry = service.ports.iter().find(|entry| entry.port == port && entry.transport == transport)?;
+    match &entry.target {
+        TargetPort::Number(number) => Some(*number),
+        TargetPort::Name(name) => workload
+            .ports
+            .iter()
+            .find(|declared| declared.name.as_ref() == Some(name) && declared.transport == transport)
+            .map(|declared| declared.port),
+    }
+}

@@ -1,0 +1,182 @@
+//! What a flow could still come to before any request is seen.
+//!
+//! Every condition is evaluated to the *set* of truth values that it could take: what the connection knows (who the
+//! ends are, the port, the transport) has one value, unknown ones included; what only a request tells has all three.
+//! Sets are combined as if their parts were independent, so they may be too large, never too small: a "never" and an
+//! "always" read off them are sound.
+
+use std::sync::Arc;
+
+use super::leg::Leg;
+use super::tier::{self, Table, reference};
+use super::{STACKS, TIERS, may_be_probe, truth};
+use crate::facts::Truth;
+use crate::model::{Atom, Effect, Expr, Policy, Stack, Text, Tier};
+use crate::verdict::{Reason, RuleRef};
+
+/// A set of truth values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Truths(u8);
+
+const VALUES: [Truth; 3] = [Truth::False, Truth::Unknown, Truth::True];
+
+impl Truths {
+    pub(crate) const ALL: Self = Self(0b111);
+    const NONE: Self = Self(0);
+
+    pub(crate) fn just(truth: Truth) -> Self {
+        Self(match truth {
+            Truth::False => 0b001,
+            Truth::Unknown => 0b010,
+            Truth::True => 0b100,
+        })
+    }
+
+    pub(crate) fn has(self, truth: Truth) -> bool {
+        self.0 & Self::just(truth).0 != 0
+    }
+
+    /// No value other than this one.
+    pub(crate) fn is_only(self, truth: Truth) -> bool {
+        self == Self::just(truth)
+    }
+
+    fn map(self, with: impl Fn(Truth) -> Truth) -> Self {
+        VALUES
+            .into_iter()
+            .filter(|value| self.has(*value))
+            .fold(Self::NONE, |held, value| Self(held.0 | Self::just(with(value)).0))
+    }
+
+    fn both(self, other: Self, with: impl Fn(Truth, Truth) -> Truth) -> Self {
+        VALUES
+            .into_iter()
+            .filter(|value| other.has(*value))
+            .fold(Self::NONE, |held, right| Self(held.0 | self.map(|left| with(left, right)).0))
+    }
+}
+
+/// The truth values that a condition could take, where `atom` says which an atom could.
+pub(crate) fn truths(condition: &Expr, atom: &impl Fn(&Atom) -> Truths) -> Truths {
+    match condition {
+        Expr::True => Truths::just(Truth::True),
+        Expr::False => Truths::just(Truth::False),
+        Expr::Is(held) => atom(held),
+        Expr::All(parts) => parts
+            .iter()
+            .map(|part| truths(part, atom))
+            .fold(Truths::just(Truth::True), |held, part| held.both(part, Truth::and)),
+        Expr::Any(parts) => parts
+            .iter()
+            .map(|part| truths(part, atom))
+            .fold(Truths::just(Truth::False), |held, part| held.both(part, Truth::or)),
+        Expr::Not(inner) => truths(inner, atom).map(|value| !value),
+    }
+}
+
+/// What the requests of a connection could come to.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlook {
+    /// Some request might be allowed.
+    pub(crate) may_allow: bool,
+    /// Some request might be denied.
+    pub(crate) may_deny: bool,
+    /// Why every request is denied, where `may_allow` is false.
+    pub(crate) denial: Option<(Reason, Arc<RuleRef>)>,
+}
+
+/// What every request of this leg could come to in the enforced table.
+pub(crate) fn outlook(leg: &Leg<'_>, now: i64) -> Outlook {
+    let mut whole = Outlook { may_allow: true, may_deny: false, denial: None };
+    for stack in STACKS {
+        let part = stack_outlook(leg, now, stack);
+        whole.may_deny |= part.may_deny;
+        if !part.may_allow && whole.may_allow {
+            whole.may_allow = false;
+            whole.denial = part.denial;
+        }
+    }
+    if leg.destination.port.is_none()
+        && let Some(policy) = STACKS.into_iter().find_map(|stack| tier::closing(leg, Table::Enforced, stack))
+    {
+        let denial = whole.denial.or_else(|| Some((Reason::NoEndpoint, reference(policy, None))));
+        return Outlook { may_allow: false, may_deny: true, denial };
+    }
+    if !whole.may_allow && may_be_probe(leg) && !STACKS.into_iter().any(|stack| admin_closes(leg, stack)) {
+        whole.may_allow = true;
+    }
+    whole
+}
+
+fn stack_outlook(leg: &Leg<'_>, now: i64, stack: Stack) -> Outlook {
+    let (mut may_allow, mut may_deny) = (false, false);
+    for tier in TIERS {
+        let policies = tier::selecting(leg, Table::Enforced, stack, tier);
+        if let Some(stop) = certain_denial(&policies, leg) {
+            let denial = (!may_allow).then_some(stop);
+            return Outlook { may_allow, may_deny: true, denial };
+        }
+        let rules = |effect| {
+            policies.iter().flat_map(|policy| tier::rules(policy, leg)).filter(move |rule| rule.effect == effect)
+        };
+        may_deny |= rules(Effect::Deny).any(|rule| !seen(&rule.condition, leg).is_only(Truth::False));
+        for rule in rules(Effect::Allow).filter(|rule| !tier::is_expired(rule, now)) {
+            let truths = seen(&rule.condition, leg);
+            may_allow |= truths.has(Truth::True);
+            if truths.is_only(Truth::True) {
+                return Outlook { may_allow: true, may_deny, denial: None };
+            }
+        }
+        if tier != Tier::Admin
+            && let Some(policy) = policies.iter().find(|policy| policy.closes.contains(leg.direction))
+        {
+            let denial = (!may_allow).then(|| (Reason::NoRule, reference(policy, None)));
+            return Outlook { may_allow, may_deny: true, denial };
+        }
+    }
+    Outlook { may_allow: true, may_deny, denial: None }
+}
+
+/// A broken policy, or a Deny that possibly matches whatever the request.
+fn certain_denial(policies: &[&Policy], leg: &Leg<'_>) -> Option<(Reason, Arc<RuleRef>)> {
+    if let Some(policy) = policies.iter().find(|policy| tier::breaks(policy, leg)) {
+        return Some((Reason::BrokenPolicy, reference(policy, None)));
+    }
+    let denies = policies.iter().flat_map(|policy| tier::rules(policy, leg).map(move |rule| (*policy, rule)));
+    denies
+        .filter(|(_, rule)| rule.effect == Effect::Deny)
+        .find(|(_, rule)| !seen(&rule.condition, leg).has(Truth::False))
+        .map(|(policy, rule)| (Reason::DenyRule, reference(policy, Some(rule))))
+}
+
+fn admin_closes(leg: &Leg<'_>, stack: Stack) -> bool {
+    certain_denial(&tier::selecting(leg, Table::Enforced, stack, Tier::Admin), leg).is_some()
+}
+
+/// The truth values of a condition before any request is seen.
+fn seen(condition: &Expr, leg: &Leg<'_>) -> Truths {
+    truths(condition, &|atom| match atom {
+        Atom::Present(Text::PeerPrincipal) => Truths::just(leg.peer_party().end.principal.is_some().into()),
+        _ => truth::connection(atom, leg).map_or(Truths::ALL, Truths::just),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_combine_as_their_members_do() {
+        for left in 1..8 {
+            for right in 1..8 {
+                let both = Truths(left).both(Truths(right), Truth::and);
+                for result in VALUES {
+                    let expected = VALUES.into_iter().any(|a| {
+                        VALUES.into_iter().any(|b| Truths(left).has(a) && Truths(right).has(b) && a.and(b) == result)
+                    });
+                    assert_eq!(both.has(result), expected, "{left:03b} and {right:03b}: {result:?}");
+                }
+            }
+        }
+    }
+}

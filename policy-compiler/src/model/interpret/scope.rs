@@ -1,0 +1,109 @@
+//! What canonicalisation needs to know of the rules in scope.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::leg::{Leg, legs};
+use super::possible::{self, Truths};
+use super::tier::{self, Table};
+use super::{STACKS, TIERS, truth};
+use crate::canonical;
+use crate::facts::{Connection, Direction, Truth};
+use crate::model::{Atom, Effect, Expr, HttpOption, HttpOptions, Model, Rule, Text};
+use crate::registry::Registry;
+use crate::world::CanonicalScope;
+
+/// The opt-ins in force on the destination's port, the headers that rules in scope look at, and whether any rule in
+/// scope looks into requests at all. Policies in mode Audit never act, so they have no say here.
+pub(crate) fn canonical_scope(model: &Model, registry: &Registry, connection: &Connection<'_>) -> CanonicalScope {
+    let judged = legs(model, registry, connection);
+    let mut headers = BTreeSet::new();
+    let (mut allows, mut looks) = (false, false);
+    for leg in &judged {
+        for rule in rules_in_scope(leg) {
+            allows |= rule.effect == Effect::Allow;
+            visit(&rule.condition, &mut |atom| {
+                looks |= looks_into_requests(atom);
+                if let Atom::Text { of: Text::Header(name), .. } | Atom::Present(Text::Header(name)) = atom {
+                    headers.insert(Arc::clone(name));
+                }
+            });
+        }
+    }
+    // The opt-ins belong to the destination, whichever side asks.
+    let whole = Connection { direction: Some(Direction::Inbound), ..*connection };
+    CanonicalScope {
+        options: options(&legs(model, registry, &whole)),
+        watched_headers: headers.into_iter().collect(),
+        opaque: allows && !looks,
+    }
+}
+
+/// Rules of policies that select the leg's workload and whose port and transport could be this one's, whoever asks.
+fn rules_in_scope<'a>(leg: &Leg<'a>) -> impl Iterator<Item = &'a Rule> + use<'a> {
+    let leg = *leg;
+    STACKS
+        .into_iter()
+        .flat_map(move |stack| {
+            TIERS.into_iter().flat_map(move |tier| tier::selecting(&leg, Table::Enforced, stack, tier))
+        })
+        .flat_map(move |policy| tier::rules(policy, &leg))
+        .filter(move |rule| !on_port(&rule.condition, &leg).is_only(Truth::False))
+}
+
+fn on_port(condition: &Expr, leg: &Leg<'_>) -> Truths {
+    possible::truths(condition, &|atom| match atom {
+        Atom::Port(_) | Atom::Transport(_) => truth::connection(atom, leg).map_or(Truths::ALL, Truths::just),
+        _ => Truths::ALL,
+    })
+}
+
+fn looks_into_requests(atom: &Atom) -> bool {
+    match atom {
+        Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_) => true,
+        Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_) => false,
+    }
+}
+
+fn visit(condition: &Expr, see: &mut impl FnMut(&Atom)) {
+    match condition {
+        Expr::True | Expr::False => {}
+        Expr::Is(atom) => see(atom),
+        Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| visit(part, see)),
+        Expr::Not(inner) => visit(inner, see),
+    }
+}
+
+/// The strictest of what the policies of every possible destination say of this port. A destination that no policy
+/// opts in has the default, so one such endpoint of a Service makes all strict.
+fn options(destinations: &[Leg<'_>]) -> canonical::Options {
+    let each: Vec<canonical::Options> = destinations.iter().map(leg_options).collect();
+    let strictest = |of: fn(&canonical::Options) -> HttpOption| each.iter().map(of).max().unwrap_or_default();
+    canonical::Options {
+        escaped_slash: strictest(|o| o.escaped_slash),
+        backslash: strictest(|o| o.backslash),
+        path_parameters: strictest(|o| o.path_parameters),
+        merge_slashes: strictest(|o| o.merge_slashes),
+        method_override: strictest(|o| o.method_override),
+        underscore_headers: strictest(|o| o.underscore_headers),
+    }
+}
+
+fn leg_options(leg: &Leg<'_>) -> canonical::Options {
+    let stated: Vec<&HttpOptions> = STACKS
+        .into_iter()
+        .flat_map(|stack| TIERS.into_iter().flat_map(move |tier| tier::selecting(leg, Table::Enforced, stack, tier)))
+        .flat_map(|policy| &policy.http_options)
+        .filter(|options| !on_port(&options.ports, leg).is_only(Truth::False))
+        .collect();
+    let strictest =
+        |of: fn(&HttpOptions) -> Option<HttpOption>| stated.iter().filter_map(|o| of(o)).max().unwrap_or_default();
+    canonical::Options {
+        escaped_slash: strictest(|o| o.escaped_slash),
+        backslash: strictest(|o| o.backslash),
+        path_parameters: strictest(|o| o.path_parameters),
+        merge_slashes: strictest(|o| o.merge_slashes),
+        method_override: strictest(|o| o.method_override),
+        underscore_headers: strictest(|o| o.underscore_headers),
+    }
+}

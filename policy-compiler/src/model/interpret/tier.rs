@@ -1,0 +1,129 @@
+//! What one tier of one stack says.
+
+use std::sync::Arc;
+
+use super::leg::Leg;
+use super::truth;
+use crate::facts::{Request, Truth};
+use crate::model::{Effect, Mode, Policy, Rule, Stack, Tier};
+use crate::verdict::RuleRef;
+
+/// Which of the two tables is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// What acts.
+    Enforced,
+    /// The enforced one with the policies in mode Audit added, and those that they replace taken away.
+    Shadow,
+}
+
+/// What a tier says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer<'a> {
+    /// A policy with an error, and without a last good version, selects the workload.
+    Broken(&'a Policy),
+    /// A Deny possibly matches.
+    Deny(&'a Policy, &'a Rule),
+    /// An Allow surely matches.
+    Allow(&'a Policy, &'a Rule),
+    /// A policy closes the direction and no rule matches.
+    Closed(&'a Policy),
+    /// Ask the next tier.
+    Silent,
+}
+
+/// What one tier of one stack says of a request.
+pub(crate) fn answer<'a>(leg: &Leg<'a>, request: &Request<'_>, table: Table, stack: Stack, tier: Tier) -> Answer<'a> {
+    let policies = selecting(leg, table, stack, tier);
+    if let Some(policy) = policies.iter().find(|policy| breaks(policy, leg)) {
+        return Answer::Broken(policy);
+    }
+    let rules = || policies.iter().flat_map(|policy| rules(policy, leg).map(|rule| (*policy, rule)));
+    let of = |effect| rules().filter(move |(_, rule)| rule.effect == effect);
+    if let Some((policy, rule)) = of(Effect::Deny).find(|(_, rule)| truth::of(&rule.condition, leg, request).possibly())
+    {
+        return Answer::Deny(policy, rule);
+    }
+    if let Some((policy, rule)) = of(Effect::Allow)
+        .find(|(_, rule)| !is_expired(rule, request.now) && truth::of(&rule.condition, leg, request).surely())
+    {
+        return Answer::Allow(policy, rule);
+    }
+    match policies.iter().find(|policy| policy.closes.contains(leg.direction)) {
+        Some(policy) if tier != Tier::Admin => Answer::Closed(policy),
+        _ => Answer::Silent,
+    }
+}
+
+/// SPEC: expired when now ≥ expires; the rule is gone, the policy goes on selecting. A Deny never expires.
+pub(crate) fn is_expired(rule: &Rule, now: i64) -> bool {
+    rule.effect == Effect::Allow && rule.expires.is_some_and(|expires| now >= expires)
+}
+
+/// Whether a selecting policy is a broken one that closes this direction. One whose directions are not known closes
+/// both.
+pub(crate) fn breaks(policy: &Policy, leg: &Leg<'_>) -> bool {
+    let known = policy.closes.inbound || policy.closes.outbound;
+    policy.broken && (!known || policy.closes.contains(leg.direction))
+}
+
+/// The rules of a policy for the leg's direction.
+pub(crate) fn rules<'a>(policy: &'a Policy, leg: &Leg<'_>) -> impl Iterator<Item = &'a Rule> + use<'a> {
+    let direction = leg.direction;
+    policy.rules.iter().filter(move |rule| rule.direction == direction)
+}
+
+/// The policies of a tier that select the leg's workload.
+pub(crate) fn selecting<'a>(leg: &Leg<'a>, table: Table, stack: Stack, tier: Tier) -> Vec<&'a Policy> {
+    let policies = leg.model.policies.iter();
+    policies
+        .filter(|policy| {
+            policy.stack == stack && policy.tier == tier && is_in(policy, leg, table) && selects(policy, leg)
+        })
+        .collect()
+}
+
+/// The policy that closes the direction in a stack, if one does.
+pub(crate) fn closing<'a>(leg: &Leg<'a>, table: Table, stack: Stack) -> Option<&'a Policy> {
+    [Tier::Application, Tier::Baseline]
+        .into_iter()
+        .flat_map(|tier| selecting(leg, table, stack, tier))
+        .find(|policy| policy.closes.contains(leg.direction))
+}
+
+/// Whether the shadow table can say something else of this leg than the enforced one.
+pub(crate) fn shadow_differs(leg: &Leg<'_>) -> bool {
+    leg.model
+        .policies
+        .iter()
+        .any(|policy| is_in(policy, leg, Table::Enforced) != is_in(policy, leg, Table::Shadow) && selects(policy, leg))
+}
+
+/// Whether the policy protects the leg's workload.
+pub(crate) fn selects(policy: &Policy, leg: &Leg<'_>) -> bool {
+    // Only subject atoms occur, each known for a registered workload. Should one be unknown all the same, the
+    // workload counts as selected: a policy that protects too much is the safe mistake.
+    let request = Request::opaque(crate::facts::Fact::Unknown, 0);
+    truth::of(&policy.subject, leg, &request) != Truth::False
+}
+
+fn is_in(policy: &Policy, leg: &Leg<'_>, table: Table) -> bool {
+    match (table, policy.mode) {
+        (Table::Enforced, mode) => mode == Mode::Enforce,
+        (Table::Shadow, Mode::Audit) => true,
+        (Table::Shadow, Mode::Enforce) => !leg
+            .model
+            .policies
+            .iter()
+            .any(|candidate| candidate.mode == Mode::Audit && candidate.replaces.contains(&policy.name)),
+    }
+}
+
+/// A rule, or a policy as a whole, as a verdict names it.
+pub(crate) fn reference(policy: &Policy, rule: Option<&Rule>) -> Arc<RuleRef> {
+    Arc::new(RuleRef {
+        policy: policy.name.to_string().into(),
+        rule: rule.map(|rule| Arc::clone(&rule.name)),
+        location: rule.map_or(&policy.location, |rule| &rule.location).clone(),
+    })
+}

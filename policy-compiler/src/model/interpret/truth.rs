@@ -1,0 +1,66 @@
+//! The truth of a condition for one leg and one request, in Kleene logic.
+
+use super::leg::Leg;
+use super::{peer, text};
+use crate::facts::{Fact, Place, Request, Truth};
+use crate::model::{Atom, Expr, PortAtom};
+
+/// The truth of a whole condition.
+pub(crate) fn of(condition: &Expr, leg: &Leg<'_>, request: &Request<'_>) -> Truth {
+    match condition {
+        Expr::True => Truth::True,
+        Expr::False => Truth::False,
+        Expr::Is(atom) => connection(atom, leg).unwrap_or_else(|| asked(atom, leg, request)),
+        Expr::All(parts) => parts.iter().map(|part| of(part, leg, request)).fold(Truth::True, Truth::and),
+        Expr::Any(parts) => parts.iter().map(|part| of(part, leg, request)).fold(Truth::False, Truth::or),
+        Expr::Not(inner) => !of(inner, leg, request),
+    }
+}
+
+/// The truth of an atom about the connection; `None` for one about the request.
+pub(crate) fn connection(atom: &Atom, leg: &Leg<'_>) -> Option<Truth> {
+    let peer = |atom, party| peer::truth(atom, &party, leg.workload(), leg.registry, &leg.model.settings);
+    match atom {
+        Atom::Subject(atom) => Some(peer(atom, leg.subject_party())),
+        Atom::Peer(atom) => Some(peer(atom, leg.peer_party())),
+        Atom::Port(atom) => Some(port(atom, leg)),
+        Atom::Transport(transport) => Some((*transport == leg.transport).into()),
+        Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_) => None,
+    }
+}
+
+fn asked(atom: &Atom, leg: &Leg<'_>, request: &Request<'_>) -> Truth {
+    match atom {
+        Atom::Protocol(any) => match request.protocol {
+            Fact::Known(protocol) => any.contains(&protocol).into(),
+            Fact::Absent => Truth::False,
+            Fact::Unknown => Truth::Unknown,
+        },
+        Atom::Text { of, each, is } => text::truth(of, *each, is, leg, request),
+        Atom::Present(of) => text::present(of, leg, request),
+        Atom::RemoteIp(net) => match request.remote_ip.or(leg.source.address) {
+            Some(address) => net.contains(&address.to_canonical()).into(),
+            None => Truth::Unknown,
+        },
+        Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_) => Truth::Unknown,
+    }
+}
+
+fn port(atom: &PortAtom, leg: &Leg<'_>) -> Truth {
+    let Some(port) = leg.destination.port else { return Truth::Unknown };
+    if let PortAtom::Range(low, high) = atom {
+        return (*low <= port && port <= *high).into();
+    }
+    let Some(workload) = leg.destination.workload.and_then(|id| leg.registry.workload(id)) else {
+        return match leg.destination.end.place {
+            Place::External => Truth::False,
+            // Which of a node's pods listens there is not known.
+            Place::Node(_) | Place::Unknown | Place::Workload(_) => Truth::Unknown,
+        };
+    };
+    let mut declared = workload.ports.iter().filter(|held| held.port == port && held.transport == leg.transport);
+    match atom {
+        PortAtom::Named(name) => declared.any(|held| held.name.as_ref() == Some(name)).into(),
+        PortAtom::Declared | PortAtom::Range(..) => declared.next().is_some().into(),
+    }
+}

@@ -1,0 +1,200 @@
+//! Which files a path means, and their bytes as text.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Bounds;
+use crate::diagnostic::{Code, Diagnostic, Location};
+
+/// A file's name as people see it, and its text.
+pub(super) struct Loaded {
+    pub(super) name: Arc<str>,
+    pub(super) text: Arc<str>,
+}
+
+/// Reads every file that the paths mean, in sorted order, each once.
+pub(super) fn load(paths: &[PathBuf], bounds: &Bounds) -> (Vec<Loaded>, Vec<Diagnostic>) {
+    let mut walk = Walk { bounds, found: Vec::new(), folders: Vec::new(), diagnostics: Vec::new() };
+    for path in paths {
+        walk.named(path);
+    }
+    let Walk { found, mut diagnostics, .. } = walk;
+    let mut loaded = Vec::new();
+    let mut seen = hashbrown::HashSet::<PathBuf, foldhash::fast::RandomState>::default();
+    let mut total = 0;
+    for path in found {
+        // The same file named twice would be a second document of the same name.
+        let identity = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        if !seen.insert(identity) {
+            continue;
+        }
+        match text_of(&path, bounds) {
+            Ok(text) => {
+                total += text.len();
+                if total > bounds.total_bytes {
+                    let message = format!("the policy files together hold more than {} bytes", bounds.total_bytes);
+                    diagnostics.push(Diagnostic::new(Code::TooLarge, place(&path), message));
+                    break;
+                }
+                loaded.push(Loaded { name: shown(&path), text: text.into() });
+            }
+            Err(diagnostic) => diagnostics.push(*diagnostic),
+        }
+    }
+    (loaded, diagnostics)
+}
+
+struct Walk<'b> {
+    bounds: &'b Bounds,
+    found: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Walk<'_> {
+    fn named(&mut self, path: &Path) {
+        if path.as_os_str() == "-" {
+            self.found.push(path.to_owned());
+            return;
+        }
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => self.folder(path, 0),
+            Ok(_) => self.found.push(path.to_owned()),
+            Err(error) => self.unreadable(path, &error),
+        }
+    }
+
+    fn folder(&mut self, path: &Path, depth: usize) {
+        let identity = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if self.folders.contains(&identity) {
+            return;
+        }
+        self.folders.push(identity);
+        if depth > self.bounds.folder_depth {
+            let message = format!("folders lie deeper than {} levels", self.bounds.folder_depth);
+            self.diagnostics.push(Diagnostic::new(Code::TooLarge, place(path), message));
+            return;
+        }
+        let entries = match fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+            Ok(entries) => entries,
+            Err(error) => return self.unreadable(path, &error),
+        };
+        let mut entries: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
+        entries.sort();
+        for entry in entries {
+            // A mounted ConfigMap keeps its files twice: as `key` (a link) and inside `..data`.
+            if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+                continue;
+            }
+            match fs::metadata(&entry) {
+                Ok(metadata) if metadata.is_dir() => self.folder(&entry, depth + 1),
+                Ok(metadata) if metadata.is_file() && is_policy_file(&entry) => self.found.push(entry),
+                Ok(_) => {}
+                Err(error) if is_policy_file(&entry) => self.unreadable(&entry, &error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
+        self.diagnostics.push(unreadable(path, error));
+    }
+}
+
+fn is_policy_file(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
+}
+
+fn text_of(path: &Path, bounds: &Bounds) -> Result<String, Box<Diagnostic>> {
+    let limit = bounds.file_bytes as u64 + 1;
+    let mut bytes = Vec::new();
+    let outcome = if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+    };
+    outcome.map_err(|error| Box::new(unreadable(path, &error)))?;
+    if bytes.len() > bounds.file_bytes {
+        let message = format!("the file holds more than {} bytes", bounds.file_bytes);
+        return Err(Box::new(
+            Diagnostic::new(Code::TooLarge, place(path), message).help("split it into several files"),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| Box::new(not_utf8(path, &error)))
+}
+
+fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Diagnostic {
+    let valid = error.utf8_error().valid_up_to();
+    let before = error.as_bytes().get(..valid).map(String::from_utf8_lossy).unwrap_or_default();
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    let location = Location { file: shown(path), line: number(line), column: number(column) };
+    let utf16 = matches!(error.as_bytes().get(..2), Some([0xff, 0xfe] | [0xfe, 0xff]));
+    let help = if utf16 { "the file looks like UTF-16: save it as UTF-8" } else { "save the file as UTF-8" };
+    Diagnostic::new(Code::NotUtf8, location, "the file is not valid UTF-8").help(help)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
+    Diagnostic::new(Code::Unreadable, place(path), format!("cannot read `{}`: {error}", path.display()))
+}
+
+fn place(path: &Path) -> Location {
+    Location { file: shown(path), line: 1, column: 1 }
+}
+
+fn shown(path: &Path) -> Arc<str> {
+    path.to_string_lossy().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::load;
+    use crate::diagnostic::Code;
+    use crate::source::Bounds;
+
+    #[test]
+    fn a_mounted_config_map_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("..2026_01")).unwrap();
+        fs::write(at("..2026_01/b.yaml"), "b: 1").unwrap();
+        std::os::unix::fs::symlink("..2026_01", at("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/b.yaml", at("b.yaml")).unwrap();
+        fs::create_dir(at("sub")).unwrap();
+        fs::write(at("sub/a.json"), "{}").unwrap();
+        fs::write(at("sub/readme.md"), "x").unwrap();
+        fs::write(at(".hidden.yaml"), "x").unwrap();
+        std::os::unix::fs::symlink("..", at("sub/loop")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("gone.yml")).unwrap();
+        let (loaded, diagnostics) = load(&[folder.path().to_owned(), at("b.yaml")], &Bounds::default());
+        let names: Vec<_> = loaded.iter().map(|file| file.name.rsplit('/').next().unwrap().to_owned()).collect();
+        assert_eq!(names, ["b.yaml", "a.json"]);
+        assert_eq!(diagnostics.iter().map(|d| d.code).collect::<Vec<_>>(), [Code::Unreadable]);
+    }
+
+    #[test]
+    fn bad_bytes_and_sizes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.yaml");
+        let bounds = Bounds { file_bytes: 8, ..Bounds::default() };
+        for (bytes, code, place) in [
+            (&b"a: 1\nb\xff"[..], Code::NotUtf8, (2, 2)),
+            (b"\xff\xfea\0", Code::NotUtf8, (1, 1)),
+            (b"123456789", Code::TooLarge, (1, 1)),
+        ] {
+            fs::write(&file, bytes).unwrap();
+            let (loaded, diagnostics) = load(std::slice::from_ref(&file), &bounds);
+            assert!(loaded.is_empty());
+            let found: Vec<_> = diagnostics.iter().map(|d| (d.code, (d.location.line, d.location.column))).collect();
+            assert_eq!(found, [(code, place)]);
+        }
+        assert_eq!(load(&[PathBuf::from("/nonexistent/x")], &bounds).1.len(), 1);
+    }
+}
