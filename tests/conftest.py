@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -15,6 +16,7 @@ from lab.network import Network
 
 
 def pytest_sessionstart(session):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     if os.geteuid() != 0:
         raise pytest.UsageError("these tests make network namespaces: run them as root")
     binary()

@@ -36,9 +36,10 @@ def judge(stage: Stage, version: str, shape: str, target: str, canonical: str | 
     assert outcome.verdict == wanted, outcome
     if wanted == "allow":
         assert [request.target for request in outcome.requests] == [canonical], "the receiver must get the bytes that were judged"
+        # Denials are collapsed under a flood, and this is one: only what passed surely has its line.
+        assert [line["url.path"] for line in stage.logged(outcome)] == [path], "what is logged is what was judged"
     else:
         assert outcome.bytes == 0 and not outcome.requests
-    assert [line["url.path"] for line in stage.logged(outcome)] == [path], "what is logged is what was judged"
     return outcome
 
 

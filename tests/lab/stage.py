@@ -138,7 +138,7 @@ class Stage:
     def logged(self, outcome: Outcome, count: int = 1) -> list[dict]:
         """The lines of the access log that tell of this outcome's connection."""
         def lines():
-            found = [line for line in self.firewall.log() if line.get("client.port") == outcome.port]
+            found = [line for line in self.firewall.log() if line.get("client.port") == outcome.port and line["event"] == "request"]
             return found if len(found) >= count else None
 
         return until(lines, f"{count} lines of the access log of port {outcome.port}", 10)
