@@ -211,7 +211,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// The canonical request, or as much of it as there is: for opaque TCP everything but `protocol` is absent.
+/// The canonical request, or as much of it as can be seen: of opaque TCP the protocol alone ([`Request::opaque`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Protocol; unknown while bytes have not been seen.
@@ -245,23 +245,25 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// A request of which nothing is known but the protocol.
+    /// A flow of which nothing is known but the protocol. What is not HTTP cannot be seen, so it is unknown; a ClientHello
+    /// or a DNS name is known not to be there once the protocol is known to have none.
     #[must_use]
     pub fn opaque(protocol: Fact<Protocol>, now: i64) -> Self {
+        let other = if protocol == Fact::Unknown { Fact::Unknown } else { Fact::Absent };
         Self {
             protocol,
-            method: Fact::Absent,
-            path: Fact::Absent,
-            query: Fact::Absent,
-            host: Fact::Absent,
+            method: Fact::Unknown,
+            path: Fact::Unknown,
+            query: Fact::Unknown,
+            host: Fact::Unknown,
             host_port: None,
-            headers: Fact::Absent,
-            upgrade: Fact::Absent,
-            sni: Fact::Absent,
-            alpn: Fact::Absent,
-            jwt: Fact::Absent,
+            headers: Fact::Unknown,
+            upgrade: Fact::Unknown,
+            sni: other,
+            alpn: other,
+            jwt: Fact::Unknown,
             remote_ip: None,
-            qname: Fact::Absent,
+            qname: other,
             now,
         }
     }

@@ -125,6 +125,15 @@ pub fn trees(file: &str, text: &Arc<str>) -> (Vec<Node>, Vec<Diagnostic>) {
     (trees, diagnostics)
 }
 
+/// One file's name as people see it, and its text (`-`: standard input), within the bounds of policy files.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn text_of(path: &std::path::Path) -> Result<(String, Arc<str>), Box<Diagnostic>> {
+    let text = files::text_of(path, &Bounds::default())?;
+    Ok((files::shown(path).to_string(), text.into()))
+}
+
 impl Sources {
     /// Documents and diagnostics of both.
     #[must_use]

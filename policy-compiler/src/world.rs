@@ -22,6 +22,8 @@ pub struct World {
     generation: Generation,
     /// There is no table yet: every registered workload is closed.
     closed: bool,
+    /// Nor is it known who is registered: everything is closed.
+    sealed: bool,
 }
 
 /// One connection resolved against the world that made it: who both ends are and which scopes judge it. Keep it
@@ -76,13 +78,25 @@ impl World {
     #[must_use]
     pub fn new(model: Arc<Model>, registry: Arc<Registry>, number: u64) -> Self {
         let generation = Generation { number, hash: content::hash(&model).into() };
-        Self { model, registry, generation, closed: false }
+        Self { model, registry, generation, closed: false, sealed: false }
     }
 
     /// A world without a table: every registered workload is closed.
     #[must_use]
     pub fn closed(registry: Arc<Registry>, number: u64) -> Self {
         Self { closed: true, ..Self::new(Arc::default(), registry, number) }
+    }
+
+    /// A world without a table and without a registry. Who is protected cannot be said, so nothing passes.
+    #[must_use]
+    pub fn sealed(number: u64) -> Self {
+        Self { sealed: true, ..Self::closed(Arc::default(), number) }
+    }
+
+    /// How many registered workloads no policy closes in this direction.
+    #[must_use]
+    pub fn unprotected(&self, direction: Direction) -> usize {
+        if self.closed { 0 } else { crate::analysis::exposure::unprotected(&self.model, &self.registry, direction) }
     }
 
     /// The generation that every verdict of this world carries.
@@ -157,7 +171,7 @@ impl World {
                 denial = denial.or(outlook.denial);
             }
         }
-        let unseen = || self.request_verdict(flow, &Request::unseen(now));
+        let unseen = || self.request_verdict(flow, &Request::opaque(Fact::Unknown, now));
         match denial {
             Some((reason, rule)) => {
                 ConnectionVerdict::Deny(Verdict { action: Action::Deny, reason, rule: Some(rule), ..unseen() })
@@ -189,7 +203,7 @@ impl World {
     }
 
     fn without_table(&self, connection: &Connection<'_>) -> Verdict {
-        let judged = !legs(&self.model, &self.registry, connection).is_empty();
+        let judged = self.sealed || !legs(&self.model, &self.registry, connection).is_empty();
         let (action, reason) =
             if judged { (Action::Deny, Reason::NoTable) } else { (Action::Allow, Reason::NotSubject) };
         Verdict { action, reason, rule: None, proof: proof(connection), audit: None }
@@ -215,27 +229,5 @@ impl Flow {
 impl OwnedEnd {
     fn end(&self) -> End<'_> {
         End { address: self.address, place: self.place, principal: self.principal.as_deref() }
-    }
-}
-
-impl Request<'_> {
-    /// A request of which nothing has been seen.
-    fn unseen(now: i64) -> Self {
-        Self {
-            protocol: Fact::Unknown,
-            method: Fact::Unknown,
-            path: Fact::Unknown,
-            query: Fact::Unknown,
-            host: Fact::Unknown,
-            host_port: None,
-            headers: Fact::Unknown,
-            upgrade: Fact::Unknown,
-            sni: Fact::Unknown,
-            alpn: Fact::Unknown,
-            jwt: Fact::Unknown,
-            remote_ip: None,
-            qname: Fact::Unknown,
-            now,
-        }
     }
 }

@@ -1,3 +1,4 @@
 //! Check, explain, test: what people ask about policies.
 
+pub(crate) mod exposure;
 pub mod test;

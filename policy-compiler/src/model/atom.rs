@@ -103,7 +103,8 @@ pub enum Pattern {
     NonEmpty,
     /// Anything.
     Anything,
-    /// A path by segments; `rest` as in `/x/**`: that path, that path with a slash, and all below.
+    /// A path by segments; `rest` as in `/x/**`: that path, that path with a slash, and all below. A path that ends in
+    /// a slash has an empty last segment.
     Segments {
         /// Between the slashes.
         segments: Vec<Segment>,
@@ -186,6 +187,15 @@ pub enum PeerAtom {
         namespace: Arc<str>,
         /// Name.
         name: Arc<str>,
+    },
+    /// An endpoint (or, as a destination, the address) of any Service of this name in a namespace whose labels match:
+    /// the disjunction, over the registered Services of this name, of `Service` and the labels of its namespace.
+    /// Labels of a namespace of which nobody is registered: unknown. No such Service: false.
+    ServiceNamed {
+        /// Name.
+        name: Arc<str>,
+        /// Of the Service's namespace.
+        namespaces: Selector,
     },
     /// A node: any, or the subject's own (unknown where the address is a node's but no registered one's).
     Node(NodeScope),

@@ -127,6 +127,7 @@ fn write_peer(peer: &PeerAtom, into: &mut Feed) {
         }
         PeerAtom::Cidr { net, scope } => (net, scope).hash(into),
         PeerAtom::Service { namespace, name } => (namespace, name).hash(into),
+        PeerAtom::ServiceNamed { name, namespaces } => (name, namespaces).hash(into),
         PeerAtom::Node(scope) => scope.hash(into),
         PeerAtom::Proven | PeerAtom::Workload => {}
     }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use crate::facts::{Place, Transport};
 use crate::settings::Settings;
 
+pub(crate) mod load;
+
 /// Index of a workload in its registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkloadId(pub u32);

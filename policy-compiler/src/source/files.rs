@@ -108,7 +108,7 @@ fn is_policy_file(path: &Path) -> bool {
         .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
-fn text_of(path: &Path, bounds: &Bounds) -> Result<String, Box<Diagnostic>> {
+pub(super) fn text_of(path: &Path, bounds: &Bounds) -> Result<String, Box<Diagnostic>> {
     let limit = bounds.file_bytes as u64 + 1;
     let mut bytes = Vec::new();
     let outcome = if path.as_os_str() == "-" {
@@ -146,7 +146,7 @@ fn place(path: &Path) -> Location {
     Location { file: shown(path), line: 1, column: 1 }
 }
 
-fn shown(path: &Path) -> Arc<str> {
+pub(super) fn shown(path: &Path) -> Arc<str> {
     path.to_string_lossy().into()
 }
 

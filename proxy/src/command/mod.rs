@@ -1,5 +1,7 @@
 //! The command line, one file a subcommand.
 
+mod completions;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -12,9 +14,13 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Completions(completions::Completions),
+}
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
 pub fn run() -> ExitCode {
-    match Cli::parse().command {}
+    match Cli::parse().command {
+        Command::Completions(command) => command.run(),
+    }
 }

@@ -2,6 +2,9 @@
 //! to reach that destination.
 
 pub(crate) mod dial;
+mod listener;
+mod namespace;
+mod rules;
 
 use std::net::SocketAddr;
 
@@ -9,6 +12,8 @@ use eastwall_policy::facts::Direction;
 use tokio::net::TcpStream;
 
 pub(crate) use dial::Dialer;
+pub(crate) use listener::{Acceptor, Listeners};
+pub(crate) use namespace::Namespace;
 
 /// The address that the client dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

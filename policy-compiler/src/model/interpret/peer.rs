@@ -60,6 +60,13 @@ pub(crate) fn truth(
         PeerAtom::Proven => party.end.principal.is_some().into(),
         PeerAtom::Cidr { net, scope } => cidr(net, *scope, party, registry),
         PeerAtom::Service { namespace, name } => service(namespace, name, party, registry, settings),
+        PeerAtom::ServiceNamed { name, namespaces } => {
+            let of_name = registry.services.iter().filter(|service| service.name == *name);
+            of_name.fold(Truth::False, |truth, found| {
+                let labels = namespace_labels(namespaces, &found.namespace, party, registry);
+                truth.or(service(&found.namespace, name, party, registry, settings).and(labels))
+            })
+        }
         PeerAtom::Node(scope) => node(*scope, party, subject, registry),
         PeerAtom::Workload => match party.end.place {
             Place::Workload(_) => Truth::True,

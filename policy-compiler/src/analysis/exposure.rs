@@ -1,0 +1,62 @@
+//! Which workloads stand open.
+
+use crate::facts::{Connection, Direction, End, Place, Transport};
+use crate::model::Model;
+use crate::model::interpret::STACKS;
+use crate::model::interpret::leg::legs;
+use crate::model::interpret::tier::{self, Table};
+use crate::registry::{Registry, WorkloadId};
+
+/// How many registered workloads no stack closes in this direction. Rules of the Admin tier close nothing.
+pub(crate) fn unprotected(model: &Model, registry: &Registry, direction: Direction) -> usize {
+    (0u32..).zip(&registry.workloads).filter(|(id, _)| is_open(model, registry, direction, WorkloadId(*id))).count()
+}
+
+fn is_open(model: &Model, registry: &Registry, direction: Direction, workload: WorkloadId) -> bool {
+    let here = End { address: None, place: Place::Workload(workload), principal: None };
+    let anyone = End { address: None, place: Place::Unknown, principal: None };
+    let (source, destination) = match direction {
+        Direction::Inbound => (anyone, here),
+        Direction::Outbound => (here, anyone),
+    };
+    let connection = Connection {
+        source,
+        destination,
+        port: 0,
+        transport: Transport::Tcp,
+        service: None,
+        fqdn: None,
+        direction: Some(direction),
+    };
+    legs(model, registry, &connection).iter().all(|leg| {
+        let broken = || model.policies.iter().any(|policy| tier::selects(policy, leg) && tier::breaks(policy, leg));
+        STACKS.into_iter().all(|stack| tier::closing(leg, Table::Enforced, stack).is_none()) && !broken()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::facts::{Connection, Direction, Transport};
+    use crate::world::{ConnectionVerdict, World};
+
+    #[test]
+    fn a_sealed_world_refuses_even_what_nobody_registered() {
+        let world = World::sealed(1);
+        let connection = Connection {
+            source: world.source([10, 0, 0, 1].into()),
+            destination: world.destination([192, 0, 2, 1].into()),
+            port: 80,
+            transport: Transport::Tcp,
+            service: None,
+            fqdn: None,
+            direction: None,
+        };
+        let verdict = |world: &World| world.connection_verdict(&world.flow(&connection), 0);
+        assert!(matches!(verdict(&world), ConnectionVerdict::Deny(_)));
+        let closed = World::closed(Arc::default(), 1);
+        assert!(matches!(verdict(&closed), ConnectionVerdict::Opaque(_)), "neither end is registered");
+        assert_eq!(world.unprotected(Direction::Inbound), 0);
+    }
+}

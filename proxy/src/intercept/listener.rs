@@ -1,0 +1,457 @@
+//! Listeners, and what is made of a connection that they accept.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use eastwall_policy::facts::Direction;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::rules::{Family, Ports};
+use super::{Accepted, Dialer, Namespace, OriginalDestination, Remote};
+
+/// Kernel's queue of connections that wait to be accepted; the sysctl `somaxconn` bounds it further.
+const BACKLOG: i32 = 4096;
+/// Pause after the process ran out of file descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(20);
+
+/// A pod that the node proxy serves.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    /// `namespace/name`.
+    pub(crate) name: Arc<str>,
+    /// The addresses that it owns.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Its namespace.
+    pub(crate) namespace: Arc<Namespace>,
+}
+
+/// What a listener is for.
+#[derive(Clone, Debug)]
+pub(crate) enum Role {
+    /// Explicit listener; everything goes to this upstream.
+    Gateway(SocketAddr),
+    /// The pod that the proxy lives in.
+    Sidecar(Direction, Ports),
+    /// A pod whose namespace the proxy entered.
+    Pod(Direction, Ports, Arc<Pod>),
+}
+
+/// A listening socket, shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    socket: TcpListener,
+    role: Role,
+}
+
+/// Why a connection was closed before anybody judged it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It was not redirected: somebody dialled the listener itself.
+    DirectHit,
+    /// It wants to go to loopback or to an address that is not the pod's.
+    ForeignDestination,
+    /// It comes from the pod under an address that the pod does not own.
+    SpoofedSource,
+    /// It was gone before it could be looked at.
+    Gone,
+}
+
+/// How many connections were [`Refused`], since the process started.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    direct_hit: AtomicU64,
+    foreign_destination: AtomicU64,
+    spoofed_source: AtomicU64,
+}
+
+/// The listeners of the moment. Workers see changes as they come.
+#[derive(Clone, Debug)]
+pub(crate) struct Listeners {
+    open: watch::Sender<Arc<[Arc<Listening>]>>,
+    refusals: Arc<Refusals>,
+}
+
+/// One worker's way to accept from every listener. Dropped: the worker listens no more.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    changes: watch::Receiver<Arc<[Arc<Listening>]>>,
+    open: Vec<(Arc<Listening>, tokio::net::TcpListener)>,
+    next: usize,
+    refusals: Arc<Refusals>,
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    /// None yet: node mode, before the first pod.
+    pub(crate) fn none() -> Self {
+        Self::of(Vec::new())
+    }
+
+    /// Gateway mode: listens on `address` for `upstream`.
+    pub(crate) fn gateway(address: SocketAddr, upstream: SocketAddr) -> io::Result<Self> {
+        let socket = listen(address, false)?;
+        Ok(Self::of(vec![Arc::new(Listening { socket, role: Role::Gateway(upstream) })]))
+    }
+
+    /// Sidecar mode: both directions, in the namespace of the process.
+    pub(crate) fn sidecar(ports: Ports, family: Family) -> io::Result<Self> {
+        let open = redirected(ports, family, false, |direction| Role::Sidecar(direction, ports))?;
+        Ok(Self::of(open))
+    }
+
+    fn of(open: Vec<Arc<Listening>>) -> Self {
+        Self { open: watch::Sender::new(open.into()), refusals: Arc::default() }
+    }
+
+    /// Puts these in place of those before. Listeners that are in both stay open.
+    pub(crate) fn replace(&self, open: Vec<Arc<Listening>>) {
+        self.open.send_replace(open.into());
+    }
+
+    /// The addresses listened on.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.borrow().iter().filter_map(|listening| listening.socket.local_addr().ok()).collect()
+    }
+
+    /// One worker's share; to be called inside the worker's runtime.
+    pub(crate) fn acceptor(&self) -> io::Result<Acceptor> {
+        let mut acceptor = Acceptor {
+            changes: self.open.subscribe(),
+            open: Vec::new(),
+            next: 0,
+            refusals: Arc::clone(&self.refusals),
+        };
+        acceptor.refresh()?;
+        Ok(acceptor)
+    }
+
+    /// Connections that nobody judged.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+}
+
+/// Opens the four listeners of a pod; to be called on a thread inside its namespace.
+pub(crate) fn of_pod(ports: Ports, family: Family, pod: &Arc<Pod>) -> io::Result<Vec<Arc<Listening>>> {
+    redirected(ports, family, true, |direction| Role::Pod(direction, ports, Arc::clone(pod)))
+}
+
+fn redirected(
+    ports: Ports,
+    family: Family,
+    transparent: bool,
+    role: impl Fn(Direction) -> Role,
+) -> io::Result<Vec<Arc<Listening>>> {
+    let mut open = Vec::new();
+    for (direction, port) in [(Direction::Inbound, ports.inbound), (Direction::Outbound, ports.outbound)] {
+        for (wanted, address) in
+            [(family.v4(), IpAddr::from(Ipv4Addr::UNSPECIFIED)), (family.v6(), Ipv6Addr::UNSPECIFIED.into())]
+        {
+            if !wanted {
+                continue;
+            }
+            match listen(SocketAddr::new(address, port), transparent) {
+                Ok(socket) => open.push(Arc::new(Listening { socket, role: role(direction) })),
+                // A kernel without IPv6 has no IPv6 traffic either.
+                Err(error) if address.is_ipv6() && no_such_family(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(open)
+}
+
+fn no_such_family(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+        || code == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error())
+}
+
+/// No SO_REUSEPORT: another process of the same uid could join in.
+fn listen(address: SocketAddr, transparent: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if transparent {
+        match address {
+            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+        }
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+// === impl Acceptor ===
+
+impl Acceptor {
+    /// The next connection that may be judged; those that may not are reset and counted here. Cancel-safe.
+    pub(crate) async fn accept(&mut self) -> Accepted {
+        loop {
+            let Self { changes, open, next, .. } = self;
+            let event = tokio::select! {
+                changed = changes.changed() => changed.map(|()| None),
+                accepted = std::future::poll_fn(|context| poll_any(open, next, context)) => Ok(Some(accepted)),
+            };
+            match event {
+                Ok(None) => {
+                    if let Err(error) = self.refresh() {
+                        tracing::error!(%error, "cannot take over a listener");
+                        self.changes.mark_changed();
+                        tokio::time::sleep(EXHAUSTED).await;
+                    }
+                }
+                Ok(Some(Ok((stream, remote, listening)))) => match identify(&listening, stream, remote) {
+                    Ok(accepted) => return accepted,
+                    Err(refused) => self.refusals.count(refused, remote),
+                },
+                Ok(Some(Err(error))) => {
+                    // One connection's own failure is no reason to keep the others waiting.
+                    if error.kind() != io::ErrorKind::ConnectionAborted {
+                        tracing::warn!(%error, "cannot accept");
+                        tokio::time::sleep(EXHAUSTED).await;
+                    }
+                }
+                // The sender is gone: there will be no other listeners than these.
+                Err(_) => {
+                    let (_, never) = watch::channel(Arc::from(Vec::new()));
+                    self.changes = never;
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    fn refresh(&mut self) -> io::Result<()> {
+        let wanted = Arc::clone(&self.changes.borrow_and_update());
+        self.open.retain(|(held, _)| wanted.iter().any(|listening| Arc::ptr_eq(held, listening)));
+        for listening in wanted.iter() {
+            if !self.open.iter().any(|(held, _)| Arc::ptr_eq(held, listening)) {
+                let socket = tokio::net::TcpListener::from_std(listening.socket.try_clone()?)?;
+                self.open.push((Arc::clone(listening), socket));
+            }
+        }
+        Ok(())
+    }
+}
+
+type Arrival = io::Result<(TcpStream, SocketAddr, Arc<Listening>)>;
+
+/// Asks the listeners in turn, beginning after the one that gave the last connection.
+fn poll_any(
+    open: &[(Arc<Listening>, tokio::net::TcpListener)],
+    next: &mut usize,
+    context: &mut Context<'_>,
+) -> Poll<Arrival> {
+    let start = *next % open.len().max(1);
+    let turn = open.iter().enumerate().skip(start).chain(open.iter().enumerate().take(start));
+    for (index, (listening, socket)) in turn {
+        match socket.poll_accept(context) {
+            Poll::Ready(Ok((stream, remote))) => {
+                *next = index + 1;
+                return Poll::Ready(Ok((stream, remote, Arc::clone(listening))));
+            }
+            Poll::Ready(Err(error)) => {
+                *next = index + 1;
+                return Poll::Ready(Err(error));
+            }
+            Poll::Pending => {}
+        }
+    }
+    Poll::Pending
+}
+
+fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Result<Accepted, Refused> {
+    let checked = destination(&listening.role, &stream, remote);
+    let socket = SockRef::from(&stream);
+    let (direction, destination) = match checked {
+        Ok(found) => found,
+        Err(refused) => {
+            // A reset, not an orderly end; a socket that is gone needs neither.
+            let _ = socket.set_linger(Some(Duration::ZERO));
+            return Err(refused);
+        }
+    };
+    socket.set_tcp_nodelay(true).map_err(|_| Refused::Gone)?;
+    let (dialer, pod) = match &listening.role {
+        Role::Gateway(upstream) => (Dialer::Fixed(*upstream), None),
+        Role::Sidecar(..) => (Dialer::Direct, None),
+        Role::Pod(_, _, pod) => {
+            let source = match direction {
+                Direction::Inbound => remote,
+                // The pod's own socket holds its port.
+                Direction::Outbound => SocketAddr::new(remote.ip(), 0),
+            };
+            (Dialer::Pod { namespace: Arc::clone(&pod.namespace), source }, Some(Arc::clone(&pod.name)))
+        }
+    };
+    Ok(Accepted {
+        stream,
+        remote: Remote(remote),
+        destination: OriginalDestination(destination),
+        direction,
+        dialer,
+        pod,
+    })
+}
+
+fn destination(role: &Role, stream: &TcpStream, remote: SocketAddr) -> Result<(Direction, SocketAddr), Refused> {
+    let (direction, ports, pod) = match role {
+        Role::Gateway(upstream) => return Ok((Direction::Inbound, *upstream)),
+        Role::Sidecar(direction, ports) => (*direction, *ports, None),
+        Role::Pod(direction, ports, pod) => (*direction, *ports, Some(pod)),
+    };
+    let local = stream.local_addr().map_err(|_| Refused::Gone)?;
+    let original = original_destination(stream, local)?;
+    judge(direction, ports, pod.map(|pod| pod.addresses.as_slice()), local, remote, original)?;
+    Ok((direction, original))
+}
+
+fn original_destination(stream: &TcpStream, local: SocketAddr) -> Result<SocketAddr, Refused> {
+    let socket = SockRef::from(stream);
+    let found = match local {
+        SocketAddr::V4(_) => socket.original_dst_v4(),
+        SocketAddr::V6(_) => socket.original_dst_v6(),
+    };
+    // Without NAT there is no original destination: the listener itself was dialled.
+    found.ok().and_then(|address| address.as_socket()).ok_or(Refused::DirectHit)
+}
+
+/// What the sockets alone can tell. `own` are the pod's addresses, where they are known.
+fn judge(
+    direction: Direction,
+    ports: Ports,
+    own: Option<&[IpAddr]>,
+    local: SocketAddr,
+    remote: SocketAddr,
+    original: SocketAddr,
+) -> Result<(), Refused> {
+    let owns = |address: IpAddr| own.is_none_or(|own| own.iter().any(|ip| ip.to_canonical() == address.to_canonical()));
+    if original == local || (direction == Direction::Inbound && ports.contains(original.port())) {
+        return Err(Refused::DirectHit);
+    }
+    let ip = original.ip();
+    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || original.port() == 0 {
+        return Err(Refused::ForeignDestination);
+    }
+    match direction {
+        // An address of the pod that nobody registered would be judged as nobody's.
+        Direction::Inbound if !owns(ip) => Err(Refused::ForeignDestination),
+        Direction::Outbound if !owns(remote.ip()) => Err(Refused::SpoofedSource),
+        _ => Ok(()),
+    }
+}
+
+// === impl Refusals ===
+
+impl Refusals {
+    /// Label and count of each kind.
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 3] {
+        [
+            ("direct-hit", self.direct_hit.load(Ordering::Relaxed)),
+            ("foreign-destination", self.foreign_destination.load(Ordering::Relaxed)),
+            ("spoofed-source", self.spoofed_source.load(Ordering::Relaxed)),
+        ]
+    }
+
+    fn count(&self, refused: Refused, remote: SocketAddr) {
+        let counter = match refused {
+            Refused::DirectHit => &self.direct_hit,
+            Refused::ForeignDestination => &self.foreign_destination,
+            Refused::SpoofedSource => &self.spoofed_source,
+            Refused::Gone => return,
+        };
+        let total = counter.fetch_add(1, Ordering::Relaxed) + 1;
+        // Powers of two: a flood must not become a flood of lines.
+        if total.is_power_of_two() {
+            tracing::warn!(%remote, ?refused, total, "refused a connection before any verdict");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_the_sockets_tell_is_checked() {
+        use Direction::{Inbound, Outbound};
+        let own: &[IpAddr] = &["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        let cases = [
+            (Inbound, Some(own), "10.0.0.2:15106", "10.0.0.3:4000", "10.0.0.2:80", Ok(())),
+            (Inbound, Some(own), "[fd00::2]:15106", "[fd00::3]:4000", "[fd00::2]:80", Ok(())),
+            (Inbound, Some(own), "10.0.0.2:15106", "10.0.0.3:4000", "10.0.0.2:15106", Err(Refused::DirectHit)),
+            (Inbound, Some(own), "10.0.0.2:15106", "10.0.0.3:4000", "10.0.0.9:15106", Err(Refused::DirectHit)),
+            (Inbound, Some(own), "10.0.0.2:15106", "10.0.0.3:4000", "10.0.0.2:15101", Err(Refused::DirectHit)),
+            (Inbound, None, "10.0.0.2:15106", "10.0.0.3:4000", "127.0.0.1:80", Err(Refused::ForeignDestination)),
+            (Inbound, None, "[fd00::2]:15106", "[fd00::3]:4000", "[::1]:80", Err(Refused::ForeignDestination)),
+            (Inbound, Some(own), "10.0.0.2:15106", "10.0.0.3:4000", "10.0.0.8:80", Err(Refused::ForeignDestination)),
+            (Inbound, Some(own), "[fd00::2]:15106", "[fd00::3]:1", "[fe80::2]:80", Err(Refused::ForeignDestination)),
+            (Inbound, None, "10.0.0.2:15106", "10.0.0.3:4000", "10.0.0.8:80", Ok(())),
+            (Outbound, Some(own), "127.0.0.1:15101", "10.0.0.2:4000", "10.0.0.8:80", Ok(())),
+            (Outbound, Some(own), "127.0.0.1:15101", "10.0.0.2:4000", "10.0.0.8:15101", Ok(())),
+            (Outbound, Some(own), "127.0.0.1:15101", "10.0.0.3:4000", "10.0.0.8:80", Err(Refused::SpoofedSource)),
+            (Outbound, Some(own), "127.0.0.1:15101", "10.0.0.2:4000", "127.0.0.1:15101", Err(Refused::DirectHit)),
+            (Outbound, None, "127.0.0.1:15101", "10.0.0.2:4000", "127.0.0.1:81", Err(Refused::ForeignDestination)),
+            (Outbound, None, "127.0.0.1:15101", "10.0.0.2:4000", "0.0.0.0:81", Err(Refused::ForeignDestination)),
+        ];
+        for (direction, own, local, remote, original, expected) in cases {
+            let found = judge(direction, Ports::default(), own, at(local), at(remote), at(original));
+            assert_eq!(found, expected, "{direction:?} {remote} -> {original} at {local}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_listener_that_was_dialled_directly_resets() {
+        // Loopback without any redirect: every connection is a direct hit.
+        let socket = listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let address = socket.local_addr().unwrap();
+        let role = Role::Sidecar(Direction::Inbound, Ports::default());
+        let listeners = Listeners::of(vec![Arc::new(Listening { socket, role })]);
+        let mut acceptor = listeners.acceptor().unwrap();
+        let client = tokio::spawn(async move {
+            let mut stream = TcpStream::connect(address).await?;
+            tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 1]).await
+        });
+        let error = tokio::select! {
+            answer = client => answer.unwrap().unwrap_err(),
+            _ = acceptor.accept() => unreachable!("must never be handed out"),
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(listeners.refusals().counts()[0], ("direct-hit", 1));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn workers_follow_the_listeners() {
+        let upstream = at("127.0.0.1:9");
+        let listeners = Listeners::gateway(at("127.0.0.1:0"), upstream).unwrap();
+        let mut acceptor = listeners.acceptor().unwrap();
+        let first = listeners.addresses()[0];
+        let client = TcpStream::connect(first).await.unwrap();
+        let accepted = acceptor.accept().await;
+        assert_eq!(accepted.remote.0, client.local_addr().unwrap());
+        assert_eq!(accepted.destination.0, upstream);
+
+        let socket = listen(at("127.0.0.1:0"), false).unwrap();
+        let second = socket.local_addr().unwrap();
+        listeners.replace(vec![Arc::new(Listening { socket, role: Role::Gateway(upstream) })]);
+        let client = tokio::spawn(TcpStream::connect(second));
+        acceptor.accept().await;
+        client.await.unwrap().unwrap();
+        assert!(TcpStream::connect(first).await.is_err(), "the listener that was replaced must be closed");
+    }
+}
