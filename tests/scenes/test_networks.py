@@ -38,6 +38,12 @@ def build(folder, ending):
 WAYS = ("ipv4", "ipv6", "service4", "service6")
 
 
+def working(filtered) -> tuple:
+    """The ways that a network has at all: over a bridge that netfilter does not see, the answer of a Service's pod goes straight back to the
+    client, from an address that the client never asked; kube-proxy does not work there either."""
+    return WAYS[:2] if filtered is False else WAYS
+
+
 def way(scene, name: str) -> tuple[str, int]:
     return {"ipv4": (scene["orders"].ipv4, 8080), "ipv6": (scene["orders"].ipv6, 8080), "service4": (SERVICE4, 80), "service6": (SERVICE6, 80)}[name]
 
@@ -61,7 +67,7 @@ def ask(scene, pod: str, name: str, path: str = "/orders/7", timeout: float = 10
 def test_verdicts_hold_and_the_source_address_is_kept(build, placement, filtered, guarded):
     scene = build(placement, filtered, guarded=guarded)
     scene.firewall().start()
-    for name in WAYS:
+    for name in working(filtered):
         scene.receiver.forget()
         assert ask(scene, "web", name) == 200, name
         (request,) = scene.receiver.requests
@@ -79,7 +85,7 @@ def test_four_hundred_connections_between_one_pair(build, placement, filtered):
     clients = []
     try:
         for number in range(400):
-            address, port = way(scene, WAYS[number % 2 * 2])
+            address, port = way(scene, "service4" if number % 2 and filtered is not False else "ipv4")
             client = Http1(scene["web"].connect(address, port))
             clients.append(client)
             client.send(f"GET /orders/{number} HTTP/1.1\r\nhost: orders\r\n\r\n".encode())
@@ -109,13 +115,13 @@ def test_with_the_proxy_dead_nothing_arrives(build, placement, filtered):
     redirect(scene.network.node, "apply", "node", "--workloads", firewall.workloads_file)
     closed("between redirect apply and listening")
     firewall.start()
-    for name in WAYS:
+    for name in working(filtered):
         assert ask(scene, "web", name) == 200
     scene.receiver.forget()
     firewall.kill()
     closed("after kill -9")
     firewall.start()
-    for name in WAYS:
+    for name in working(filtered):
         assert ask(scene, "web", name) == 200
     scene.receiver.forget()
 
