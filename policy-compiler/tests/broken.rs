@@ -1,6 +1,5 @@
 //! Every broken policy of the corpus gives its diagnostic, and never holds back what stands beside it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use eastwall_policy::diagnostic::{Style, as_text};
@@ -10,7 +9,7 @@ use eastwall_policy::source;
 #[test]
 fn every_broken_policy_gives_its_diagnostic() {
     let mut seen = 0;
-    insta::glob!("broken/*", |path: &Path| {
+    insta::glob!("broken/*", |path: &std::path::Path| {
         let text: Arc<str> = std::fs::read_to_string(path).unwrap().into();
         let name = path.file_name().unwrap().to_str().unwrap();
         let compiled = compile(&source::parse(name, &text));

@@ -82,11 +82,11 @@ fn apply(text: &mut Vec<u8>, edit: &Edit) {
         }
         Edit::Insert { at, piece } => {
             let at = (at % size).min(text.len());
-            text.splice(at..at, PIECES[*piece].bytes());
+            text.splice(at..at, PIECES.get(*piece).copied().unwrap_or_default().bytes());
         }
         Edit::Duplicate { at, length, to } => {
             let at = (at % size).min(text.len());
-            let copy = text[at..(at + length).min(text.len())].to_vec();
+            let copy = text.get(at..(at + length).min(text.len())).unwrap_or_default().to_vec();
             let to = (to % size).min(text.len());
             text.splice(to..to, copy);
         }
