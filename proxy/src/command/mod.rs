@@ -4,6 +4,7 @@ mod check;
 mod compile;
 mod completions;
 mod demo;
+mod proxy;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ enum Command {
     Check(check::Check),
     Compile(compile::Compile),
     Completions(completions::Completions),
+    Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
 }
 
@@ -30,6 +32,7 @@ pub fn run() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
+        Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),
     }
 }
