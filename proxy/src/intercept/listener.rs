@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use eastwall_policy::facts::Direction;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::net::TcpStream;
@@ -26,7 +27,7 @@ pub(crate) struct Pod {
     /// `namespace/name`.
     pub(crate) name: Arc<str>,
     /// The addresses that it owns.
-    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) addresses: ArcSwap<Vec<IpAddr>>,
     /// Its namespace.
     pub(crate) namespace: Arc<Namespace>,
 }
@@ -313,7 +314,8 @@ fn destination(role: &Role, stream: &TcpStream, remote: SocketAddr) -> Result<(D
     };
     let local = stream.local_addr().map_err(|_| Refused::Gone)?;
     let original = original_destination(stream, local)?;
-    judge(direction, ports, pod.map(|pod| pod.addresses.as_slice()), local, remote, original)?;
+    let own = pod.map(|pod| pod.addresses.load());
+    judge(direction, ports, own.as_ref().map(|own| own.as_slice()), local, remote, original)?;
     Ok((direction, original))
 }
 

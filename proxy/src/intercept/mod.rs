@@ -1,10 +1,13 @@
 //! Where connections come from: accepted sockets with their source, original destination and direction, and the way
 //! to reach that destination.
 
+mod admission;
 pub(crate) mod dial;
+mod install;
 mod listener;
 mod namespace;
-mod rules;
+mod node;
+pub(crate) mod rules;
 
 use std::net::SocketAddr;
 
@@ -14,6 +17,7 @@ use tokio::net::TcpStream;
 pub(crate) use dial::Dialer;
 pub(crate) use listener::{Acceptor, Listeners};
 pub(crate) use namespace::Namespace;
+pub(crate) use node::{Node, NodeSetup, PodFailure};
 
 /// The address that the client dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
