@@ -82,6 +82,7 @@ codes! {
     DuplicateRule = "EW0506", Warning, "two rules of one policy with the same name";
     Suspicious = "EW0507", Warning, "valid, and probably not what is meant";
     OptIn = "EW0508", Warning, "a pattern that matches only with a canonicalisation opt-in";
+    NotEnforced = "EW0509", Warning, "a policy that acts on nothing that Eastwall enforces";
     // 06: workloads file
     DuplicateWorkload = "EW0601", Error, "a second entry of the same kind and name";
     BadAddress = "EW0602", Error, "not an IP address";

@@ -3,6 +3,8 @@
 //! Each front end turns its documents into [`crate::model::Policy`]s, or into diagnostics. Nothing is ever silently
 //! ignored.
 
+pub(crate) mod istio;
+
 use std::sync::Arc;
 
 use crate::diagnostic::Diagnostic;

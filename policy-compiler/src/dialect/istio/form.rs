@@ -1,0 +1,227 @@
+//! Istio's string forms: `*` presence, `*x` suffix, `x*` prefix, else exact; and path templates.
+//!
+//! SPEC: the leading `*` wins over the trailing one, every other `*` is a literal byte. Where Istio itself builds a
+//! regular expression (namespaces, service accounts, templates) the user's text enters it escaped, so a `.` in a name
+//! stays a dot.
+
+use std::sync::Arc;
+
+use regex_automata::meta::Regex;
+use regex_automata::util::syntax;
+
+use crate::model::Pattern;
+
+/// What a value says, after its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form<'a> {
+    Presence,
+    Suffix(&'a str),
+    Prefix(&'a str),
+    Exact(&'a str),
+}
+
+impl<'a> Form<'a> {
+    pub(super) fn of(value: &'a str) -> Self {
+        if value == "*" {
+            Self::Presence
+        } else if let Some(rest) = value.strip_prefix('*') {
+            Self::Suffix(rest)
+        } else if let Some(rest) = value.strip_suffix('*') {
+            Self::Prefix(rest)
+        } else {
+            Self::Exact(value)
+        }
+    }
+
+    /// Only the leading `*` counts (issuers of `*suffix/subject`).
+    pub(super) fn of_leading(value: &'a str) -> Self {
+        match value.strip_prefix('*') {
+            Some("") => Self::Presence,
+            Some(rest) => Self::Suffix(rest),
+            None => Self::Exact(value),
+        }
+    }
+
+    /// The pattern; presence asks for at least one byte.
+    pub(super) fn pattern(self) -> Pattern {
+        match self {
+            Self::Presence => Pattern::NonEmpty,
+            Self::Suffix(text) => Pattern::Suffix(bytes(text)),
+            Self::Prefix(text) => Pattern::Prefix(bytes(text)),
+            Self::Exact(text) => Pattern::Exact(bytes(text)),
+        }
+    }
+}
+
+/// A host, compared with its port and without regard to case. The canonical authority is lower case already.
+pub(super) fn host(value: &str) -> Pattern {
+    match Form::of(&value.to_ascii_lowercase()) {
+        Form::Presence => Pattern::Anything,
+        form => form.pattern(),
+    }
+}
+
+/// A workload identity: Istio matches `spiffe://` + value.
+pub(super) fn principal(value: &str) -> Result<Pattern, Unbuildable> {
+    Ok(match Form::of(value) {
+        Form::Presence => Pattern::NonEmpty,
+        Form::Exact(text) => Pattern::Exact(bytes(&format!("spiffe://{text}"))),
+        Form::Prefix(text) => Pattern::Prefix(bytes(&format!("spiffe://{text}"))),
+        Form::Suffix(text) => anchored(value, &format!("spiffe://.*{}", syntax_escape(text)))?,
+    })
+}
+
+/// The namespace segment of an identity, `.*/ns/<value>/.*` with every `*` as `.*`.
+pub(super) fn namespace(value: &str) -> Result<Pattern, Unbuildable> {
+    anchored(value, &format!(".*/ns/{}/.*", starred(value)))
+}
+
+/// The trust domain of an identity.
+pub(super) fn trust_domain(value: &str) -> Result<Pattern, Unbuildable> {
+    anchored(value, &format!("spiffe://{}/.*", starred(value).replace(".*", "[^/]*")))
+}
+
+/// `<namespace>/<account>`, or `<account>` in the policy's own namespace.
+pub(super) fn service_account(value: &str, own_namespace: &str) -> Result<Pattern, Unbuildable> {
+    let (namespace, account) = value.split_once('/').unwrap_or((own_namespace, value));
+    let (namespace, account) = (syntax_escape(namespace), syntax_escape(account));
+    anchored(value, &format!("spiffe://.+/ns/{namespace}/(.+/|)sa/{account}(/.+)?"))
+}
+
+/// Whether a path holds a template operator.
+pub(super) fn is_template(path: &str) -> bool {
+    path.contains("{*}") || path.contains("{**}")
+}
+
+/// A path template; `Err` says what is wrong with it.
+pub(super) fn template(path: &str) -> Result<Pattern, TemplateError> {
+    // SPEC: Envoy's URI template: `{*}` is one or more pchar without `=` and `*`, `{**}` zero or more of them and `/`.
+    const LITERAL: &str = "a-zA-Z0-9._~%!$&'()+,;:@\\-";
+    let mut regex = String::new();
+    let mut rest_seen = false;
+    let Some(path_segments) = path.strip_prefix('/') else { return Err(TemplateError::NotAbsolute) };
+    for segment in path_segments.split('/') {
+        regex.push('/');
+        if rest_seen && segment.contains("{*") {
+            return Err(TemplateError::OperatorAfterRest);
+        }
+        match segment {
+            "{*}" => regex.push_str(&format!("[{LITERAL}]+")),
+            "{**}" => {
+                rest_seen = true;
+                regex.push_str(&format!("[{LITERAL}/]*"));
+            }
+            literal if literal.contains(['{', '}']) => return Err(TemplateError::OperatorNotAlone),
+            literal if literal.contains('*') => return Err(TemplateError::Asterisk),
+            literal => regex.push_str(&syntax_escape(literal)),
+        }
+    }
+    anchored(path, &regex).map_err(TemplateError::Unbuildable)
+}
+
+/// Why a path template is refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TemplateError {
+    #[error("a path template starts with `/`")]
+    NotAbsolute,
+    #[error("no operator may follow `{{**}}`")]
+    OperatorAfterRest,
+    #[error("`{{*}}` and `{{**}}` fill a whole segment")]
+    OperatorNotAlone,
+    #[error("a path template has no `*` outside `{{*}}` and `{{**}}`")]
+    Asterisk,
+    #[error(transparent)]
+    Unbuildable(Unbuildable),
+}
+
+/// The value is too large to compile.
+#[derive(Debug, thiserror::Error)]
+#[error("the value is too large to compile")]
+pub(super) struct Unbuildable;
+
+fn anchored(source: &str, regex: &str) -> Result<Pattern, Unbuildable> {
+    let regex = Regex::builder()
+        .syntax(syntax::Config::new().unicode(false).utf8(false).dot_matches_new_line(true))
+        .configure(Regex::config().nfa_size_limit(Some(1 << 20)).utf8_empty(false))
+        .build(&format!("^(?:{regex})$"))
+        .map_err(|_| Unbuildable)?;
+    Ok(Pattern::Regex { source: source.into(), regex })
+}
+
+fn starred(value: &str) -> String {
+    value.split('*').map(syntax_escape).collect::<Vec<_>>().join(".*")
+}
+
+fn syntax_escape(literal: &str) -> String {
+    regex_syntax::escape(literal)
+}
+
+fn bytes(text: &str) -> Arc<[u8]> {
+    text.as_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &Pattern, text: &str) -> bool {
+        match pattern {
+            Pattern::Regex { regex, .. } => regex.is_match(text),
+            Pattern::Exact(exact) => &**exact == text.as_bytes(),
+            Pattern::Prefix(prefix) => text.as_bytes().starts_with(prefix),
+            Pattern::Suffix(suffix) => text.as_bytes().ends_with(suffix),
+            Pattern::NonEmpty => !text.is_empty(),
+            Pattern::Anything => true,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_leading_asterisk_wins() {
+        assert_eq!(Form::of("*x*"), Form::Suffix("x*"));
+        assert_eq!(Form::of("/a*b"), Form::Exact("/a*b"));
+        assert_eq!(Form::of("/a*"), Form::Prefix("/a"));
+        assert_eq!(Form::of("*"), Form::Presence);
+    }
+
+    #[test]
+    fn a_dot_in_an_account_is_a_dot() {
+        let pattern = service_account("cert-manager.io", "infra").unwrap();
+        assert!(matches(&pattern, "spiffe://td/ns/infra/sa/cert-manager.io"));
+        assert!(!matches(&pattern, "spiffe://td/ns/infra/sa/cert-manager-io"));
+        assert!(!matches(&pattern, "spiffe://td/ns/infra/sa/cert-manager.iox"));
+    }
+
+    #[test]
+    fn namespaces_are_segments() {
+        let exact = namespace("foo").unwrap();
+        assert!(matches(&exact, "spiffe://td/ns/foo/sa/a"));
+        assert!(!matches(&exact, "spiffe://td/ns/foo-bar/sa/a"));
+        assert!(matches(&namespace("*-bar").unwrap(), "spiffe://td/ns/foo-bar/sa/a"));
+        assert!(matches(&trust_domain("*local").unwrap(), "spiffe://cluster.local/ns/foo/sa/a"));
+        assert!(!matches(&trust_domain("cluster.local").unwrap(), "spiffe://cluster-local/ns/foo/sa/a"));
+    }
+
+    #[test]
+    fn templates() {
+        for (pattern, path, expected) in [
+            ("/allow/{**}", "/allow/", true),
+            ("/allow/{**}", "/allow", false),
+            ("/allow/{**}", "/allow/a/b.txt", true),
+            ("/store/{**}/cart", "/store/cart", false),
+            ("/store/{**}/cart", "/store//cart", true),
+            ("/foo/{*}/x", "/foo/a=b/x", false),
+            ("/foo/{*}/x", "/foo/a/b/x", false),
+            ("/foo/{*}/x", "/foo//x", false),
+            ("/foo.{*}", "", false),
+        ] {
+            match template(pattern) {
+                Ok(compiled) => assert_eq!(matches(&compiled, path), expected, "{pattern} {path}"),
+                Err(_) => assert!(!expected, "{pattern}"),
+            }
+        }
+        assert!(matches!(template("/a/{**}/{*}"), Err(TemplateError::OperatorAfterRest)));
+        assert!(matches!(template("/a/{*}x"), Err(TemplateError::OperatorNotAlone)));
+        assert!(matches!(template("/a/*/{*}"), Err(TemplateError::Asterisk)));
+    }
+}
