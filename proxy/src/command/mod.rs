@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand.
 
 mod completions;
+mod redirect;
 
 use std::process::ExitCode;
 
@@ -16,11 +17,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Completions(completions::Completions),
+    Redirect(redirect::Redirect),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Completions(command) => command.run(),
+        Command::Redirect(command) => command.run(),
     }
 }

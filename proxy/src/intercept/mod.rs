@@ -1,12 +1,14 @@
 //! Where connections come from: accepted sockets with their source, original destination and direction, and the way
 //! to reach that destination.
 
-mod admission;
+pub(crate) mod admission;
 pub(crate) mod dial;
-mod install;
+pub(crate) mod install;
+#[cfg(test)]
+mod kernel;
 mod listener;
 mod namespace;
-mod node;
+pub(crate) mod node;
 pub(crate) mod rules;
 
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use eastwall_policy::facts::Direction;
 use tokio::net::TcpStream;
 
 pub(crate) use dial::Dialer;
+pub(crate) use install::{InstallError, Plan};
 pub(crate) use listener::{Acceptor, Listeners};
 pub(crate) use namespace::Namespace;
 pub(crate) use node::{Node, NodeSetup, PodFailure};
