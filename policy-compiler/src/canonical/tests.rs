@@ -218,7 +218,8 @@ fn queries_are_validated_and_left_alone() {
 
 #[test]
 fn attacks_22_and_23_hosts_have_one_canonical_form() {
-    let cases: &[(&[u8], Option<(&str, Option<u16>)>)] = &[
+    type Case<'a> = (&'a [u8], Option<(&'a str, Option<u16>)>);
+    let cases: &[Case<'_>] = &[
         (b"svc", Some(("svc", None))),
         (b"SVC", Some(("svc", None))),
         (b"Httpbin.Foo", Some(("httpbin.foo", None))),
@@ -396,7 +397,8 @@ fn judge(lines: &[(&'static str, &'static [u8])], scope: &CanonicalScope) -> Res
 #[test]
 fn header_lines_are_judged_before_any_rule() {
     let watching = scope(&["x-role", "x-tenant"]);
-    let cases: &[(&str, &[(&'static str, &'static [u8])], Result<(), Refusal>)] = &[
+    type Case<'a> = (&'a str, &'a [(&'static str, &'static [u8])], Result<(), Refusal>);
+    let cases: &[Case<'_>] = &[
         ("plain", &[("host", b"svc"), ("accept", b"*/*"), ("x-role", b"user")], Ok(())),
         // attack 19: several lines are several values, which the rules judge
         ("attack 19", &[("x-role", b"user"), ("x-role", b"admin")], Ok(())),

@@ -1,14 +1,22 @@
 //! The formats that people write policies in, one module a format.
 //!
-//! Each front end turns its documents into [`crate::model::Policy`]s, or into diagnostics. Nothing is ever silently
-//! ignored.
-
-pub(crate) mod istio;
+//! Each front end gets all documents of its dialect together with the cluster's settings, and turns each into
+//! [`Policy`]s of the model or into diagnostics. Nothing is ever silently ignored, and a refused document never holds
+//! back another.
 
 use std::sync::Arc;
 
-use crate::diagnostic::Diagnostic;
-use crate::model::{Model, PolicyName};
+use crate::analysis::test::PolicyTest;
+use crate::diagnostic::{Code, Diagnostic, Location};
+use crate::model::{Atom, Directions, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Stack, Tier};
+use crate::settings::Settings;
+use crate::source::{Document, Findings, Sources, Span};
+
+mod istio;
+mod last_good;
+mod native;
+
+pub use last_good::LastGood;
 
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
@@ -20,12 +28,342 @@ pub struct Compiled {
     /// Documents with an error, by name where the name could be read.
     pub refused: Vec<PolicyName>,
     /// `PolicyTest` documents.
-    pub tests: Vec<crate::analysis::test::PolicyTest>,
+    pub tests: Vec<PolicyTest>,
     /// Documents of kinds that are no policy: passed over, counted.
     pub passed_over: Vec<(String, usize)>,
+    /// What the policies name, with the places: checked against a registry by `analysis::check`.
+    pub mentions: Vec<Mention>,
 }
 
-// To come:
-//   pub fn compile(sources: &Sources) -> Compiled
-//   pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled   a refused document keeps its last good
-//       version; if it never had one, a Policy with broken=true closes what it selects
+impl Compiled {
+    /// Whether any document was refused.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// Something outside the policy files that a policy names.
+#[derive(Clone, Debug)]
+pub struct Mention {
+    /// What.
+    pub of: Mentioned,
+    /// The finding to report if it does not exist; its message is complete.
+    pub finding: Diagnostic,
+}
+
+/// See [`Mention`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mentioned {
+    /// A Service. Its absence is an error.
+    Service {
+        /// Namespace.
+        namespace: Arc<str>,
+        /// Name.
+        name: Arc<str>,
+    },
+    /// Workloads for which this is true (only subject atoms). That nobody is one of them yet is a warning.
+    Somebody(Expr),
+    /// Workloads that a policy protects. That there is none is a warning.
+    Protected(Expr),
+}
+
+/// What one front end makes of its documents.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Policies of documents without an error.
+    pub policies: Vec<Policy>,
+    /// Documents with an error.
+    pub refused: Vec<Refused>,
+    /// All findings.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What the policies name.
+    pub mentions: Vec<Mention>,
+}
+
+/// A document with an error.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Who it is. Kind or name are empty where they could not be read.
+    pub name: PolicyName,
+    /// Where it starts.
+    pub location: Location,
+    /// What closes the workloads that it would have selected, unless it has a last good version. `None`: it never acts
+    /// in the enforced table (mode Audit, a test).
+    pub closure: Option<Policy>,
+}
+
+impl Refused {
+    /// A refused document that closes `subject`; `None` for its whole namespace, or everything where it has none.
+    #[must_use]
+    pub fn closing(document: &Document, stack: Stack, tier: Tier, subject: Option<Expr>) -> Self {
+        let name = name_of(document);
+        let subject = subject.unwrap_or_else(|| match document.namespace.as_str() {
+            "" => Expr::True,
+            namespace => Expr::Is(Atom::Subject(PeerAtom::Namespace(namespace.into()))),
+        });
+        let closure = closure(name.clone(), document.location.clone(), stack, tier, subject);
+        Self { name, location: document.location.clone(), closure: Some(closure) }
+    }
+
+    /// A refused document that would not have acted.
+    #[must_use]
+    pub fn harmless(document: &Document) -> Self {
+        Self { name: name_of(document), location: document.location.clone(), closure: None }
+    }
+}
+
+/// Kind, namespace and name of a document.
+#[must_use]
+pub fn name_of(document: &Document) -> PolicyName {
+    PolicyName {
+        kind: document.kind.as_str().into(),
+        namespace: document.namespace.as_str().into(),
+        name: document.name.as_str().into(),
+    }
+}
+
+fn closure(name: PolicyName, location: Location, stack: Stack, tier: Tier, subject: Expr) -> Policy {
+    Policy {
+        name,
+        location,
+        stack,
+        tier,
+        mode: Mode::Enforce,
+        replaces: Vec::new(),
+        subject,
+        closes: Directions { inbound: true, outbound: true },
+        rules: Vec::new(),
+        http_options: Vec::new(),
+        broken: true,
+    }
+}
+
+/// Compiles documents that have no history: what a refused document selects is closed.
+#[must_use]
+pub fn compile(sources: &Sources) -> Compiled {
+    compile_onto(sources, &LastGood::default())
+}
+
+/// Compiles documents; a refused one keeps its last good version, and if it never had one, what it selects is closed.
+#[must_use]
+pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
+    let mut sorted = Sorted::default();
+    for document in &sources.documents {
+        sorted.add(document);
+    }
+    let mut diagnostics = sources.diagnostics.clone();
+    let mut refused = std::mem::take(&mut sorted.refused);
+    diagnostics.append(&mut sorted.diagnostics);
+
+    let settings = native::settings::compile(&sorted.settings);
+    diagnostics.extend(settings.diagnostics);
+    refused.extend(settings.refused);
+    // A document of which nobody knows what it is may be the settings.
+    let lost = refused.iter().any(|refused| refused.name.kind.is_empty() || &*refused.name.kind == native::SETTINGS);
+    let settings = match settings.settings {
+        Some(settings) => settings,
+        None if lost => last_good.settings().cloned().unwrap_or_default(),
+        None => Settings::default(),
+    };
+
+    let tests = native::tests::compile(&sorted.tests);
+    diagnostics.extend(tests.diagnostics);
+    refused.extend(tests.refused);
+
+    let mut policies = Vec::new();
+    let mut mentions = Vec::new();
+    for outcome in [native::compile(&sorted.native, &settings), istio::compile(&sorted.istio, &settings)] {
+        policies.extend(outcome.policies);
+        refused.extend(outcome.refused);
+        diagnostics.extend(outcome.diagnostics);
+        mentions.extend(outcome.mentions);
+    }
+    refuse_duplicates(&sources.documents, &sorted, &mut policies, &mut refused, &mut diagnostics);
+    let kept = last_good.keep(&refused, &policies);
+    policies.extend(kept);
+    policies.sort_by(|a, b| (&a.name, &a.location).cmp(&(&b.name, &b.location)));
+    diagnostics.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
+    let mut refused: Vec<PolicyName> = refused.into_iter().map(|refused| refused.name).collect();
+    refused.sort();
+    refused.dedup();
+    Compiled {
+        model: Arc::new(Model { settings, policies }),
+        diagnostics,
+        refused,
+        tests: tests.tests,
+        passed_over: sorted.passed_over,
+        mentions,
+    }
+}
+
+/// Documents by who reads them.
+#[derive(Default)]
+struct Sorted<'d> {
+    native: Vec<&'d Document>,
+    istio: Vec<&'d Document>,
+    settings: Vec<&'d Document>,
+    tests: Vec<&'d Document>,
+    passed_over: Vec<(String, usize)>,
+    refused: Vec<Refused>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'d> Sorted<'d> {
+    fn add(&mut self, document: &'d Document) {
+        let (group, version) = document.api_version.rsplit_once('/').unwrap_or(("", &document.api_version));
+        match (group, document.kind.as_str()) {
+            (native::GROUP, kind)
+                if native::KINDS.contains(&kind) && (version == native::VERSION || document.broken) =>
+            {
+                match kind {
+                    native::SETTINGS => self.settings.push(document),
+                    native::TEST => self.tests.push(document),
+                    _ => self.native.push(document),
+                }
+            }
+            (istio::GROUP, kind)
+                if istio::KINDS.contains(&kind) && (istio::VERSIONS.contains(&version) || document.broken) =>
+            {
+                self.istio.push(document);
+            }
+            // Who a broken document is may stand behind the error: it must be taken for a policy.
+            (native::GROUP, _) | (_, "") => self.unknown(document),
+            (_, kind)
+                if document.broken && group.is_empty() && document.api_version.is_empty() && !is_not_ours(kind) =>
+            {
+                self.unknown(document);
+            }
+            (_, kind) if native::KINDS.contains(&kind) => self.unknown(document),
+            // A version of the group that is not known may mean anything.
+            (istio::GROUP, kind) if istio::KINDS.contains(&kind) => self.unknown(document),
+            (group, kind) => {
+                if let Some((_, kind)) = NOT_READ.iter().find(|known| **known == (group, kind)) {
+                    self.diagnostics.push(not_read(document, kind));
+                }
+                self.pass_over(document);
+            }
+        }
+    }
+
+    fn pass_over(&mut self, document: &Document) {
+        match self.passed_over.iter_mut().find(|(kind, _)| *kind == document.kind) {
+            Some((_, count)) => *count += 1,
+            None => self.passed_over.push((document.kind.clone(), 1)),
+        }
+    }
+
+    fn unknown(&mut self, document: &Document) {
+        if !document.broken {
+            self.diagnostics.push(unknown_kind(document));
+        }
+        // Nobody knows its tier: nothing that it could have denied may pass.
+        self.refused.push(Refused::closing(document, Stack::Native, Tier::Admin, None));
+    }
+}
+
+/// Kinds that stand beside policies in people's files and whose breakage says nothing about access.
+fn is_not_ours(kind: &str) -> bool {
+    const KINDS: &[&str] = &[
+        "ConfigMap",
+        "CronJob",
+        "DaemonSet",
+        "Deployment",
+        "Ingress",
+        "Job",
+        "Namespace",
+        "Pod",
+        "Secret",
+        "Service",
+        "ServiceAccount",
+        "StatefulSet",
+    ];
+    KINDS.contains(&kind)
+}
+
+fn unknown_kind(document: &Document) -> Diagnostic {
+    let field = |name: &str| document.root.get(name).map_or(document.root.span, |node| node.span);
+    let findings = Findings::of(document);
+    let finding =
+        |span: Span, message: String, help: String| findings.diagnostic(Code::UnknownKind, span, message).help(help);
+    let full = format!("{}/{}", native::GROUP, native::VERSION);
+    if native::KINDS.contains(&document.kind.as_str()) {
+        let message = format!("`{}` has no kind `{}`", document.api_version, document.kind);
+        return finding(field("apiVersion"), message, format!("write `apiVersion: {full}`"));
+    }
+    let help = match crate::source::fields::nearest(&document.kind, native::KINDS) {
+        Some(kind) => format!("did you mean `{kind}`?"),
+        None => format!("the kinds of `{full}` are {}", crate::source::fields::listed(native::KINDS)),
+    };
+    finding(field("kind"), format!("unknown kind `{}`", document.kind), help)
+}
+
+fn not_read(document: &Document, kind: &str) -> Diagnostic {
+    let span = document.root.get("kind").map_or(document.root.span, |node| node.span);
+    Findings::of(document)
+        .diagnostic(Code::NotRead, span, format!("`{kind}` is not read by this version: it protects nothing here"))
+        .help("write the same as a `FirewallPolicy`, or leave it to the system that enforces it")
+}
+
+/// Two documents of one kind and name: neither is taken.
+fn refuse_duplicates(
+    documents: &[Document],
+    sorted: &Sorted<'_>,
+    policies: &mut Vec<Policy>,
+    refused: &mut Vec<Refused>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    type First<'d> =
+        hashbrown::HashMap<(&'d str, &'d str, &'d str, &'d str), &'d Document, foldhash::fast::RandomState>;
+    let mut first = First::default();
+    let mut twice = hashbrown::HashSet::<PolicyName, foldhash::fast::RandomState>::default();
+    for document in documents {
+        if document.name.is_empty() || sorted.passed_over.iter().any(|(kind, _)| *kind == document.kind) {
+            continue;
+        }
+        let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        let Some(earlier) = first.insert((group, &document.kind, &document.namespace, &document.name), document) else {
+            continue;
+        };
+        first.insert((group, &document.kind, &document.namespace, &document.name), earlier);
+        let name = name_of(document);
+        let span = document
+            .root
+            .get("metadata")
+            .and_then(|metadata| metadata.get("name"))
+            .map_or(document.root.span, |node| node.span);
+        diagnostics.push(
+            Findings::of(document)
+                .diagnostic(Code::DuplicateDocument, span, format!("a second `{name}`"))
+                .help(format!("the first one stands at {}; neither is taken: rename or remove one", earlier.location)),
+        );
+        twice.insert(name);
+    }
+    if twice.is_empty() {
+        return;
+    }
+    let (again, kept): (Vec<Policy>, Vec<Policy>) =
+        std::mem::take(policies).into_iter().partition(|policy| twice.contains(&policy.name));
+    *policies = kept;
+    refused.extend(again.into_iter().map(|policy| {
+        let closure = (policy.mode == Mode::Enforce).then(|| {
+            closure(policy.name.clone(), policy.location.clone(), policy.stack, policy.tier, policy.subject.clone())
+        });
+        Refused { name: policy.name, location: policy.location, closure }
+    }));
+}
+
+/// Policies of dialects that this version does not read: passed over with a warning each.
+const NOT_READ: &[(&str, &str)] = &[
+    ("networking.k8s.io", "NetworkPolicy"),
+    ("policy.networking.k8s.io", "AdminNetworkPolicy"),
+    ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
+    ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
+    ("cilium.io", "CiliumNetworkPolicy"),
+    ("cilium.io", "CiliumClusterwideNetworkPolicy"),
+    ("policy.linkerd.io", "Server"),
+    ("policy.linkerd.io", "ServerAuthorization"),
+    ("policy.linkerd.io", "AuthorizationPolicy"),
+    ("policy.linkerd.io", "MeshTLSAuthentication"),
+    ("policy.linkerd.io", "NetworkAuthentication"),
+];

@@ -59,7 +59,7 @@ impl Registry {
 }
 
 /// The registry that a list of entries describes.
-pub(crate) fn entries_of<'n>(entries: &[&'n Node], findings: &mut Findings) -> Registry {
+pub(crate) fn entries_of(entries: &[&Node], findings: &mut Findings) -> Registry {
     let mut reader =
         Reader { findings, workloads: Vec::new(), services: Vec::new(), nodes: Vec::new(), seen: Seen::default() };
     for entry in entries {
@@ -69,6 +69,9 @@ pub(crate) fn entries_of<'n>(entries: &[&'n Node], findings: &mut Findings) -> R
 }
 
 type Seen<'n> = hashbrown::HashMap<(Kind, &'n str, &'n str), Span, foldhash::fast::RandomState>;
+
+/// Endpoints as they are written.
+type Endpoints<'n> = Vec<(&'n str, Span)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
@@ -80,8 +83,8 @@ enum Kind {
 struct Reader<'n, 'f> {
     findings: &'f mut Findings,
     workloads: Vec<(Workload, Span, Option<Span>)>,
-    services: Vec<(Service, Span, Vec<(&'n str, Span)>)>,
-    nodes: Vec<(ClusterNode, Span)>,
+    services: Vec<(Service, Endpoints<'n>)>,
+    nodes: Vec<ClusterNode>,
     seen: Seen<'n>,
 }
 
@@ -152,7 +155,6 @@ impl<'n> Reader<'n, '_> {
     }
 
     fn service(&mut self, mut fields: Fields<'n>) {
-        let span = fields.span();
         let name = self.required_text(&mut fields, "name");
         let namespace = self.required_text(&mut fields, "namespace");
         let ips = self.addresses(&mut fields);
@@ -167,19 +169,18 @@ impl<'n> Reader<'n, '_> {
         let (Some((name, name_span)), Some((namespace, _))) = (name, namespace) else { return };
         if self.is_first(Kind::Service, namespace, name, name_span) {
             let service = Service { name: name.into(), namespace: namespace.into(), ips, ports, endpoints: Vec::new() };
-            self.services.push((service, span, endpoints));
+            self.services.push((service, endpoints));
         }
     }
 
     fn node(&mut self, mut fields: Fields<'n>) {
-        let span = fields.span();
         let name = self.required_text(&mut fields, "name");
         let ips = self.addresses(&mut fields);
         fields.accept(&["labels", "annotations"]);
         fields.finish(self.findings);
         let Some((name, name_span)) = name else { return };
         if self.is_first(Kind::Node, "", name, name_span) {
-            self.nodes.push((ClusterNode { name: name.into(), ips }, span));
+            self.nodes.push(ClusterNode { name: name.into(), ips });
         }
     }
 
@@ -347,7 +348,7 @@ impl<'n> Reader<'n, '_> {
             .map(|(index, (w, ..))| ((Arc::clone(&w.namespace), Arc::clone(&w.name)), WorkloadId(index)))
             .collect();
         let mut services = Vec::new();
-        for (mut service, _, endpoints) in std::mem::take(&mut self.services) {
+        for (mut service, endpoints) in std::mem::take(&mut self.services) {
             for (written, span) in endpoints {
                 let (namespace, name) = written.split_once('/').unwrap_or((&service.namespace, written));
                 match index.get(&(Arc::from(namespace), Arc::from(name))) {
@@ -364,7 +365,7 @@ impl<'n> Reader<'n, '_> {
             services.push(service);
         }
         let workloads: Vec<_> = self.workloads.iter().map(|(workload, ..)| workload.clone()).collect();
-        let nodes: Vec<_> = self.nodes.iter().map(|(node, _)| node.clone()).collect();
+        let nodes = std::mem::take(&mut self.nodes);
         let registry = Registry::new(workloads, services, nodes);
         for (workload, span, _) in &self.workloads {
             for ip in workload.ips.iter().filter(|ip| !workload.host_network && registry.is_contested(**ip)) {
@@ -384,7 +385,7 @@ impl<'n> Reader<'n, '_> {
             .workloads
             .iter()
             .filter_map(|(workload, _, span)| Some((workload.node.clone()?, (*span)?)))
-            .filter(|(name, _)| !self.nodes.iter().any(|(node, _)| node.name == *name))
+            .filter(|(name, _)| !self.nodes.iter().any(|node| node.name == *name))
             .collect();
         for (name, span) in unknown {
             self.findings.report(

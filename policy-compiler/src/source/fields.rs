@@ -80,6 +80,12 @@ impl Findings {
         self.list.iter().any(Diagnostic::is_error)
     }
 
+    /// How many errors there are: a reader compares before and after.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.list.iter().filter(|diagnostic| diagnostic.is_error()).count()
+    }
+
     /// What was found.
     #[must_use]
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {

@@ -1,6 +1,10 @@
 //! The command line, one file a subcommand.
 
+mod check;
+mod compile;
 mod completions;
+mod demo;
+mod proxy;
 mod redirect;
 
 use std::process::ExitCode;
@@ -16,14 +20,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Check),
+    Compile(compile::Compile),
     Completions(completions::Completions),
-    Redirect(redirect::Redirect),
+    Proxy(Box<proxy::Proxy>),
+    Demo(demo::Demo),
+    Redirect(Box<redirect::Redirect>),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        Command::Check(command) => command.run(),
+        Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
+        Command::Proxy(command) => command.run(),
+        Command::Demo(command) => command.run(),
         Command::Redirect(command) => command.run(),
     }
 }

@@ -159,7 +159,9 @@ impl Redirect {
         if self.policy.is_empty() {
             return Ok(None);
         }
-        Err("policies cannot be compiled yet".into())
+        let compiled = eastwall_policy::dialect::compile(&eastwall_policy::source::read(&self.policy));
+        refuse(&compiled.diagnostics)?;
+        Ok(Some(compiled.model))
     }
 
     fn namespaces(&self, world: &World) -> Result<Vec<Arc<Namespace>>, Box<dyn std::error::Error>> {

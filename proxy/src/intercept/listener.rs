@@ -116,6 +116,11 @@ impl Listeners {
         self.open.send_replace(open.into());
     }
 
+    /// Listens no more, in no worker: from here on the kernel refuses.
+    pub(crate) fn close(&self) {
+        self.replace(Vec::new());
+    }
+
     /// The addresses listened on.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.open.borrow().iter().filter_map(|listening| listening.socket.local_addr().ok()).collect()

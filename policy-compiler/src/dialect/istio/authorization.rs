@@ -132,7 +132,7 @@ pub(super) fn policy(
         location: document.location.clone(),
         stack: Stack::Istio,
         tier: Tier::Application,
-        mode: if dry_run(document, findings) { Mode::Audit } else { Mode::Enforce },
+        mode: mode(document, findings),
         replaces: Vec::new(),
         subject,
         closes,
@@ -154,23 +154,28 @@ fn beyond_tcp(document: &Document) -> Rule {
     }
 }
 
-fn dry_run(document: &Document, findings: &mut Findings) -> bool {
-    let metadata = document.root.get("metadata");
-    let Some(annotation) = metadata.and_then(|m| m.get("annotations")).and_then(|a| a.get("istio.io/dry-run")) else {
-        return false;
-    };
-    match annotation.text() {
-        Some("true") => true,
-        Some("false") => false,
-        _ => {
+fn dry_run_annotation(document: &Document) -> Option<&Node> {
+    document.root.get("metadata")?.get("annotations")?.get("istio.io/dry-run")
+}
+
+/// Whether the document says of itself that it only shadows.
+pub(super) fn is_dry_run(document: &Document) -> bool {
+    dry_run_annotation(document).and_then(Node::text) == Some("true")
+}
+
+fn mode(document: &Document, findings: &mut Findings) -> Mode {
+    match dry_run_annotation(document) {
+        Some(annotation) if !matches!(annotation.text(), Some("true" | "false")) => {
             findings.report_with(
                 Code::Suspicious,
                 annotation.span,
                 "annotation `istio.io/dry-run` is neither `\"true\"` nor `\"false\"`: the policy is enforced",
                 "write `\"true\"` or `\"false\"`",
             );
-            false
+            Mode::Enforce
         }
+        _ if is_dry_run(document) => Mode::Audit,
+        _ => Mode::Enforce,
     }
 }
 

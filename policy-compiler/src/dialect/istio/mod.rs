@@ -9,60 +9,78 @@ mod part;
 mod peer_authentication;
 mod subject;
 
-use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Policy, PolicyName};
+use super::{Mention, Mentioned, Outcome, Refused};
+use crate::diagnostic::Code;
+use crate::model::{Expr, Policy, PolicyName, Stack, Tier};
 use crate::settings::Settings;
 use crate::source::{Document, Fields, Findings};
 
 /// API group of the kinds read here.
-const GROUP: &str = "security.istio.io";
+pub(super) const GROUP: &str = "security.istio.io";
 
-/// Versions of the group with the same schema.
-const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+/// Kinds read here. `RequestAuthentication` is no authorization: without it no token is accepted.
+pub(super) const KINDS: [&str; 2] = ["AuthorizationPolicy", "PeerAuthentication"];
 
-/// Whether a document is read here. A kind of the group that is not (`RequestAuthentication`) is no authorization:
-/// without it no token is ever accepted.
-pub(super) fn reads(document: &Document) -> bool {
-    document.api_version.split_once('/').is_some_and(|(group, version)| group == GROUP && VERSIONS.contains(&version))
-        && matches!(&*document.kind, "AuthorizationPolicy" | "PeerAuthentication")
-}
+/// Versions of the group, all with the same schema.
+pub(super) const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
-/// What came of one document. It is refused if a diagnostic is an error.
-#[derive(Debug, Default)]
-pub(super) struct Read {
-    /// Policies of the model: none, one, or what several `PeerAuthentication`s together mean by this one.
-    pub(super) policies: Vec<Policy>,
-    /// Findings.
-    pub(super) diagnostics: Vec<Diagnostic>,
-}
-
-/// Reads all documents of this dialect together, since levels of `PeerAuthentication` override each other; one answer
-/// for each document, in order.
-pub(super) fn compile(documents: &[&Document], settings: &Settings) -> Vec<Read> {
+/// Reads all documents of this dialect together, since levels of `PeerAuthentication` override each other.
+pub(super) fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
+    let mut outcome = Outcome::default();
     let mut peer_authentications = Vec::new();
-    let mut reads: Vec<Read> = Vec::with_capacity(documents.len());
     for document in documents {
         let mut findings = Findings::of(document);
-        let mut read = Read::default();
-        if let Some(name) = name(document, &mut findings) {
+        if !document.broken
+            && let Some(name) = name(document, &mut findings)
+        {
             if document.kind == "PeerAuthentication" {
                 peer_authentications.extend(peer_authentication::read(document, name, &mut findings));
-            } else {
-                read.policies.extend(authorization::policy(document, name, settings, &mut findings));
+            } else if let Some(policy) = authorization::policy(document, name, settings, &mut findings) {
+                outcome.mentions.push(protected(&policy, &findings, document));
+                outcome.policies.push(policy);
             }
         }
-        read.diagnostics = findings.into_diagnostics();
-        reads.push(read);
-    }
-    for policy in peer_authentication::policies(peer_authentications, &settings.istio.root_namespace) {
-        if let Some(index) = documents.iter().position(|document| document.location == policy.location)
-            && let Some(read) = reads.get_mut(index)
-        {
-            read.policies.push(policy);
+        if document.broken || findings.has_errors() {
+            outcome.refused.push(refused(document, settings));
         }
+        outcome.diagnostics.extend(findings.into_diagnostics());
     }
-    reads
+    outcome.policies.extend(peer_authentication::policies(peer_authentications, &settings.istio.root_namespace));
+    outcome
 }
+
+/// A refused document closes what its selector would have selected, as far as that can still be read.
+fn refused(document: &Document, settings: &Settings) -> Refused {
+    if authorization::is_dry_run(document) {
+        return Refused::harmless(document);
+    }
+    let selector = document.root.get("spec").and_then(|spec| spec.get("selector"));
+    let mut unheard = Findings::of(document);
+    let labels = subject::labels(selector, &mut unheard).filter(|_| !document.broken && !unheard.has_errors());
+    let namespace = match document.namespace.as_str() {
+        root if root == settings.istio.root_namespace => Expr::True,
+        "" => subject::namespace(DEFAULT_NAMESPACE),
+        other => subject::namespace(other),
+    };
+    let subject = Expr::all([namespace, labels.unwrap_or(Expr::True)]);
+    let mut refused = Refused::closing(document, Stack::Istio, Tier::Application, Some(subject));
+    if let Some(closure) = &mut refused.closure {
+        // Istio judges at the destination alone.
+        closure.closes.outbound = false;
+    }
+    refused
+}
+
+fn protected(policy: &Policy, findings: &Findings, document: &Document) -> Mention {
+    let message = "the policy selects no workload";
+    let finding = findings
+        .diagnostic(Code::SelectsNothing, document.root.span, message)
+        .help("check namespace and labels of `selector`");
+    Mention { of: Mentioned::Protected(policy.subject.clone()), finding }
+}
+
+/// The namespace of a document that names none, as `kubectl` would have it.
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// Kind, namespace (`default` where none is written, as `kubectl` would have it) and name.
 fn name(document: &Document, findings: &mut Findings) -> Option<PolicyName> {
@@ -70,7 +88,7 @@ fn name(document: &Document, findings: &mut Findings) -> Option<PolicyName> {
         findings.report_with(Code::MissingField, document.root.span, "`metadata.name` is missing", "add a name");
         return None;
     }
-    let namespace = if document.namespace.is_empty() { "default" } else { &document.namespace };
+    let namespace = if document.namespace.is_empty() { DEFAULT_NAMESPACE } else { &document.namespace };
     Some(PolicyName {
         kind: document.kind.as_str().into(),
         namespace: namespace.into(),
