@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::leg::Leg;
 use super::truth;
-use crate::facts::{Request, Truth};
+use crate::facts::{Direction, Request, Truth};
 use crate::model::{Effect, Mode, Policy, Rule, Stack, Tier};
 use crate::verdict::RuleRef;
 
@@ -63,8 +63,13 @@ pub(crate) fn is_expired(rule: &Rule, now: i64) -> bool {
 /// Whether a selecting policy is a broken one that closes this direction. One whose directions are not known closes
 /// both.
 pub(crate) fn breaks(policy: &Policy, leg: &Leg<'_>) -> bool {
+    breaks_direction(policy, leg.direction)
+}
+
+/// The same for a direction.
+pub(crate) fn breaks_direction(policy: &Policy, direction: Direction) -> bool {
     let known = policy.closes.inbound || policy.closes.outbound;
-    policy.broken && (!known || policy.closes.contains(leg.direction))
+    policy.broken && (!known || policy.closes.contains(direction))
 }
 
 /// The rules of a policy for the leg's direction.
