@@ -7,6 +7,7 @@ mod decide;
 mod demo;
 mod documents;
 mod proxy;
+mod redirect;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ enum Command {
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
+    Redirect(Box<redirect::Redirect>),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
@@ -38,5 +40,6 @@ pub fn run() -> ExitCode {
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),
+        Command::Redirect(command) => command.run(),
     }
 }
