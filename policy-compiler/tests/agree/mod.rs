@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::generate::Case;
 
 /// Fails with the first difference.
-pub fn agrees(world: &World, case: &Case) -> Result<(), TestCaseError> {
+pub(crate) fn agrees(world: &World, case: &Case) -> Result<(), TestCaseError> {
     let (model, registry) = (world.model(), world.registry());
     let owned = case.connection.clone().placed(registry, &model.settings);
     let connection = owned.connection();
