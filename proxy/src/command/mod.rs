@@ -8,6 +8,7 @@ mod demo;
 mod documents;
 mod explain;
 mod proxy;
+mod redirect;
 mod test;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ enum Command {
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
+    Redirect(Box<redirect::Redirect>),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
@@ -44,5 +46,6 @@ pub fn run() -> ExitCode {
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),
+        Command::Redirect(command) => command.run(),
     }
 }
