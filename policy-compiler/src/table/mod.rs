@@ -8,6 +8,7 @@ mod asked;
 mod attribute;
 mod bank;
 mod clause;
+mod flat;
 mod gate;
 mod hash;
 mod judge;
