@@ -4,10 +4,13 @@
 //! accepted on either.
 
 pub(crate) mod client;
+mod decision;
 mod lifecycle;
 mod route;
 mod server;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
