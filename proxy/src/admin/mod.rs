@@ -15,7 +15,7 @@ mod tests;
 use std::sync::Arc;
 
 pub(crate) use lifecycle::Lifecycle;
-pub(crate) use server::{AdminServer, start};
+pub(crate) use server::start;
 pub(crate) use socket::SocketPath;
 
 use crate::observe::Recorder;

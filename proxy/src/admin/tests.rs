@@ -12,7 +12,8 @@ use eastwall_policy::verdict::{Action, Proof, Reason, Verdict};
 use serde_json::Value;
 
 use super::client::{Answer, ask};
-use super::{Admin, AdminServer, Lifecycle, SocketPath, start};
+use super::server::AdminServer;
+use super::{Admin, Lifecycle, SocketPath, start};
 use crate::observe::{Destination, LogWriter, Recorder, RequestEvent};
 use crate::policy::{self, Origin};
 
@@ -47,7 +48,7 @@ impl Bench {
         let (recorder, writer) = Recorder::start(Destination::Off).unwrap();
         let origin =
             Origin { policies: vec![at("policy.yaml")], workloads: Some(at("workloads.yaml")), start_closed: true };
-        let (live, reloader) = policy::start(origin, recorder.clone()).unwrap();
+        let (live, reloader) = policy::start(origin, &recorder).unwrap();
         let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::default()) };
         let server =
             start(Some(([127, 0, 0, 1], 0).into()), &SocketPath::At(at("run/admin.sock")), admin.clone()).unwrap();
