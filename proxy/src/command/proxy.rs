@@ -1,5 +1,6 @@
 //! `eastwall proxy`: the data plane.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ impl Proxy {
     pub(super) fn run(&self) -> ExitCode {
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_env_filter(
                 tracing_subscriber::EnvFilter::builder()
                     .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
