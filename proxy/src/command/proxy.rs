@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::redirect::BypassFlags;
 use crate::app;
 use crate::config::{Config, Settings};
 
@@ -18,6 +19,8 @@ pub(super) struct Proxy {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    bypass: BypassFlags,
 }
 
 impl Proxy {
@@ -32,7 +35,7 @@ impl Proxy {
                     .from_env_lossy(),
             )
             .init();
-        let config = match Config::new(&self.settings, self.config.as_deref()) {
+        let config = match Config::new(&self.settings, self.config.as_deref(), self.bypass.to_bypass()) {
             Ok(config) => config,
             Err(error) => {
                 eprintln!("eastwall proxy: {error}");

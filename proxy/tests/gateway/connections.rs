@@ -24,7 +24,9 @@ fn other_protocols_reach_nothing_on_an_http_port() {
     let gateway = Gateway::start(&usual(), address);
     let tls = client_hello("orders");
     for from in [ATTACKER, WEB] {
-        for bytes in [&b"SSH-2.0-OpenSSH_9.2\r\n"[..], b"\x00\x00\x00\x08\x04\xd2\x16\x2f", &tls, b"*1\r\n$4\r\nPING\r\n"] {
+        for bytes in
+            [&b"SSH-2.0-OpenSSH_9.2\r\n"[..], b"\x00\x00\x00\x08\x04\xd2\x16\x2f", &tls, b"*1\r\n$4\r\nPING\r\n"]
+        {
             let mut stream = gateway.connect(from);
             stream.write_all(bytes).unwrap();
             let mut answer = Vec::new();
@@ -47,10 +49,8 @@ fn a_server_that_speaks_first_is_heard_at_once() {
         peer.read_exact(&mut line).unwrap();
         peer.stream.write_all(&line).unwrap();
     });
-    let rules = policy(&format!(
-        "  - {{name: mail, from: [{{serviceAccount: web}}], ports: [{}], tcp: {{}}}}",
-        address.port()
-    ));
+    let rules =
+        policy(&format!("  - {{name: mail, from: [{{serviceAccount: web}}], ports: [{}], tcp: {{}}}}", address.port()));
     // With a detection bound that would be seen.
     let gateway = Gateway::with(&rules, address, "", &["--detect-timeout", "1h"]);
     let mut stream = gateway.connect(WEB);

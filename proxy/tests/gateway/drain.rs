@@ -24,7 +24,10 @@ fn in_flight_requests_end_with_their_answer() {
     record.wait_for(|record| record.text().ends_with("\r\n\r\n"));
     gateway.signal(rustix::process::Signal::TERM);
     assert!(Answer::read(&mut BufReader::new(idle), false).is_none(), "an idle connection ends");
-    assert!(gateway.try_connect(WEB).is_err(), "a new one is refused");
+    while gateway.try_connect(WEB).is_ok() {
+        // Its listeners close worker by worker.
+        std::thread::yield_now();
+    }
     go.send(()).unwrap();
     let answer = Answer::read(&mut busy, false).unwrap();
     assert_eq!((answer.status, answer.body), (200, b"done".to_vec()));

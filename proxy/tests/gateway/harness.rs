@@ -70,7 +70,7 @@ impl Gateway {
         let mut child = Command::new(env!("CARGO_BIN_EXE_eastwall"))
             .args(["proxy", "--mode", "gateway", "--listen", "127.0.0.1:0", "--upstream", &backend.to_string()])
             .args(["--policy", "policy.yaml", "--workloads", "workloads.yaml", "--access-log", "access.log"])
-            .args(["--workers", "2"])
+            .args(["--admin-socket", "admin.sock"])
             .args(flags)
             .current_dir(folder.path())
             .stderr(Stdio::piped())

@@ -244,3 +244,44 @@ async fn rapid_resets_end_the_connection() {
     let (response, ..) = ask(&fresh, request("GET", "/orders/8"), b"").await;
     assert_eq!(response.status(), 200, "others are served");
 }
+
+#[tokio::test]
+async fn an_open_grpc_stream_loses_its_permission() {
+    let (gateway, _) = start().await;
+    let sender = connect(&gateway, WEB).await;
+    let mut ready = sender.clone().ready().await.unwrap();
+    let (response, mut stream) = ready.send_request(grpc("/shop.v1.Orders/Get"), false).unwrap();
+    stream.send_data(Bytes::from_static(b"\0\0\0\0\x01a"), false).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), b"\0\0\0\0\x01a".as_slice());
+    gateway.rewrite(&rules().replace("shop.v1.Orders", "shop.v1.Other"));
+    assert!(body.data().await.is_none());
+    let trailers = body.trailers().await.unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "7");
+    let (response, ..) = ask(&sender, request("GET", "/orders/8"), b"").await;
+    assert_eq!(response.status(), 200, "what both allow goes on");
+}
+
+#[tokio::test]
+async fn a_drain_says_goaway_and_ends_what_is_open() {
+    let (mut gateway, seen) = start().await;
+    let sender = connect(&gateway, WEB).await;
+    let mut ready = sender.clone().ready().await.unwrap();
+    let (response, mut stream) = ready.send_request(request("POST", "/orders/1"), false).unwrap();
+    while seen.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    gateway.signal(rustix::process::Signal::TERM);
+    while let Ok(mut ready) = sender.clone().ready().await {
+        // Until the news is here.
+        let Ok((response, _)) = ready.send_request(request("GET", "/denied"), true) else { break };
+        if response.await.is_err() {
+            break;
+        }
+    }
+    stream.send_data(Bytes::from_static(b"last"), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), b"last".as_slice());
+    drop((body, sender, stream, ready));
+    assert_eq!(gateway.wait(), Some(0));
+}

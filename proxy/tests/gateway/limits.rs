@@ -51,8 +51,7 @@ fn silence_ends_a_connection() {
 #[test]
 fn connections_are_bounded_in_all_and_for_each_source() {
     let (address, _) = http_backend();
-    let gateway =
-        Gateway::with(&usual(), address, "http", &["--connections", "5", "--connections-per-source", "2"]);
+    let gateway = Gateway::with(&usual(), address, "http", &["--connections", "5", "--connections-per-source", "2"]);
     let serves = |from| {
         let mut reader = BufReader::new(gateway.connect(from));
         let sent = reader.get_mut().write_all(b"GET /orders/1 HTTP/1.1\r\nHost: orders\r\n\r\n");

@@ -18,7 +18,8 @@ fn nothing_passes_before_101_and_everything_after_it() {
         let mut reader = BufReader::new(peer);
         read_head(&mut reader).unwrap();
         gate.lock().unwrap().recv().unwrap();
-        out.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nwelcome").unwrap();
+        out.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nwelcome")
+            .unwrap();
         let mut got = Vec::new();
         reader.read_to_end(&mut got).unwrap();
         out.write_all(&got).unwrap();
