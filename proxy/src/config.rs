@@ -201,6 +201,9 @@ pub(crate) struct Settings {
     /// Unix socket of the admin server (policy, explain, flows, reload, drain)
     #[arg(long, value_name = "PATH")]
     admin_socket: Option<PathBuf>,
+    /// Refuse everything that a policy may protect until a good table was read [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    start_closed: Option<bool>,
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
@@ -210,9 +213,6 @@ pub(crate) struct Settings {
     /// Time that requests in flight have to end after SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME")]
     drain: Option<Span>,
-    /// Without a good table, close everything that is registered [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    start_closed: Option<bool>,
     /// Sidecar and node: port that gets what arrives at the pod [default: 15106]
     #[arg(long, value_name = "PORT")]
     inbound_port: Option<u16>,
@@ -246,14 +246,14 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// Unix socket of the admin server.
     pub(crate) admin_socket: Option<PathBuf>,
+    /// Refuse everything that a policy may protect until a good table was read.
+    pub(crate) start_closed: bool,
     /// Worker threads.
     pub(crate) workers: NonZeroUsize,
     /// Where access-log lines go.
     pub(crate) access_log: AccessLog,
     /// Time that requests in flight have to end after SIGTERM.
     pub(crate) drain: Duration,
-    /// Without a good table everything that is registered is closed.
-    pub(crate) start_closed: bool,
     /// Ports, IP versions and exceptions of redirected traffic, in sidecar and node mode.
     pub(crate) redirected: NodeSetup,
     /// Every bound.
@@ -340,6 +340,7 @@ impl Config {
             gateway,
             admin: flags.admin.or(file.admin),
             admin_socket: flags.admin_socket.clone().or(file.admin_socket),
+            start_closed: flags.start_closed.or(file.start_closed).unwrap_or(true),
             workers: flags
                 .workers
                 .or(file.workers)
@@ -350,7 +351,6 @@ impl Config {
                 log
             }),
             drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
-            start_closed: flags.start_closed.or(file.start_closed).unwrap_or(true),
             redirected,
             limits,
         })
