@@ -61,10 +61,15 @@ impl Compile {
         let built = start.elapsed();
         if self.stats {
             let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+            let size = world.table().size();
             let stats = serde_json::json!({
                 "documents": sources.documents.len(),
-                "policies": compiled.model.policies.len(),
-                "rules": compiled.model.policies.iter().map(|policy| policy.rules.len()).sum::<usize>(),
+                "policies": size.policies,
+                "rules": size.rules,
+                "scopes": size.scopes,
+                "gates": size.gates,
+                "clauses": size.clauses,
+                "postings": size.postings,
                 "workloads": workloads,
                 "read_ms": milliseconds(read),
                 "model_ms": milliseconds(modelled.saturating_sub(read)),
