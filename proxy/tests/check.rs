@@ -38,6 +38,7 @@ fn exit_codes_and_formats() {
         (&["check", "-"], bad.as_str(), 1),
         (&["check", "good.yaml", "good.yaml"], "", 0),
         (&["check", "nowhere"], "", 2),
+        (&["check", "good.yaml", "--workloads", "nowhere"], "", 2),
         (&["check"], "", 2),
         (&["check", "good.yaml", "--format", "xml"], "", 2),
         (&["compile", "good.yaml"], "", 0),

@@ -42,7 +42,8 @@ pub(super) enum Format {
 
 impl Check {
     pub(super) fn run(&self) -> ExitCode {
-        if let Some(missing) = self.paths.iter().find(|path| path.as_os_str() != "-" && !path.exists()) {
+        let mut named = self.paths.iter().chain(&self.workloads);
+        if let Some(missing) = named.find(|path| path.as_os_str() != "-" && !path.exists()) {
             eprintln!("eastwall: there is no `{}`", missing.display());
             return ExitCode::from(2);
         }

@@ -34,7 +34,8 @@ pub(super) struct Compile {
 
 impl Compile {
     pub(super) fn run(&self) -> ExitCode {
-        if let Some(missing) = self.paths.iter().find(|path| path.as_os_str() != "-" && !path.exists()) {
+        let mut named = self.paths.iter().chain(&self.workloads);
+        if let Some(missing) = named.find(|path| path.as_os_str() != "-" && !path.exists()) {
             eprintln!("eastwall: there is no `{}`", missing.display());
             return ExitCode::from(2);
         }
