@@ -1,25 +1,23 @@
-//! Wires everything: configuration, the live table, workers, admin, signals, drain.
+//! Wires everything: configuration, the live table, listeners, workers, admin, signals, drain.
 
+mod pods;
 mod slots;
 mod worker;
 
 use std::io;
 use std::sync::Arc;
 
-use eastwall_policy::dialect;
-use eastwall_policy::registry::Registry;
-use eastwall_policy::source;
-use eastwall_policy::world::World;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admin::{self, Admin, Lifecycle, SocketPath};
 use crate::config::{AccessLog, Config, Mode};
-use crate::intercept::Listeners;
+use crate::intercept::{Listeners, Node};
 use crate::observe::{Destination, Recorder};
-use crate::policy::Live;
+use crate::policy::{self, Live, Origin};
 
 pub(crate) use worker::{Worker, Workers};
 
-/// Runs the data plane until a signal ends it.
+/// Runs the data plane until a signal, or `POST /drain`, ends it.
 pub(crate) fn run(config: Config) -> io::Result<()> {
     let destination = match &config.access_log {
         AccessLog::Off => Destination::Off,
@@ -28,25 +26,35 @@ pub(crate) fn run(config: Config) -> io::Result<()> {
     };
     // The writer's thread ends, and with it the last line is written, when this is dropped.
     let (recorder, _log) = Recorder::start(destination)?;
-    let live = first_world(&config, &recorder)?;
-    let listeners = listeners(&config)?;
+    let origin = Origin {
+        policies: config.policy.clone(),
+        workloads: config.workloads.clone(),
+        start_closed: config.start_closed,
+    };
+    let (live, reloader) = policy::start(origin, &recorder)?;
+    let lifecycle = Arc::new(Lifecycle::default());
+    let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
+    let seen =
+        Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
+    let admin = admin::start(config.admin, &socket, seen)?;
+    let listeners = listeners(&config, &live)?;
     let workers = Workers::start(config.workers, &live, config.limits.clone(), &recorder, &listeners)?;
-    for address in listeners.addresses() {
-        tracing::info!(%address, mode = ?config.mode, "accepting");
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => recorder.reopen_log(),
-            }
+        lifecycle.listens();
+        tracing::info!(mode = ?config.mode, admin = ?admin.tcp(), socket = %admin.socket().display(), "running");
+        for address in listeners.addresses() {
+            tracing::info!(%address, "accepting");
+        }
+        tokio::select! {
+            _ = terminate.recv() => lifecycle.drain(),
+            _ = interrupt.recv() => lifecycle.drain(),
+            () = lifecycle.drain_asked() => {}
         }
         tracing::info!(connections = workers.connections(), "draining");
+        listeners.replace(Vec::new());
         if !workers.drain(config.drain).await {
             tracing::warn!(connections = workers.connections(), "cut what did not end in time");
         }
@@ -54,22 +62,11 @@ pub(crate) fn run(config: Config) -> io::Result<()> {
     })
 }
 
-fn first_world(config: &Config, recorder: &Recorder) -> io::Result<Arc<Live>> {
-    let compiled = dialect::compile(&source::read(&config.policy));
-    for diagnostic in &compiled.diagnostics {
-        tracing::warn!("{}: {}", diagnostic.location, diagnostic.message);
-    }
-    let registry = match &config.workloads {
-        Some(path) => Registry::read(path).0,
-        None => Registry::default(),
-    };
-    let world = World::new(compiled.model, Arc::new(registry), 1);
-    Ok(Arc::new(Live::new(Arc::new(world), recorder.metrics().revocation_seconds())))
-}
-
-fn listeners(config: &Config) -> io::Result<Listeners> {
+fn listeners(config: &Config, live: &Arc<Live>) -> io::Result<Listeners> {
     match (config.mode, config.gateway) {
         (Mode::Gateway, Some(gateway)) => Listeners::gateway(gateway.listen, gateway.upstream),
-        (mode, _) => Err(io::Error::other(format!("mode {mode:?} is not there yet"))),
+        (Mode::Gateway, None) => Err(io::Error::other("gateway mode needs a listener and an upstream")),
+        (Mode::Sidecar, _) => Listeners::sidecar(config.redirected.ports, config.redirected.family),
+        (Mode::Node, _) => pods::serve(Node::new(config.redirected.clone()), Arc::clone(live)),
     }
 }

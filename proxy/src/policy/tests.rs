@@ -49,7 +49,7 @@ impl Site {
             workloads: Some(folder.path().join("workloads.yaml")),
             start_closed: true,
         };
-        let (live, reloader) = start(origin, recorder.clone()).unwrap();
+        let (live, reloader) = start(origin, &recorder).unwrap();
         Self { folder, live, reloader, recorder, _writer: writer }
     }
 
@@ -220,7 +220,7 @@ fn a_single_file_inside_a_mounted_config_map_is_followed() {
     symlink("..data/a.yaml", at("a.yaml")).unwrap();
     let (recorder, writer) = Recorder::start(Destination::Off).unwrap();
     let origin = Origin { policies: vec![at("a.yaml")], workloads: Some(at("workloads.yaml")), start_closed: true };
-    let (live, reloader) = start(origin, recorder.clone()).unwrap();
+    let (live, reloader) = start(origin, &recorder).unwrap();
     let site = Site { live, reloader, recorder, _writer: writer, folder };
     assert!(site.allows("/v1"));
     symlink("..2", site.folder.path().join("..data_tmp")).unwrap();
@@ -261,8 +261,10 @@ fn a_bad_document_keeps_its_last_good_version_and_holds_nobody_back() {
 fn junk_that_was_never_good_leaves_the_table_in_force() {
     let site = Site::with(&[("a.yaml", &policy("one", "/a1"))]);
     assert!(site.allows("/a1"), "{:?} {:?}", site.get("/a1"), site.reloader.status());
+    let generation = site.generation();
     site.write("junk.yaml", "{{{");
     let status = site.reload();
+    assert_eq!(site.generation(), generation, "the same table is the same generation");
     assert!(site.allows("/a1") && !site.allows("/never"));
     assert!(!status.errors.is_empty() && status.is_ready(), "{status:?}");
 }
