@@ -245,6 +245,27 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// A request of which nothing has been seen.
+    #[must_use]
+    pub fn unseen(now: i64) -> Self {
+        Self {
+            protocol: Fact::Unknown,
+            method: Fact::Unknown,
+            path: Fact::Unknown,
+            query: Fact::Unknown,
+            host: Fact::Unknown,
+            host_port: None,
+            headers: Fact::Unknown,
+            upgrade: Fact::Unknown,
+            sni: Fact::Unknown,
+            alpn: Fact::Unknown,
+            jwt: Fact::Unknown,
+            remote_ip: None,
+            qname: Fact::Unknown,
+            now,
+        }
+    }
+
     /// A flow of which nothing is known but the protocol. What is not HTTP cannot be seen, so it is unknown; a ClientHello
     /// or a DNS name is known not to be there once the protocol is known to have none.
     #[must_use]

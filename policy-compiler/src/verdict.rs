@@ -105,3 +105,11 @@ pub struct Verdict {
     /// The shadow verdict, where a policy in mode Audit selects an end of the flow.
     pub audit: Option<Audit>,
 }
+
+impl Verdict {
+    /// Of a request that is not canonical: no rule was asked.
+    #[must_use]
+    pub fn rejected(proof: Proof) -> Self {
+        Self { action: Action::Reject, reason: Reason::Rejected, rule: None, proof, audit: None }
+    }
+}

@@ -1,6 +1,12 @@
-//! What the data plane is told: validated once, never checked again.
+//! What the data plane is told: flags and the configuration file, merged and validated once, never checked again.
 
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
+
+use serde::Deserialize;
 
 /// How traffic reaches the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -13,8 +19,31 @@ pub(crate) enum Mode {
     Node,
 }
 
+/// Where access-log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+impl FromStr for AccessLog {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "off" => Self::Off,
+            "-" => Self::Stdout,
+            path => Self::File(path.into()),
+        })
+    }
+}
+
 /// Every bound, with its default. Each is a flag and a member of the configuration file; each refusal has a reason label.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Bytes of a request or response head, start line and trailers included.
     pub(crate) head_bytes: usize,
@@ -22,6 +51,8 @@ pub(crate) struct Limits {
     pub(crate) header_fields: usize,
     /// Concurrent HTTP/2 streams of one connection.
     pub(crate) streams: u32,
+    /// Streams that a peer may reset, or make us reset, before the HTTP/2 connection is closed.
+    pub(crate) stream_resets: usize,
     /// Time to receive a whole head.
     pub(crate) head_timeout: Duration,
     /// Time without a byte in either direction after which a connection is closed.
@@ -34,6 +65,14 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Concurrent connections of one source address.
     pub(crate) connections_per_source: usize,
+    /// Bytes of a refused request's body that are read and thrown away to keep its connection; more closes it.
+    pub(crate) body_drain: u64,
+    /// Bytes of a TLS ClientHello, over all its records.
+    pub(crate) hello_bytes: usize,
+    /// Idle upstream connections kept for one source identity and destination, by each worker.
+    pub(crate) pooled: usize,
+    /// Time after which an idle upstream connection is closed.
+    pub(crate) pool_idle_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -42,12 +81,378 @@ impl Default for Limits {
             head_bytes: 60 * 1024,
             header_fields: 100,
             streams: 250,
+            stream_resets: 100,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3600),
             detect_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
             connections: 10_000,
             connections_per_source: 1_000,
+            body_drain: 64 * 1024,
+            hello_bytes: 16 * 1024,
+            pooled: 64,
+            pool_idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The limits as flags and as the `limits` member of the configuration file; what is left out keeps its default.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitSettings {
+    /// Bytes of a request or response head [default: 61440]
+    #[arg(long, value_name = "BYTES")]
+    head_bytes: Option<usize>,
+    /// Header lines of one message [default: 100]
+    #[arg(long, value_name = "N")]
+    header_fields: Option<usize>,
+    /// Concurrent HTTP/2 streams of one connection [default: 250]
+    #[arg(long, value_name = "N")]
+    streams: Option<u32>,
+    /// Streams that may be reset before an HTTP/2 connection is closed [default: 100]
+    #[arg(long, value_name = "N")]
+    stream_resets: Option<usize>,
+    /// Time to receive a whole head [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    head_timeout: Option<Span>,
+    /// Time without a byte after which a connection is closed [default: 1h]
+    #[arg(long, value_name = "TIME")]
+    idle_timeout: Option<Span>,
+    /// Time to know the protocol on an undeclared port [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    detect_timeout: Option<Span>,
+    /// Time to connect upstream [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    connect_timeout: Option<Span>,
+    /// Concurrent connections [default: 10000]
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
+    /// Concurrent connections of one source address [default: 1000]
+    #[arg(long, value_name = "N")]
+    connections_per_source: Option<usize>,
+    /// Bytes of a refused request's body that are thrown away to keep its connection [default: 65536]
+    #[arg(long, value_name = "BYTES")]
+    body_drain: Option<u64>,
+    /// Bytes of a TLS ClientHello [default: 16384]
+    #[arg(long, value_name = "BYTES")]
+    hello_bytes: Option<usize>,
+    /// Idle upstream connections kept for one source identity and destination, by each worker [default: 64]
+    #[arg(long, value_name = "N")]
+    pooled: Option<usize>,
+    /// Time after which an idle upstream connection is closed [default: 1m]
+    #[arg(long, value_name = "TIME")]
+    pool_idle_timeout: Option<Span>,
+}
+
+impl LimitSettings {
+    /// Writes what is set over `limits`.
+    fn apply(&self, limits: &mut Limits) {
+        fn set<T: Clone>(value: Option<&T>, into: &mut T) {
+            if let Some(value) = value {
+                *into = value.clone();
+            }
+        }
+        let span = |value: &Option<Span>, into: &mut Duration| set(value.as_ref().map(|span| &span.0), into);
+        set(self.head_bytes.as_ref(), &mut limits.head_bytes);
+        set(self.header_fields.as_ref(), &mut limits.header_fields);
+        set(self.streams.as_ref(), &mut limits.streams);
+        set(self.stream_resets.as_ref(), &mut limits.stream_resets);
+        span(&self.head_timeout, &mut limits.head_timeout);
+        span(&self.idle_timeout, &mut limits.idle_timeout);
+        span(&self.detect_timeout, &mut limits.detect_timeout);
+        span(&self.connect_timeout, &mut limits.connect_timeout);
+        set(self.connections.as_ref(), &mut limits.connections);
+        set(self.connections_per_source.as_ref(), &mut limits.connections_per_source);
+        set(self.body_drain.as_ref(), &mut limits.body_drain);
+        set(self.hello_bytes.as_ref(), &mut limits.hello_bytes);
+        set(self.pooled.as_ref(), &mut limits.pooled);
+        span(&self.pool_idle_timeout, &mut limits.pool_idle_timeout);
+    }
+}
+
+/// What may be a flag or a member of the configuration file; a flag wins.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Settings {
+    /// How traffic reaches the proxy
+    #[arg(long, value_enum)]
+    #[serde(default, deserialize_with = "parsed")]
+    mode: Option<Mode>,
+    /// Policy files and folders; may be repeated
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    #[serde(default)]
+    policy: Vec<PathBuf>,
+    /// Workloads file
+    #[arg(long, value_name = "FILE")]
+    workloads: Option<PathBuf>,
+    /// Gateway: the address to accept on
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Gateway: the address to forward to
+    #[arg(long, value_name = "ADDR")]
+    upstream: Option<SocketAddr>,
+    /// Address of the admin server (health, readiness, metrics)
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// Unix socket of the admin server (policy, explain, flows, reload, drain)
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<PathBuf>,
+    /// Worker threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Access log: a file, `-` for standard output, or `off` [default: off]
+    #[arg(long, value_name = "PATH|-|off")]
+    access_log: Option<String>,
+    /// Time that requests in flight have to end after SIGTERM [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    drain: Option<Span>,
+    #[command(flatten)]
+    #[serde(default)]
+    limits: LimitSettings,
+}
+
+/// The data plane's configuration, complete.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// How traffic reaches the proxy.
+    pub(crate) mode: Mode,
+    /// Policy files and folders.
+    pub(crate) policy: Vec<PathBuf>,
+    /// Workloads file.
+    pub(crate) workloads: Option<PathBuf>,
+    /// Listener and upstream, in gateway mode.
+    pub(crate) gateway: Option<Gateway>,
+    /// Address of the admin server.
+    pub(crate) admin: Option<SocketAddr>,
+    /// Unix socket of the admin server.
+    pub(crate) admin_socket: Option<PathBuf>,
+    /// Worker threads.
+    pub(crate) workers: NonZeroUsize,
+    /// Where access-log lines go.
+    pub(crate) access_log: AccessLog,
+    /// Time that requests in flight have to end after SIGTERM.
+    pub(crate) drain: Duration,
+    /// Every bound.
+    pub(crate) limits: Limits,
+}
+
+/// What gateway mode needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gateway {
+    /// The address to accept on.
+    pub(crate) listen: SocketAddr,
+    /// The address to forward to, which names the destination workload.
+    pub(crate) upstream: SocketAddr,
+}
+
+/// Why a configuration is unusable.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("`{}`: {message}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// A setting is missing.
+    #[error("{0}")]
+    Missing(&'static str),
+    /// A setting is there that the mode does not know.
+    #[error("{0}")]
+    Misplaced(&'static str),
+    /// A bound that lets nothing through, or everything.
+    #[error("`{0}` must be more than zero")]
+    Zero(&'static str),
+}
+
+impl Config {
+    /// Joins flags with the file that `--config` names.
+    pub(crate) fn new(flags: &Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = match file {
+            Some(path) => read(path)?,
+            None => Settings::default(),
+        };
+        let mode = flags.mode.or(file.mode).ok_or(ConfigError::Missing("say how traffic arrives: `--mode`"))?;
+        let listen = flags.listen.or(file.listen);
+        let upstream = flags.upstream.or(file.upstream);
+        let gateway = match (mode, listen, upstream) {
+            (Mode::Gateway, Some(listen), Some(upstream)) => Some(Gateway { listen, upstream }),
+            (Mode::Gateway, _, _) => {
+                return Err(ConfigError::Missing("gateway mode needs `--listen` and `--upstream`"));
+            }
+            (Mode::Sidecar | Mode::Node, None, None) => None,
+            _ => return Err(ConfigError::Misplaced("`--listen` and `--upstream` belong to gateway mode")),
+        };
+        let mut limits = Limits::default();
+        file.limits.apply(&mut limits);
+        flags.limits.apply(&mut limits);
+        limits.check()?;
+        let access_log = flags.access_log.as_ref().or(file.access_log.as_ref());
+        Ok(Self {
+            mode,
+            policy: if flags.policy.is_empty() { file.policy } else { flags.policy.clone() },
+            workloads: flags.workloads.clone().or(file.workloads),
+            gateway,
+            admin: flags.admin.or(file.admin),
+            admin_socket: flags.admin_socket.clone().or(file.admin_socket),
+            workers: flags
+                .workers
+                .or(file.workers)
+                .or_else(|| std::thread::available_parallelism().ok())
+                .unwrap_or(NonZeroUsize::MIN),
+            access_log: access_log.map_or(AccessLog::Off, |text| {
+                let Ok(log) = text.parse();
+                log
+            }),
+            drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
+            limits,
+        })
+    }
+}
+
+impl Limits {
+    /// A bound of zero would refuse everything in silence.
+    fn check(&self) -> Result<(), ConfigError> {
+        let zero = [
+            ("headBytes", self.head_bytes == 0),
+            ("headerFields", self.header_fields == 0),
+            ("streams", self.streams == 0),
+            ("headTimeout", self.head_timeout.is_zero()),
+            ("idleTimeout", self.idle_timeout.is_zero()),
+            ("detectTimeout", self.detect_timeout.is_zero()),
+            ("connectTimeout", self.connect_timeout.is_zero()),
+            ("connections", self.connections == 0),
+            ("connectionsPerSource", self.connections_per_source == 0),
+            ("helloBytes", self.hello_bytes == 0),
+        ];
+        match zero.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => Err(ConfigError::Zero(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A length of time: `500ms`, `10s`, `5m`, `1h`, or a number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let wrong = || format!("`{text}` is not a length of time: write `500ms`, `10s`, `5m` or `1h`");
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs).ok_or_else(wrong);
+        match unit {
+            "ms" => Ok(Duration::from_millis(number)),
+            "" | "s" => seconds(1),
+            "m" => seconds(60),
+            "h" => seconds(3600),
+            _ => Err(wrong()),
+        }
+        .map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+fn parsed<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Mode>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    clap::ValueEnum::from_str(&text, false).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn read(path: &Path) -> Result<Settings, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+    serde_saphyr::from_str(&text)
+        .map_err(|error| ConfigError::Invalid { path: path.into(), message: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        std::fs::write(&path, text).unwrap();
+        Config::new(&Settings::default(), Some(&path))
+    }
+
+    const GATEWAY: &str = "mode: gateway\nlisten: 127.0.0.1:80\nupstream: 127.0.0.2:80\n";
+
+    #[test]
+    fn file_sets_every_limit() {
+        let config = file(&format!(
+            "{GATEWAY}drain: 5s\nlimits: {{headBytes: 1, headerFields: 2, streams: 3, streamResets: 4, headTimeout: 5s, \
+             idleTimeout: 6m, detectTimeout: 700ms, connectTimeout: 8, connections: 9, connectionsPerSource: 10, \
+             bodyDrain: 11, helloBytes: 12, pooled: 13, poolIdleTimeout: 1h}}\n"
+        ))
+        .unwrap();
+        let expected = Limits {
+            head_bytes: 1,
+            header_fields: 2,
+            streams: 3,
+            stream_resets: 4,
+            head_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(360),
+            detect_timeout: Duration::from_millis(700),
+            connect_timeout: Duration::from_secs(8),
+            connections: 9,
+            connections_per_source: 10,
+            body_drain: 11,
+            hello_bytes: 12,
+            pooled: 13,
+            pool_idle_timeout: Duration::from_secs(3600),
+        };
+        assert_eq!(config.limits, expected);
+        assert_eq!(config.drain, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn unknown_members_are_errors() {
+        for text in ["limit: {}\n", "limits: {headByte: 1}\n"] {
+            let error = file(&format!("{GATEWAY}{text}")).unwrap_err();
+            assert!(matches!(error, ConfigError::Invalid { .. }), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn impossible_settings_are_errors() {
+        for text in ["mode: gateway\n", "mode: sidecar\nlisten: 127.0.0.1:80\n", "{}\n", "mode: door\n"] {
+            assert!(file(text).is_err(), "{text}");
+        }
+        assert!(matches!(file(&format!("{GATEWAY}limits: {{headBytes: 0}}\n")), Err(ConfigError::Zero("headBytes"))));
+    }
+
+    #[test]
+    fn spans() {
+        for (text, expected) in [
+            ("500ms", Some(500)),
+            ("2", Some(2000)),
+            ("2s", Some(2000)),
+            ("1m", Some(60_000)),
+            ("x", None),
+            ("1d", None),
+            ("-1s", None),
+        ] {
+            assert_eq!(text.parse::<Span>().ok().map(|span| span.0), expected.map(Duration::from_millis), "{text}");
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The data plane of Eastwall and its `eastwall` command.
 //!
-//! A connection goes down this list, folder by folder: [`intercept`] → [`identity`] → [`detect`] → [`http1`] |
-//! [`http2`] | [`tls`] | [`stream`] → upstream. On its way it calls the table through [`policy`] and tells [`observe`];
+//! A connection goes down this list, folder by folder: [`intercept`] → [`connection`] → [`identity`] → [`detect`] →
+//! [`http1`] | [`http2`] | [`tls`] | [`stream`] → upstream. On its way it calls the table through [`policy`] and tells [`observe`];
 //! nothing calls back.
 
 mod admin;
 mod app;
 pub mod command;
 mod config;
+mod connection;
 pub mod detect;
 pub mod http1;
 mod http2;

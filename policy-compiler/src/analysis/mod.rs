@@ -1,4 +1,5 @@
 //! Check, explain, test: what people ask about policies.
 
+pub mod check;
 pub(crate) mod exposure;
 pub mod test;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::facts::{Protocol, Transport};
+use crate::registry::Labels;
 
 /// One question about a flow.
 #[derive(Clone, Debug, PartialEq)]
@@ -248,6 +249,22 @@ pub enum PortAtom {
 pub struct Selector {
     /// All must hold.
     pub requirements: Vec<SelectorRequirement>,
+}
+
+impl Selector {
+    /// Whether labels satisfy it.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.requirements.iter().all(|SelectorRequirement { key, operator, values }| {
+            let value = labels.get(key);
+            match operator {
+                SelectorOperator::In => value.is_some_and(|value| values.contains(value)),
+                SelectorOperator::NotIn => value.is_none_or(|value| !values.contains(value)),
+                SelectorOperator::Exists => value.is_some(),
+                SelectorOperator::DoesNotExist => value.is_none(),
+            }
+        })
+    }
 }
 
 /// One requirement of a selector.

@@ -1,7 +1,10 @@
 //! The command line, one file a subcommand.
 
+mod check;
+mod compile;
 mod completions;
 mod demo;
+mod proxy;
 
 use std::process::ExitCode;
 
@@ -16,14 +19,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Check),
+    Compile(compile::Compile),
     Completions(completions::Completions),
+    Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        Command::Check(command) => command.run(),
+        Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
+        Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),
     }
 }

@@ -7,16 +7,22 @@
 
 mod body;
 mod chunked;
+mod codec;
+mod exchange;
+mod forward;
 mod lines;
+mod pool;
 mod request;
 mod response;
 mod scan;
-pub mod write;
-
 #[cfg(test)]
 mod tests;
+mod wire;
+pub mod write;
 
 pub use body::{BodyLength, BodyReader, Piece};
+pub(crate) use forward::serve;
+pub(crate) use pool::Pool;
 pub use request::{RequestHead, Version};
 pub use response::{Asked, ResponseHead};
 pub use scan::{HeadLimits, MAX_FIELDS};

@@ -1,1 +1,18 @@
 //! HTTP/2 with prior knowledge, gRPC included: the h2 crate on both sides, a verdict on every stream.
+
+mod answer;
+mod exchange;
+mod head;
+mod pool;
+mod relay;
+mod serve;
+
+pub(crate) use pool::Pool;
+pub(crate) use serve::serve;
+
+/// Flow-control window of a stream. The protocol's own 64 KiB throttles one fast stream; windows of megabytes hide that
+/// a receiver is slow.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Flow-control window of a connection: a few streams at full speed.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;

@@ -237,7 +237,7 @@ impl ConnectionRecorder {
     }
 
     /// The end of the connection and what it carried.
-    pub(crate) fn closed(self, end: &ConnectionEnd) {
+    pub(crate) fn closed(&self, end: &ConnectionEnd) {
         self.recorder.shared.metrics.bytes.inc_by(end.received.saturating_add(end.sent));
     }
 }

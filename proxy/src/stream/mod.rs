@@ -1,1 +1,9 @@
-//! Opaque TCP: bytes both ways, half-close kept.
+//! Bytes between two sockets: opaque TCP, and what every protocol shares of it.
+
+mod buffer;
+mod copy;
+mod deadline;
+
+pub(crate) use buffer::Buffer;
+pub(crate) use copy::{Copied, Copy, reset};
+pub(crate) use deadline::Deadline;

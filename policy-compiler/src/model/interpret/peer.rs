@@ -7,9 +7,7 @@ use ipnet::IpNet;
 use super::leg::Party;
 use super::pattern;
 use crate::facts::{Place, Truth};
-use crate::model::{
-    CidrScope, NodeScope, PeerAtom, PlaintextPrincipal, Selector, SelectorOperator, SelectorRequirement,
-};
+use crate::model::{CidrScope, NodeScope, PeerAtom, PlaintextPrincipal, Selector};
 use crate::registry::{Labels, Registry, Workload};
 use crate::settings::Settings;
 
@@ -78,15 +76,7 @@ pub(crate) fn truth(
 
 /// Whether labels satisfy a selector.
 pub(crate) fn selects(selector: &Selector, labels: &Labels) -> bool {
-    selector.requirements.iter().all(|SelectorRequirement { key, operator, values }| {
-        let value = labels.get(key);
-        match operator {
-            SelectorOperator::In => value.is_some_and(|value| values.contains(value)),
-            SelectorOperator::NotIn => value.is_none_or(|value| !values.contains(value)),
-            SelectorOperator::Exists => value.is_some(),
-            SelectorOperator::DoesNotExist => value.is_none(),
-        }
-    })
+    selector.matches(labels)
 }
 
 /// Namespace and account of a SPIFFE id of this trust domain; `None` for every other identity.

@@ -1,0 +1,137 @@
+//! Workers: each one thread with a current-thread runtime, that accepts from every listener and keeps what it accepts.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+
+use super::slots::{Full, Slots};
+use crate::config::Limits;
+use crate::intercept::{Acceptor, Listeners};
+use crate::observe::{Limit, Recorder};
+use crate::policy::Live;
+use crate::{connection, http1, http2};
+
+/// What the connections of one worker share. Nothing in it is shared with another worker but the world in force and
+/// the count of connections.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// The world in force.
+    pub(crate) live: Arc<Live>,
+    /// Every bound.
+    pub(crate) limits: Arc<Limits>,
+    /// Where verdicts are told.
+    pub(crate) recorder: Recorder,
+    /// Becomes true when the process is to end.
+    pub(crate) drain: watch::Receiver<bool>,
+    /// Idle HTTP/1 connections to upstreams.
+    pub(crate) http1: http1::Pool,
+    /// HTTP/2 connections to upstreams.
+    pub(crate) http2: http2::Pool,
+    slots: Arc<Slots>,
+}
+
+/// All workers of the process.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    drain: watch::Sender<bool>,
+    slots: Arc<Slots>,
+}
+
+// === impl Workers ===
+
+impl Workers {
+    /// Starts this many threads, which all accept from all listeners.
+    pub(crate) fn start(
+        count: NonZeroUsize,
+        live: &Arc<Live>,
+        limits: Limits,
+        recorder: &Recorder,
+        listeners: &Listeners,
+    ) -> io::Result<Self> {
+        let slots = Slots::new(limits.connections, limits.connections_per_source);
+        let drain = watch::Sender::new(false);
+        let limits = Arc::new(limits);
+        for number in 0..count.get() {
+            let (live, limits, slots) = (Arc::clone(live), Arc::clone(&limits), Arc::clone(&slots));
+            let (recorder, drain, listeners) = (recorder.for_worker(), drain.subscribe(), listeners.clone());
+            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let (http1, http2) = (http1::Pool::default(), http2::Pool::default());
+                let worker = Worker { live, limits, recorder, drain, http1, http2, slots };
+                if let Err(error) = run(worker, &listeners) {
+                    tracing::error!(%error, "worker cannot run");
+                }
+            })?;
+        }
+        Ok(Self { drain, slots })
+    }
+
+    /// Accepts no more, ends what is idle, lets what is in flight end within the bound. True when nothing was cut.
+    pub(crate) async fn drain(&self, bound: Duration) -> bool {
+        self.drain.send_replace(true);
+        let empty = async {
+            while self.slots.taken() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(bound, empty).await.is_ok()
+    }
+
+    /// Connections that are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.slots.taken()
+    }
+}
+
+fn run(worker: Worker, listeners: &Listeners) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
+        let worker = Rc::new(worker);
+        tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        accept(&worker, listeners.acceptor()?).await;
+        // What was accepted goes on until the process ends.
+        std::future::pending::<io::Result<()>>().await
+    })
+}
+
+/// Closes upstream connections that nobody used for a while, or that the upstream closed.
+async fn sweep(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        worker.http1.sweep(worker.limits.pool_idle_timeout);
+        worker.http2.sweep(worker.limits.pool_idle_timeout);
+    }
+}
+
+/// Accepts until the process drains; the listeners close with the acceptor.
+async fn accept(worker: &Rc<Worker>, mut acceptor: Acceptor) {
+    let mut drain = worker.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = drain.wait_for(|draining| *draining) => return,
+            accepted = acceptor.accept() => accepted,
+        };
+        match worker.slots.take(accepted.remote.0.ip()) {
+            Ok(slot) => {
+                let worker = Rc::clone(worker);
+                tokio::task::spawn_local(async move {
+                    connection::serve(accepted, worker).await;
+                    drop(slot);
+                });
+            }
+            Err(full) => {
+                worker.recorder.refused_connection(match full {
+                    Full::Total => Limit::Connections,
+                    Full::Source => Limit::ConnectionsPerSource,
+                });
+                crate::stream::reset(accepted.stream);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `eastwall check PATH...`: what is wrong with policies, before they are in force.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use eastwall_policy::analysis::check::check;
+use eastwall_policy::diagnostic::{Diagnostic, Severity, Style, as_json, as_text};
+use eastwall_policy::dialect::compile;
+use eastwall_policy::registry::Registry;
+use eastwall_policy::source;
+
+/// Read policies and tell what is wrong with them
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 no error (there may be warnings), 1 errors, 2 unusable call.
+
+Examples:
+  eastwall check policies/
+  eastwall check policies/ --workloads workloads.yaml      # also what selects nothing, or names what does not exist
+  kubectl get firewallpolicies -A -o yaml | eastwall check - --format json")]
+pub(super) struct Check {
+    /// Files, folders, or `-` for standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The workloads, Services and nodes to check the policies against
+    #[arg(long, value_name = "FILE")]
+    workloads: Option<PathBuf>,
+    /// How findings are printed
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For a person
+    #[default]
+    Text,
+    /// One array of objects
+    Json,
+}
+
+impl Check {
+    pub(super) fn run(&self) -> ExitCode {
+        if let Some(missing) = self.paths.iter().find(|path| path.as_os_str() != "-" && !path.exists()) {
+            eprintln!("eastwall: there is no `{}`", missing.display());
+            return ExitCode::from(2);
+        }
+        let mut findings = Vec::new();
+        let registry = match &self.workloads {
+            Some(path) => {
+                let (registry, found) = Registry::read(path);
+                findings.extend(found);
+                Some(registry)
+            }
+            None => None,
+        };
+        let compiled = compile(&source::read(&self.paths));
+        findings.extend(compiled.diagnostics.iter().cloned());
+        findings.extend(check(&compiled, registry.as_ref()));
+        findings.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
+        if print(&findings, self.format).is_err() {
+            return ExitCode::from(2);
+        }
+        if self.format == Format::Text {
+            let policies = compiled.model.policies.iter().filter(|policy| !policy.broken).count();
+            let rules: usize = compiled.model.policies.iter().map(|policy| policy.rules.len()).sum();
+            eprintln!("{}", summary(&findings, policies, rules, &compiled.passed_over));
+        }
+        if findings.iter().any(Diagnostic::is_error) { ExitCode::from(1) } else { ExitCode::SUCCESS }
+    }
+}
+
+/// Prints findings to standard output.
+///
+/// # Errors
+/// Where standard output is gone.
+pub(super) fn print(findings: &[Diagnostic], format: Format) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match format {
+        Format::Text => {
+            let coloured = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            let style = if coloured { Style::Coloured } else { Style::Plain };
+            for finding in findings {
+                writeln!(out, "{}", as_text(finding, style))?;
+            }
+        }
+        Format::Json => {
+            let array = serde_json::Value::Array(findings.iter().map(as_json).collect());
+            serde_json::to_writer_pretty(&mut out, &array)?;
+            writeln!(out)?;
+        }
+    }
+    out.flush()
+}
+
+fn summary(findings: &[Diagnostic], policies: usize, rules: usize, passed_over: &[(String, usize)]) -> String {
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let plural =
+        |number: usize, word: &str| if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") };
+    let policies = if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };
+    let mut line = format!(
+        "{policies}, {}: {}, {}",
+        plural(rules, "rule"),
+        plural(count(Severity::Error), "error"),
+        plural(count(Severity::Warning), "warning"),
+    );
+    let others: usize = passed_over.iter().map(|(_, count)| count).sum();
+    if others > 0 {
+        let kinds: Vec<String> = passed_over.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        line.push_str(&format!("; passed over: {}", kinds.join(", ")));
+    }
+    line
+}

@@ -1,0 +1,11 @@
+//! The way of one connection: who, the connection verdict, which protocol, and then the protocol's own room.
+
+mod opaque;
+mod serve;
+mod session;
+mod told;
+
+pub(crate) use opaque::refuse;
+pub(crate) use serve::serve;
+pub(crate) use session::{Session, now, revoked};
+pub(crate) use told::Told;

@@ -1,0 +1,258 @@
+//! From an accepted socket to the room of its protocol.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use eastwall_policy::canonical;
+use eastwall_policy::facts::{Fact, Protocol, Request};
+use eastwall_policy::registry::ApplicationProtocol;
+use eastwall_policy::verdict::Action;
+use eastwall_policy::world::ConnectionVerdict;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Session, Told, now, opaque};
+use crate::app::Worker;
+use crate::detect::{Sniffed, sniff};
+use crate::intercept::Accepted;
+use crate::observe::{Alert, AlertKind, ConnectionEnd};
+use crate::policy::Watch;
+use crate::stream::{Copied, reset};
+use crate::{http1, http2, tls};
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(accepted: Accepted, worker: Rc<Worker>) {
+    let started = Instant::now();
+    let mut watch = worker.live.watch();
+    let (session, client) = Session::new(accepted, worker);
+    let session = Rc::new(session);
+    let (protocol, copied) = route(&session, client, &mut watch).await;
+    session.recorder.closed(&ConnectionEnd {
+        direction: session.ends.direction,
+        protocol,
+        received: copied.received,
+        sent: copied.sent,
+        duration: started.elapsed(),
+    });
+}
+
+/// What the first bytes are, and the bytes.
+enum Kind {
+    Http1,
+    Http2,
+    Tls,
+    /// None of these (`Known(Tcp)`), or nothing was said in time.
+    Opaque(Fact<Protocol>),
+    /// The client left without a word.
+    Gone,
+}
+
+async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) -> (Protocol, Copied) {
+    let asked = Instant::now();
+    let judged = session.judged();
+    watch.judged(&judged.world);
+    let verdict = judged.world.connection_verdict(&judged.flow, now());
+    let decision = asked.elapsed();
+    if let ConnectionVerdict::Opaque(verdict) = &verdict {
+        let allowed = (&*judged, verdict, decision);
+        return (Protocol::Tcp, opaque::pass(session, client, &[], Protocol::Tcp, allowed, None, watch).await);
+    }
+    let declared = judged.declared;
+    drop(judged);
+
+    let mut first = Vec::new();
+    let kind = match detect(session, &mut client, declared, &mut first).await {
+        Ok(kind) => kind,
+        Err(error) => return (Protocol::Tcp, nothing(&first, Err(error))),
+    };
+    match kind {
+        Kind::Http1 => (Protocol::Http, http1::serve(session, client, first, watch).await),
+        Kind::Http2 => (Protocol::Http2, http2::serve(session, client, first).await),
+        Kind::Tls => (Protocol::Tls, tls_through(session, client, first, watch).await),
+        Kind::Opaque(protocol) => (Protocol::Tcp, bytes(session, client, &first, protocol, watch).await),
+        Kind::Gone => (Protocol::Tcp, nothing(&first, Ok(()))),
+    }
+}
+
+fn nothing(first: &[u8], result: io::Result<()>) -> Copied {
+    Copied { received: first.len() as u64, sent: 0, result }
+}
+
+/// A declared protocol is believed: nothing hurries a client that has not begun to speak. On an undeclared port the
+/// first bytes have to come within a bound.
+async fn detect(
+    session: &Session,
+    client: &mut TcpStream,
+    declared: Option<ApplicationProtocol>,
+    first: &mut Vec<u8>,
+) -> io::Result<Kind> {
+    let limits = &session.worker.limits;
+    let believed = match declared {
+        Some(ApplicationProtocol::Tcp) => return Ok(Kind::Opaque(Fact::Known(Protocol::Tcp))),
+        Some(_) => true,
+        None => false,
+    };
+    if believed {
+        let mut drain = session.worker.drain.clone();
+        tokio::select! {
+            ready = timeout(limits.idle_timeout, client.readable()) => match ready {
+                Ok(ready) => ready?,
+                Err(_) => return Ok(Kind::Gone),
+            },
+            _ = drain.wait_for(|draining| *draining) => return Ok(Kind::Gone),
+        }
+    }
+    let bound = if believed { limits.head_timeout } else { limits.detect_timeout };
+    let seen = timeout(bound, async {
+        loop {
+            match sniff(first) {
+                Sniffed::More => {}
+                answer => return io::Result::Ok(answer),
+            }
+            if client.read_buf(first).await? == 0 {
+                // It has said all it will say, and that was not enough.
+                return Ok(Sniffed::More);
+            }
+        }
+    })
+    .await;
+    let http =
+        matches!(declared, Some(ApplicationProtocol::Http | ApplicationProtocol::Http2 | ApplicationProtocol::Grpc));
+    Ok(match seen {
+        Ok(answer) => match answer? {
+            Sniffed::Http1 => Kind::Http1,
+            Sniffed::Http2 => Kind::Http2,
+            Sniffed::Tls => Kind::Tls,
+            Sniffed::More if first.is_empty() && believed => Kind::Gone,
+            // The codec says what is wrong with it.
+            Sniffed::Other | Sniffed::More if http => Kind::Http1,
+            Sniffed::Other => Kind::Opaque(Fact::Known(Protocol::Tcp)),
+            Sniffed::More => Kind::Opaque(Fact::Unknown),
+        },
+        Err(_) if http => Kind::Http1,
+        Err(_) => Kind::Opaque(Fact::Unknown),
+    })
+}
+
+/// Bytes that are no protocol we know, or a client that waits for the server: judged as what they are.
+async fn bytes(
+    session: &Session,
+    client: TcpStream,
+    first: &[u8],
+    protocol: Fact<Protocol>,
+    watch: &mut Watch,
+) -> Copied {
+    let asked = Instant::now();
+    let judged = session.judged();
+    watch.judged(&judged.world);
+    let request = || match protocol {
+        Fact::Unknown => Request::unseen(now()),
+        protocol => Request::opaque(protocol, now()),
+    };
+    let verdict = judged.world.request_verdict(&judged.flow, &request());
+    let decision = asked.elapsed();
+    if verdict.action == Action::Allow {
+        let allowed = (&*judged, &verdict, decision);
+        return opaque::pass(session, client, first, Protocol::Tcp, allowed, Some(&request), watch).await;
+    }
+    let facts = request();
+    refuse(session, client, Protocol::Tcp, (&judged, &verdict, decision, asked), &facts, None).await;
+    nothing(first, Err(io::ErrorKind::PermissionDenied.into()))
+}
+
+async fn refuse(
+    session: &Session,
+    client: TcpStream,
+    protocol: Protocol,
+    denied: (&crate::identity::Judged, &eastwall_policy::verdict::Verdict, Duration, Instant),
+    request: &Request<'_>,
+    refusal: Option<canonical::Refusal>,
+) {
+    let (judged, verdict, decision, started) = denied;
+    let told = Told {
+        judged,
+        verdict,
+        refusal,
+        protocol,
+        request: Some(request),
+        status: None,
+        decision,
+        started,
+        revoked: false,
+    };
+    opaque::refuse(session, client, &told).await;
+}
+
+/// TLS is not decrypted: the ClientHello is judged, and then bytes pass.
+async fn tls_through(session: &Session, mut client: TcpStream, mut first: Vec<u8>, watch: &mut Watch) -> Copied {
+    let limits = &session.worker.limits;
+    let read = timeout(limits.head_timeout, async {
+        loop {
+            match tls::read(&first, limits.hello_bytes) {
+                // Records as small as one byte each have a head of five.
+                Ok(None) if first.len() > limits.hello_bytes.saturating_mul(6) => {
+                    return Ok(Err(tls::HelloError::TooLong));
+                }
+                Ok(None) => {}
+                Ok(Some(hello)) => return Ok(Ok(hello)),
+                Err(error) => return Ok(Err(error)),
+            }
+            if client.read_buf(&mut first).await? == 0 {
+                return Ok(Err(tls::HelloError::Malformed));
+            }
+        }
+    })
+    .await;
+    let hello = match read {
+        Ok(Ok(Ok(hello))) => Some(hello),
+        Ok(Ok(Err(error))) => {
+            tracing::debug!(source = %session.ends.source, %error, "no ClientHello");
+            None
+        }
+        Ok(Err(error)) => return nothing(&first, io::Result::Err(error)),
+        Err(_) => None,
+    };
+    // A hello that cannot be read hides everything.
+    let (mut name, mut alpn) = (Fact::Unknown, Fact::Unknown);
+    let mut server_name = Vec::new();
+    if let Some(hello) = &hello {
+        alpn = hello.application_protocol.as_deref().map_or(Fact::Absent, Fact::Known);
+        name = match &hello.server_name {
+            // With ECH the name in clear is the public one; it may hide any other.
+            _ if hello.encrypted => Fact::Unknown,
+            None => Fact::Absent,
+            Some(raw) => match canonical::server_name(raw, &mut server_name) {
+                Ok(()) => Fact::Known(()),
+                Err(_) => Fact::Unknown,
+            },
+        }
+    }
+    let request = || Request {
+        sni: match name {
+            Fact::Known(()) => Fact::Known(server_name.as_slice()),
+            Fact::Absent => Fact::Absent,
+            Fact::Unknown => Fact::Unknown,
+        },
+        alpn,
+        ..Request::opaque(Fact::Known(Protocol::Tls), now())
+    };
+    let asked = Instant::now();
+    let judged = session.judged();
+    watch.judged(&judged.world);
+    let verdict = judged.world.request_verdict(&judged.flow, &request());
+    let decision = asked.elapsed();
+    if verdict.action == Action::Allow && hello.is_some() {
+        let allowed = (&*judged, &verdict, decision);
+        return opaque::pass(session, client, &first, Protocol::Tls, allowed, Some(&request), watch).await;
+    }
+    if verdict.action == Action::Allow {
+        // Allowed whatever it hides, but nothing a TLS server would understand.
+        reset(client);
+        return nothing(&first, Err(io::ErrorKind::InvalidData.into()));
+    }
+    let facts = request();
+    refuse(session, client, Protocol::Tls, (&judged, &verdict, decision, asked), &facts, None).await;
+    nothing(&first, Err(io::ErrorKind::PermissionDenied.into()))
+}

@@ -1,0 +1,82 @@
+//! Idle HTTP/1 connections to upstreams, kept for the next request of the same source identity to the same destination.
+
+use std::cell::RefCell;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use tokio::net::TcpStream;
+
+use super::HeadLimits;
+use super::codec::Codec;
+use crate::identity::PoolKey;
+
+const CODECS_MAX: usize = 256;
+
+/// What is idle. The most recently used is taken first, so that the others can grow old.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    idle: RefCell<HashMap<PoolKey, Vec<Idle>>>,
+    codecs: RefCell<Vec<Box<Codec>>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    since: Instant,
+}
+
+impl Pool {
+    /// Takes a connection that the upstream has not closed, as far as can be known.
+    pub(super) fn take(&self, key: &PoolKey) -> Option<TcpStream> {
+        let mut idle = self.idle.borrow_mut();
+        let held = idle.get_mut(key)?;
+        while let Some(Idle { stream, .. }) = held.pop() {
+            if is_quiet(&stream) {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose last response was read to its end.
+    pub(super) fn put(&self, key: &PoolKey, stream: TcpStream, limit: usize) {
+        let kept = Idle { stream, since: Instant::now() };
+        let mut idle = self.idle.borrow_mut();
+        match idle.get_mut(key) {
+            Some(held) if held.len() >= limit => {}
+            Some(held) => held.push(kept),
+            None if limit > 0 => {
+                idle.insert(key.clone(), vec![kept]);
+            }
+            None => {}
+        }
+    }
+
+    /// Readers for one exchange.
+    pub(super) fn codec(&self, limits: HeadLimits) -> Box<Codec> {
+        self.codecs.borrow_mut().pop().unwrap_or_else(|| Codec::new(limits))
+    }
+
+    /// Takes them back; more than a few hundred exchanges at once are seldom.
+    pub(super) fn give_back(&self, codec: Box<Codec>) {
+        let mut codecs = self.codecs.borrow_mut();
+        if codecs.len() < CODECS_MAX {
+            codecs.push(codec);
+        }
+    }
+
+    /// Closes what nobody used for a while, and what the upstream closed.
+    pub(crate) fn sweep(&self, bound: Duration) {
+        self.idle.borrow_mut().retain(|_, held| {
+            held.retain(|idle| idle.since.elapsed() < bound && is_quiet(&idle.stream));
+            !held.is_empty()
+        });
+    }
+}
+
+/// An idle upstream has nothing to say: bytes or an end mean that it must not be used. The runtime knows this without
+/// asking the kernel.
+fn is_quiet(stream: &TcpStream) -> bool {
+    matches!(stream.poll_read_ready(&mut Context::from_waker(Waker::noop())), Poll::Pending)
+}

@@ -1,0 +1,276 @@
+//! One stream: judged, sent upstream, answered; judged again whenever the world is swapped under it.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use eastwall_policy::canonical::{self, Refusal};
+use eastwall_policy::facts::Protocol;
+use eastwall_policy::verdict::{Action, Proof, Verdict};
+use h2::client::ResponseFuture;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Request, Response};
+use tokio::sync::Notify;
+
+use super::answer::Answer;
+use super::head::{Head, is_grpc, strip};
+use super::pool::NoUpstream;
+use super::relay::{Broken, reason, relay};
+use crate::connection::{Session, Told, now, revoked};
+use crate::identity::Judged;
+use crate::observe::DecisionId;
+use crate::policy::Watch;
+
+/// Serves one stream to its end.
+pub(super) async fn stream(session: Rc<Session>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    let started = Instant::now();
+    let mut watch = session.worker.live.watch();
+    let judged = session.judged();
+    watch.judged(&judged.world);
+    let (parts, body) = request.into_parts();
+    let protocol = if is_grpc(&parts.headers) { Protocol::Grpc } else { Protocol::Http2 };
+    let scope = judged.world.canonical_scope(&judged.flow);
+    let head = match Head::new(parts, scope, session.worker.limits.header_fields) {
+        Ok(head) => head,
+        Err(refusal) => return reject(&session, &judged, refusal, protocol, started, &mut respond),
+    };
+    let asked = Instant::now();
+    let verdict = judged.world.request_verdict(&judged.flow, &head.request(now()));
+    let call = Call { session: &session, head: &head, started, decision: asked.elapsed() };
+    let mut given = Given { respond, stream: None, status: None };
+    if verdict.action != Action::Allow {
+        return call.deny(&judged, &verdict, false, &mut given);
+    }
+    let end = call.run(&judged, body, &mut given, &mut watch).await;
+    match end {
+        End::Done => {}
+        End::Revoked(judged, verdict) => return call.deny(&judged, &verdict, true, &mut given),
+        End::Reset(reason) => given.reset(reason),
+        End::NoAnswer => given.refuse(Answer::Unavailable, protocol),
+    }
+    call.tell(&judged, &verdict, given.status, false, None);
+}
+
+/// A stream that was judged.
+struct Call<'a> {
+    session: &'a Session,
+    head: &'a Head,
+    started: Instant,
+    decision: Duration,
+}
+
+/// What the client was given so far.
+struct Given {
+    respond: SendResponse<Bytes>,
+    stream: Option<SendStream<Bytes>>,
+    status: Option<u16>,
+}
+
+/// How a stream ended.
+enum End {
+    /// With the upstream's answer, whole.
+    Done,
+    /// A swap took back what was allowed.
+    Revoked(Rc<Judged>, Verdict),
+    /// One side broke off, and the other is told so.
+    Reset(Reason),
+    /// The upstream cannot be reached, or was lost before its answer.
+    NoAnswer,
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    async fn run(&self, judged: &Judged, mut body: RecvStream, given: &mut Given, watch: &mut Watch) -> End {
+        let again = |judged: &Judged| judged.world.request_verdict(&judged.flow, &self.head.request(now()));
+        let sent = tokio::select! {
+            biased;
+            (judged, verdict) = revoked(self.session, watch, again) => return End::Revoked(judged, verdict),
+            sent = self.send(judged, body.is_end_stream()) => sent,
+        };
+        let (mut response, mut upstream) = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                tracing::debug!(%error, destination = %self.session.ends.destination, "no upstream");
+                return End::NoAnswer;
+            }
+        };
+        let moved = Cell::new(0);
+        let answered = Notify::new();
+        let mut up_open = !body.is_end_stream();
+        let mut up = pin!(async {
+            if self.head.is_connect() {
+                // Nothing passes before a 2xx.
+                answered.notified().await;
+            }
+            let scope = judged.world.canonical_scope(&judged.flow);
+            relay(&mut body, &mut upstream, &moved, |trailers| {
+                strip(trailers);
+                canonical::trailers(lines(trailers), scope).is_ok()
+            })
+            .await
+        });
+        let mut down = pin!(down(&mut response, given, &moved, &answered));
+        let mut idle = pin!(tokio::time::sleep(self.session.worker.limits.idle_timeout));
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                biased;
+                (judged, verdict) = revoked(self.session, watch, again) => return End::Revoked(judged, verdict),
+                end = &mut down => return end,
+                result = &mut up, if up_open => {
+                    up_open = false;
+                    match result {
+                        // What the upstream no longer wants is not sent; its answer, or its reset, comes down.
+                        Ok(()) | Err(Broken::Sink(_)) => {}
+                        Err(Broken::Source(reason)) => return End::Reset(reason),
+                        Err(Broken::Trailers) => return End::Reset(Reason::PROTOCOL_ERROR),
+                    }
+                }
+                () = &mut idle => {
+                    if moved.get() == seen {
+                        return End::Reset(Reason::CANCEL);
+                    }
+                    seen = moved.get();
+                    let next = tokio::time::Instant::now() + self.session.worker.limits.idle_timeout;
+                    idle.as_mut().reset(next);
+                }
+            }
+        }
+    }
+
+    /// Sends the head upstream. A connection that turns out to be closed took nothing, so another one may.
+    async fn send(&self, judged: &Judged, end: bool) -> Result<(ResponseFuture, SendStream<Bytes>), NoUpstream> {
+        let pool = &self.session.worker.http2;
+        let request = self.head.forwarded().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
+        let mut sender = pool.acquire(self.session, &judged.pool_key).await?;
+        match sender.send_request(request.clone(), end) {
+            Ok(sent) => Ok(sent),
+            Err(_) => Ok(pool.acquire(self.session, &judged.pool_key).await?.send_request(request, end)?),
+        }
+    }
+
+    fn deny(&self, judged: &Judged, verdict: &Verdict, revoked: bool, given: &mut Given) {
+        let id = self.session.recorder.decision_id();
+        given.refuse(Answer::Denied(id), self.head.protocol());
+        self.tell(judged, verdict, given.status, revoked, Some(id));
+    }
+
+    fn tell(&self, judged: &Judged, verdict: &Verdict, status: Option<u16>, revoked: bool, id: Option<DecisionId>) {
+        let told = Told {
+            judged,
+            verdict,
+            refusal: None,
+            protocol: self.head.protocol(),
+            request: Some(&self.head.request(now())),
+            status,
+            decision: self.decision,
+            started: self.started,
+            revoked,
+        };
+        self.session.tell(&told, id);
+    }
+}
+
+// === impl Given ===
+
+impl Given {
+    /// Answers, or ends the answer that has begun.
+    fn refuse(&mut self, answer: Answer, protocol: Protocol) {
+        match &mut self.stream {
+            Some(stream) => answer.cut(stream, protocol),
+            None => {
+                self.status = Some(answer.status(protocol));
+                answer.send(&mut self.respond, protocol);
+            }
+        }
+    }
+
+    fn reset(&mut self, reason: Reason) {
+        match &mut self.stream {
+            Some(stream) => stream.send_reset(reason),
+            None => self.respond.send_reset(reason),
+        }
+    }
+}
+
+/// The upstream's answer, on its way to the client.
+async fn down(response: &mut ResponseFuture, given: &mut Given, moved: &Cell<u64>, answered: &Notify) -> End {
+    let answer = poll_fn(|context| {
+        if let Poll::Ready(reset) = given.respond.poll_reset(context) {
+            return Poll::Ready(Err(reset.unwrap_or(Reason::CANCEL)));
+        }
+        while let Poll::Ready(Some(Ok(mut early))) = response.poll_informational(context) {
+            strip(early.headers_mut());
+            // A client that is gone shows as a reset.
+            let _ = given.respond.send_informational(early);
+        }
+        Pin::new(&mut *response).poll(context).map(Ok)
+    })
+    .await;
+    let (mut parts, mut body) = match answer {
+        Ok(Ok(response)) => response.into_parts(),
+        Ok(Err(error)) if error.is_reset() => return End::Reset(reason(&error)),
+        Ok(Err(_)) => return End::NoAnswer,
+        Err(reset) => return End::Reset(reset),
+    };
+    strip(&mut parts.headers);
+    let success = parts.status.is_success();
+    given.status = Some(parts.status.as_u16());
+    let end = body.is_end_stream();
+    let stream = match given.respond.send_response(Response::from_parts(parts, ()), end) {
+        Ok(stream) => given.stream.insert(stream),
+        Err(_) => return End::Reset(Reason::CANCEL),
+    };
+    if success {
+        answered.notify_one();
+    }
+    if end {
+        return End::Done;
+    }
+    let trailers = |trailers: &mut HeaderMap| {
+        strip(trailers);
+        canonical::response_trailers(lines(trailers)).is_ok()
+    };
+    match relay(&mut body, stream, moved, trailers).await {
+        Ok(()) => End::Done,
+        Err(Broken::Source(reason) | Broken::Sink(reason)) => End::Reset(reason),
+        Err(Broken::Trailers) => End::Reset(Reason::PROTOCOL_ERROR),
+    }
+}
+
+fn lines(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+}
+
+/// Not a canonical request: judged by no rule.
+fn reject(
+    session: &Session,
+    judged: &Judged,
+    refusal: Refusal,
+    protocol: Protocol,
+    started: Instant,
+    respond: &mut SendResponse<Bytes>,
+) {
+    let id = session.recorder.decision_id();
+    let answer = Answer::Rejected(refusal.status(), id);
+    answer.send(respond, protocol);
+    let proof = if session.ends.principal.is_some() { Proof::Mtls } else { Proof::Address };
+    let told = Told {
+        judged,
+        verdict: &Verdict::rejected(proof),
+        refusal: Some(refusal),
+        protocol,
+        request: None,
+        status: Some(answer.status(protocol)),
+        decision: started.elapsed(),
+        started,
+        revoked: false,
+    };
+    session.tell(&told, Some(id));
+}

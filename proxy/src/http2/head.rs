@@ -1,0 +1,171 @@
+//! The head of a stream: checked, made canonical, judged, and written again from the very same bytes.
+
+use eastwall_policy::canonical::{self, Refusal, Scheme};
+use eastwall_policy::facts::{Fact, Field, Headers, Protocol, Request};
+use eastwall_policy::world::CanonicalScope;
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Uri, Version};
+
+/// What a stream is judged by, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Head {
+    method: Method,
+    headers: HeaderMap,
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+    path: Option<(usize, usize)>,
+    query: Option<(usize, usize)>,
+    host: (usize, usize),
+    host_port: Option<u16>,
+    protocol: Protocol,
+}
+
+impl Head {
+    /// Checks and canonicalises; what has two readings is refused.
+    pub(super) fn new(parts: http::request::Parts, scope: &CanonicalScope, limit: usize) -> Result<Self, Refusal> {
+        let http::request::Parts { method, uri, mut headers, .. } = parts;
+        if headers.len() > limit {
+            return Err(Refusal::TooManyFields);
+        }
+        let lines = || headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        canonical::method(method.as_str().as_bytes())?;
+        canonical::fields(lines(), scope)?;
+        if let Some(scheme) = uri.scheme_str() {
+            Scheme::Http.check(scheme.as_bytes())?;
+        }
+
+        let mut bytes = Vec::with_capacity(512);
+        let connect = method == Method::CONNECT;
+        let mark = |bytes: &Vec<u8>, from: usize| (from, bytes.len());
+        let (mut path, mut query) = (None, None);
+        if !connect {
+            if method == Method::OPTIONS && uri.path() == "*" {
+                bytes.push(b'*');
+            } else {
+                canonical::path(uri.path().as_bytes(), scope.options, &mut bytes)?;
+            }
+            path = Some(mark(&bytes, 0));
+            if let Some(raw) = uri.query() {
+                canonical::query(raw.as_bytes())?;
+                let from = bytes.len();
+                bytes.extend_from_slice(raw.as_bytes());
+                query = Some(mark(&bytes, from));
+            }
+        }
+        let authority = match (uri.authority(), headers.get(HOST)) {
+            (Some(authority), Some(host)) => {
+                canonical::authorities_agree(authority.as_str().as_bytes(), host.as_bytes())?;
+                authority.as_str().as_bytes()
+            }
+            (Some(authority), None) => authority.as_str().as_bytes(),
+            (None, Some(host)) => host.as_bytes(),
+            (None, None) => return Err(Refusal::MissingHost),
+        };
+        let from = bytes.len();
+        let host_port = canonical::authority(authority, &mut bytes)?;
+        let host = mark(&bytes, from);
+
+        // The name of the destination goes upstream as `:authority`.
+        headers.remove(HOST);
+        let fields = keep(&mut headers, &mut bytes)?;
+        let protocol = if is_grpc(&headers) { Protocol::Grpc } else { Protocol::Http2 };
+        Ok(Self { method, headers, bytes, fields, path, query, host, host_port, protocol })
+    }
+
+    /// gRPC, or HTTP/2 of any other kind.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// CONNECT: nothing passes before a 2xx.
+    pub(super) fn is_connect(&self) -> bool {
+        self.method == Method::CONNECT
+    }
+
+    /// The canonical request.
+    pub(super) fn request(&self, now: i64) -> Request<'_> {
+        let part = |(from, to): (usize, usize)| self.bytes.get(from..to).unwrap_or_default();
+        let optional = |range: Option<(usize, usize)>| range.map_or(Fact::Absent, |range| Fact::Known(part(range)));
+        Request {
+            method: Fact::Known(self.method.as_str().as_bytes()),
+            path: optional(self.path),
+            query: optional(self.query),
+            host: Fact::Known(part(self.host)),
+            host_port: self.host_port,
+            headers: Fact::Known(Headers { bytes: &self.bytes, fields: &self.fields }),
+            upgrade: if self.is_connect() { Fact::Known(b"connect") } else { Fact::Absent },
+            // Tokens are not verified, so what they claim is not known.
+            jwt: Fact::Unknown,
+            ..Request::opaque(Fact::Known(self.protocol), now)
+        }
+    }
+
+    /// The request as it goes upstream: the bytes that were judged.
+    pub(super) fn forwarded(&self) -> Option<http::Request<()>> {
+        let text =
+            |(from, to): (usize, usize)| self.bytes.get(from..to).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let mut authority = text(self.host)?.to_owned();
+        if let Some(port) = self.host_port {
+            authority.push(':');
+            authority.push_str(&port.to_string());
+        }
+        let mut uri = Uri::builder().authority(authority);
+        if let Some(path) = self.path {
+            let mut target = text(path)?.to_owned();
+            if let Some(query) = self.query {
+                target.push('?');
+                target.push_str(text(query)?);
+            }
+            uri = uri.scheme("http").path_and_query(target);
+        }
+        let mut request = http::Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri.build().ok()?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = self.headers.clone();
+        Some(request)
+    }
+}
+
+/// Takes out what only the proxy may say and whitespace that no value has, and copies what is left to be judged.
+fn keep(headers: &mut HeaderMap, bytes: &mut Vec<u8>) -> Result<Vec<Field>, Refusal> {
+    strip(headers);
+    let mut fields = Vec::with_capacity(headers.len());
+    let mut copy = |part: &[u8]| {
+        let from = u32::try_from(bytes.len()).map_err(|_| Refusal::HeadTooLarge)?;
+        bytes.extend_from_slice(part);
+        u32::try_from(bytes.len()).map(|to| (from, to)).map_err(|_| Refusal::HeadTooLarge)
+    };
+    // `iter_mut` names each key for each of its values.
+    for (name, value) in headers.iter_mut() {
+        let trimmed = canonical::octet::trim(value.as_bytes());
+        if trimmed.len() != value.as_bytes().len() {
+            *value = HeaderValue::from_bytes(trimmed).map_err(|_| Refusal::ControlInValue)?;
+        }
+        fields.push(Field { name: copy(name.as_str().as_bytes())?, value: copy(value.as_bytes())? });
+    }
+    Ok(fields)
+}
+
+/// Removes names that only the proxy may write.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    let reserved: Vec<HeaderName> =
+        headers.keys().filter(|name| canonical::is_reserved(name.as_str().as_bytes())).cloned().collect();
+    for name in reserved {
+        headers.remove(name);
+    }
+}
+
+/// `application/grpc`, with or without a suffix or parameters.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    match value.as_bytes().split_at_checked(GRPC.len()) {
+        Some((kind, rest)) => {
+            kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        }
+        None => false,
+    }
+}
+
+const GRPC: &[u8] = b"application/grpc";

@@ -1,0 +1,104 @@
+//! HTTP/2 connections to upstreams: one for each source identity and destination, shared by its streams.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use hashbrown::HashMap;
+use tokio::sync::Mutex;
+
+use super::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::connection::Session;
+use crate::identity::PoolKey;
+
+/// What is open.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    held: RefCell<HashMap<PoolKey, Rc<Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Locked while somebody dials, so that a burst of streams opens one connection.
+    sender: Mutex<Option<SendRequest<Bytes>>>,
+    used: Cell<Instant>,
+}
+
+/// Why there is no upstream.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoUpstream {
+    /// It could not be reached.
+    #[error("cannot connect: {0}")]
+    Connect(#[from] std::io::Error),
+    /// It does not speak HTTP/2.
+    #[error("no HTTP/2: {0}")]
+    Handshake(#[from] h2::Error),
+}
+
+impl Pool {
+    /// A connection that takes one more stream now. Nothing was sent on it for this stream.
+    pub(super) async fn acquire(&self, session: &Session, key: &PoolKey) -> Result<SendRequest<Bytes>, NoUpstream> {
+        let entry = self.entry(key);
+        entry.used.set(Instant::now());
+        let held = entry.sender.lock().await.clone();
+        if let Some(sender) = held
+            && let Ok(ready) = sender.ready().await
+        {
+            return Ok(ready);
+        }
+        let mut held = entry.sender.lock().await;
+        // Somebody else may have dialled while we waited for the lock.
+        if let Some(sender) = held.clone()
+            && let Some(Ok(ready)) = now_or_never(sender.ready())
+        {
+            return Ok(ready);
+        }
+        *held = None;
+        let stream = session.dial().await?;
+        let limits = &session.worker.limits;
+        let handshake = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+            .enable_push(false)
+            .handshake(stream);
+        let (sender, connection) = match tokio::time::timeout(limits.connect_timeout, handshake).await {
+            Ok(done) => done?,
+            Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        };
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        *held = Some(sender.clone());
+        drop(held);
+        Ok(sender.ready().await?)
+    }
+
+    fn entry(&self, key: &PoolKey) -> Rc<Entry> {
+        let mut held = self.held.borrow_mut();
+        if let Some(entry) = held.get(key) {
+            return Rc::clone(entry);
+        }
+        let entry = Rc::new(Entry { sender: Mutex::new(None), used: Cell::new(Instant::now()) });
+        held.insert(key.clone(), Rc::clone(&entry));
+        entry
+    }
+
+    /// Forgets connections that took no stream for a while: with the last sender and the last stream gone they close.
+    pub(crate) fn sweep(&self, idle: Duration) {
+        self.held.borrow_mut().retain(|_, entry| entry.used.get().elapsed() < idle);
+    }
+}
+
+/// The answer of a future that has one already.
+fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}

@@ -1,0 +1,150 @@
+//! One HTTP/2 client connection: takes its streams, each of which goes its own way.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use h2::server::Builder;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::{CONNECTION_WINDOW, STREAM_WINDOW, exchange};
+use crate::connection::Session;
+use crate::stream::Copied;
+
+/// Serves the connection to its end. `first` was read from it already and begins with the preface.
+pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Vec<u8>) -> Copied {
+    let counts = Rc::new(Counts { received: Cell::new(first.len() as u64), sent: Cell::new(0) });
+    let io = Counted { stream: client, first, read: 0, counts: Rc::clone(&counts) };
+    let result = streams(session, io).await;
+    Copied { received: counts.received.get(), sent: counts.sent.get(), result }
+}
+
+async fn streams(session: &Rc<Session>, io: Counted) -> io::Result<()> {
+    let limits = &session.worker.limits;
+    let handshake = Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        // Resets by the client (CVE-2023-44487), and resets that it provokes (CVE-2025-8671).
+        .max_pending_accept_reset_streams(limits.stream_resets)
+        .max_local_error_reset_streams(Some(limits.stream_resets))
+        .max_concurrent_reset_streams(limits.stream_resets)
+        .max_send_buffer_size(STREAM_WINDOW as usize)
+        .handshake(io);
+    let mut connection = tokio::time::timeout(limits.head_timeout, handshake)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        .map_err(io::Error::other)?;
+    let mut drain = session.worker.drain.clone();
+    let mut draining = *drain.borrow_and_update();
+    if draining {
+        connection.graceful_shutdown();
+    }
+    let idle = tokio::time::sleep(limits.idle_timeout);
+    tokio::pin!(idle);
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            _ = drain.changed(), if !draining => {
+                draining = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+            () = &mut idle => {
+                let again = if connection.has_streams() {
+                    limits.idle_timeout
+                } else if draining {
+                    return Err(io::ErrorKind::TimedOut.into());
+                } else {
+                    draining = true;
+                    connection.graceful_shutdown();
+                    limits.head_timeout
+                };
+                idle.as_mut().reset(tokio::time::Instant::now() + again);
+                continue;
+            }
+        };
+        match accepted {
+            Some(Ok((request, respond))) => {
+                idle.as_mut().reset(tokio::time::Instant::now() + limits.idle_timeout);
+                tokio::task::spawn_local(exchange::stream(Rc::clone(session), request, respond));
+            }
+            Some(Err(error)) => return Err(io::Error::other(error)),
+            None => return Ok(()),
+        }
+    }
+}
+
+struct Counts {
+    received: Cell<u64>,
+    sent: Cell<u64>,
+}
+
+/// The client's socket: first what was read already, then the rest; counts what passes.
+struct Counted {
+    stream: TcpStream,
+    first: Vec<u8>,
+    read: usize,
+    counts: Rc<Counts>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let rest = this.first.get(this.read..).unwrap_or_default();
+        if !rest.is_empty() {
+            let length = rest.len().min(space.remaining());
+            space.put_slice(rest.get(..length).unwrap_or_default());
+            this.read += length;
+            if this.read == this.first.len() {
+                this.first = Vec::new();
+                this.read = 0;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = space.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(context, space);
+        this.counts.received.set(this.counts.received.get() + (space.filled().len() - before) as u64);
+        result
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(written)) = result {
+            this.counts.sent.set(this.counts.sent.get() + written as u64);
+        }
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
+        if let Poll::Ready(Ok(written)) = result {
+            this.counts.sent.set(this.counts.sent.get() + written as u64);
+        }
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
