@@ -7,18 +7,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::canonical;
-use crate::facts::{Connection, Direction, End, Fact, Place, Request, Transport};
-use crate::model::interpret::leg::legs;
-use crate::model::interpret::{possible, proof, scope};
-use crate::model::{Model, content, interpret};
-use crate::registry::{Registry, ServiceId};
+use crate::facts::{Connection, Direction, End, Request};
+use crate::model::{Model, content};
+use crate::registry::Registry;
+use crate::table::Table;
+use crate::table::plan::{Plan, Residents};
 use crate::verdict::{Action, Generation, Reason, Verdict};
 
 /// Policies and registry, ready to answer.
 #[derive(Debug)]
 pub struct World {
     model: Arc<Model>,
+    table: Arc<Table>,
     registry: Arc<Registry>,
+    residents: Residents,
     generation: Generation,
     /// There is no table yet: every registered workload is closed.
     closed: bool,
@@ -30,22 +32,7 @@ pub struct World {
 /// beside its `Arc<World>`; with another world it means nothing.
 #[derive(Debug)]
 pub struct Flow {
-    source: OwnedEnd,
-    destination: OwnedEnd,
-    port: u16,
-    transport: Transport,
-    service: Option<ServiceId>,
-    fqdn: Option<Arc<str>>,
-    direction: Option<Direction>,
-    canonical: CanonicalScope,
-}
-
-/// An [`End`] that outlives the connection it was read from.
-#[derive(Debug)]
-struct OwnedEnd {
-    address: Option<IpAddr>,
-    place: Place,
-    principal: Option<Arc<str>>,
+    plan: Plan,
 }
 
 /// What can be said of a connection before any request is seen.
@@ -77,8 +64,23 @@ impl World {
     /// Joins policies with a registry. `number` counts swaps since the process started, from 1.
     #[must_use]
     pub fn new(model: Arc<Model>, registry: Arc<Registry>, number: u64) -> Self {
+        let table = Arc::new(Table::build(&model));
         let generation = Generation { number, hash: content::hash(&model).into() };
-        Self { model, registry, generation, closed: false, sealed: false }
+        Self { model, table, residents: Residents::of(&registry), registry, generation, closed: false, sealed: false }
+    }
+
+    /// The same policies, joined with another registry: no rule is compiled again.
+    #[must_use]
+    pub fn with_registry(&self, registry: Arc<Registry>, number: u64) -> Self {
+        Self {
+            model: Arc::clone(&self.model),
+            table: Arc::clone(&self.table),
+            residents: Residents::of(&registry),
+            registry,
+            generation: Generation { number, hash: Arc::clone(&self.generation.hash) },
+            closed: self.closed,
+            sealed: self.sealed,
+        }
     }
 
     /// A world without a table: every registered workload is closed.
@@ -117,6 +119,12 @@ impl World {
         &self.model
     }
 
+    /// The compiled policies.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
     /// Who a connection from this address comes from, as far as the registry knows.
     #[must_use]
     pub fn source(&self, address: IpAddr) -> End<'static> {
@@ -133,68 +141,36 @@ impl World {
     /// Resolves a connection: what depends on it alone is done here, once.
     #[must_use]
     pub fn flow(&self, connection: &Connection<'_>) -> Flow {
-        let keep = |end: &End<'_>| OwnedEnd {
-            address: end.address.map(|address| address.to_canonical()),
-            place: end.place,
-            principal: end.principal.map(Arc::from),
-        };
-        Flow {
-            source: keep(&connection.source),
-            destination: keep(&connection.destination),
-            port: connection.port,
-            transport: connection.transport,
-            service: connection.service,
-            fqdn: connection.fqdn.map(Arc::from),
-            direction: connection.direction,
-            canonical: scope::canonical_scope(&self.model, &self.registry, connection),
-        }
+        Flow { plan: Plan::new(&self.table, &self.model, &self.registry, &self.residents, connection) }
     }
 
     /// What can be said before any request is seen. Sound: a request verdict never contradicts it while `now` is the
     /// same.
     #[must_use]
     pub fn connection_verdict(&self, flow: &Flow, now: i64) -> ConnectionVerdict {
-        let connection = flow.connection();
-        if self.closed {
-            let verdict = self.without_table(&connection);
-            return match verdict.action {
-                Action::Allow => ConnectionVerdict::Opaque(verdict),
-                _ => ConnectionVerdict::Deny(verdict),
-            };
+        if !self.closed {
+            return self.table.connection_verdict(&flow.plan, &self.registry, now);
         }
-        let mut always = true;
-        let mut denial = None;
-        for leg in legs(&self.model, &self.registry, &connection) {
-            let outlook = possible::outlook(&leg, now);
-            always &= !outlook.may_deny;
-            if !outlook.may_allow {
-                denial = denial.or(outlook.denial);
-            }
-        }
-        let unseen = || self.request_verdict(flow, &Request::opaque(Fact::Unknown, now));
-        match denial {
-            Some((reason, rule)) => {
-                ConnectionVerdict::Deny(Verdict { action: Action::Deny, reason, rule: Some(rule), ..unseen() })
-            }
-            None if always => ConnectionVerdict::Opaque(unseen()),
-            None => ConnectionVerdict::Inspect,
+        let verdict = self.without_table(flow);
+        match verdict.action {
+            Action::Allow => ConnectionVerdict::Opaque(verdict),
+            Action::Deny | Action::Reject => ConnectionVerdict::Deny(verdict),
         }
     }
 
     /// The verdict on one request of a connection.
     #[must_use]
     pub fn request_verdict(&self, flow: &Flow, request: &Request<'_>) -> Verdict {
-        let connection = flow.connection();
         if self.closed {
-            return self.without_table(&connection);
+            return self.without_table(flow);
         }
-        interpret::request_verdict(&self.model, &self.registry, &connection, request)
+        self.table.request_verdict(&flow.plan, &self.registry, request)
     }
 
     /// What canonicalisation needs to know of the flow.
     #[must_use]
     pub fn canonical_scope<'f>(&self, flow: &'f Flow) -> &'f CanonicalScope {
-        &flow.canonical
+        &flow.plan.canonical
     }
 
     fn end(&self, address: IpAddr) -> End<'static> {
@@ -202,32 +178,11 @@ impl World {
         End { address: Some(address), place: self.registry.place(address, &self.model.settings), principal: None }
     }
 
-    fn without_table(&self, connection: &Connection<'_>) -> Verdict {
-        let judged = self.sealed || !legs(&self.model, &self.registry, connection).is_empty();
+    /// Every registered workload is closed while there is no table.
+    fn without_table(&self, flow: &Flow) -> Verdict {
+        let judged = self.sealed || flow.plan.has_subject();
         let (action, reason) =
             if judged { (Action::Deny, Reason::NoTable) } else { (Action::Allow, Reason::NotSubject) };
-        Verdict { action, reason, rule: None, proof: proof(connection), audit: None }
-    }
-}
-
-// === impl Flow ===
-
-impl Flow {
-    fn connection(&self) -> Connection<'_> {
-        Connection {
-            source: self.source.end(),
-            destination: self.destination.end(),
-            port: self.port,
-            transport: self.transport,
-            service: self.service,
-            fqdn: self.fqdn.as_deref(),
-            direction: self.direction,
-        }
-    }
-}
-
-impl OwnedEnd {
-    fn end(&self) -> End<'_> {
-        End { address: self.address, place: self.place, principal: self.principal.as_deref() }
+        Verdict { action, reason, rule: None, proof: flow.plan.proof, audit: None }
     }
 }

@@ -19,8 +19,10 @@ use crate::model::{Model, Stack, Tier};
 use crate::registry::Registry;
 use crate::settings::Probes;
 use crate::verdict::{Action, Audit, Proof, Reason, RuleRef, Verdict};
+use crate::world::ConnectionVerdict;
 
 use leg::{Leg, legs};
+pub use scope::canonical_scope;
 use tier::{Answer, Table, reference};
 
 /// What one leg, or all of them together, came to.
@@ -46,6 +48,34 @@ pub fn request_verdict(
         Audit { action: shadow.action, reason: shadow.reason, rule: shadow.rule }
     });
     Verdict { action: enforced.action, reason: enforced.reason, rule: enforced.rule, proof: proof(connection), audit }
+}
+
+/// What can be said of a connection before any request is seen. Sound: a request verdict never contradicts it while
+/// `now` is the same.
+#[must_use]
+pub fn connection_verdict(
+    model: &Model,
+    registry: &Registry,
+    connection: &Connection<'_>,
+    now: i64,
+) -> ConnectionVerdict {
+    let mut always = true;
+    let mut denial = None;
+    for leg in legs(model, registry, connection) {
+        let outlook = possible::outlook(&leg, now);
+        always &= !outlook.may_deny;
+        if !outlook.may_allow {
+            denial = denial.or(outlook.denial);
+        }
+    }
+    let unseen = || request_verdict(model, registry, connection, &Request::opaque(Fact::Unknown, now));
+    match denial {
+        Some((reason, rule)) => {
+            ConnectionVerdict::Deny(Verdict { action: Action::Deny, reason, rule: Some(rule), ..unseen() })
+        }
+        None if always => ConnectionVerdict::Opaque(unseen()),
+        None => ConnectionVerdict::Inspect,
+    }
 }
 
 /// By which proof the peer was known.
@@ -115,9 +145,7 @@ fn judge_stack(leg: &Leg<'_>, request: &Request<'_>, table: Table, stack: Stack)
 
 /// An Admin Deny comes before the pods' declared probes.
 fn admin_denies(leg: &Leg<'_>, request: &Request<'_>, table: Table) -> bool {
-    STACKS.into_iter().any(|stack| {
-        matches!(tier::answer(leg, request, table, stack, Tier::Admin), Answer::Deny(..) | Answer::Broken(_))
-    })
+    STACKS.into_iter().any(|stack| matches!(tier::answer(leg, request, table, stack, Tier::Admin), Answer::Deny(..)))
 }
 
 /// Whether this is exactly a probe that the pod's spec declares: from its own node, with port, method and path.

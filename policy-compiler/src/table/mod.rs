@@ -1,1 +1,109 @@
-//! The compiled lookup table.
+//! The compiled lookup table: what runs.
+//!
+//! Built once from a model ([`Table::build`]) and never changed. The way of a decision: [`plan`] resolves a connection
+//! (who selects whom, which conditions over the connection hold), [`judge`] asks tiers and stacks, [`bank`] finds the
+//! rules that act. Addresses and workloads are the registry's: their change recompiles nothing.
+
+mod asked;
+mod attribute;
+mod bank;
+mod clause;
+mod gate;
+mod hash;
+mod judge;
+mod need;
+mod normal;
+mod path;
+pub(crate) mod plan;
+mod residue;
+mod state;
+mod text;
+mod unit;
+
+use std::sync::Arc;
+
+use crate::model::Model;
+use crate::model::interpret::tier::reference;
+use crate::verdict::RuleRef;
+use hash::Seed;
+use state::Methods;
+use unit::{Subjects, Unit};
+
+/// Every rule of a model, ready to be looked up.
+#[derive(Debug)]
+pub struct Table {
+    seed: Seed,
+    methods: Methods,
+    /// In the order of stacks and tiers.
+    units: Box<[Unit]>,
+    subjects: Subjects,
+    /// By position in the model, as verdicts name them.
+    policies: Box<[Arc<RuleRef>]>,
+    /// By position among the rules of all policies.
+    rules: Box<[Arc<RuleRef>]>,
+    has_http_options: bool,
+}
+
+/// How large a table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Policies of the model.
+    pub policies: usize,
+    /// Rules of the model.
+    pub rules: usize,
+    /// Sets of policies with the same subject, tier and stack.
+    pub scopes: usize,
+    /// Distinct conditions over connections.
+    pub gates: usize,
+    /// Conjunctions that the rules became.
+    pub clauses: usize,
+    /// Places of the index that hold a clause.
+    pub postings: usize,
+}
+
+impl Table {
+    /// Compiles a model.
+    #[must_use]
+    pub fn build(model: &Model) -> Self {
+        let seed = Seed::default();
+        let methods = Methods::of(model);
+        let units = unit::units(model, &methods, &seed);
+        let subjects = Subjects::new(&units, model, &seed);
+        let rules = model.policies.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, Some(rule))));
+        Self {
+            subjects,
+            units: units.into(),
+            policies: model.policies.iter().map(|policy| reference(policy, None)).collect(),
+            rules: rules.map(|(policy, rule)| reference(policy, rule)).collect(),
+            has_http_options: model.policies.iter().any(|policy| !policy.http_options.is_empty()),
+            methods,
+            seed,
+        }
+    }
+
+    /// How large it is.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        let mut size = Size {
+            policies: self.policies.len(),
+            rules: self.rules.len(),
+            scopes: self.units.len(),
+            ..Size::default()
+        };
+        for bank in self.units.iter().flat_map(Unit::banks) {
+            let (gates, clauses, postings) = bank.size();
+            size.gates += gates;
+            size.clauses += clauses;
+            size.postings += postings;
+        }
+        size
+    }
+
+    fn unit(&self, number: u32) -> Option<&Unit> {
+        self.units.get(number as usize)
+    }
+
+    fn side(&self, live: &plan::Live) -> Option<&unit::Side> {
+        Some(self.unit(live.unit)?.side(live.direction))
+    }
+}

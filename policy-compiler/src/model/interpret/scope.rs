@@ -9,13 +9,14 @@ use super::tier::{self, Table};
 use super::{STACKS, TIERS, truth};
 use crate::canonical;
 use crate::facts::{Connection, Direction, Truth};
-use crate::model::{Atom, Effect, Expr, HttpOption, HttpOptions, Model, Rule, Text};
+use crate::model::{Atom, Effect, Expr, HttpOption, HttpOptions, Model, Policy, Rule, Text};
 use crate::registry::Registry;
 use crate::world::CanonicalScope;
 
 /// The opt-ins in force on the destination's port, the headers that rules in scope look at, and whether any rule in
 /// scope looks into requests at all. Policies in mode Audit never act, so they have no say here.
-pub(crate) fn canonical_scope(model: &Model, registry: &Registry, connection: &Connection<'_>) -> CanonicalScope {
+#[must_use]
+pub fn canonical_scope(model: &Model, registry: &Registry, connection: &Connection<'_>) -> CanonicalScope {
     let judged = legs(model, registry, connection);
     let mut headers = BTreeSet::new();
     let (mut allows, mut looks) = (false, false);
@@ -77,7 +78,11 @@ fn visit(condition: &Expr, see: &mut impl FnMut(&Atom)) {
 /// The strictest of what the policies of every possible destination say of this port. A destination that no policy
 /// opts in has the default, so one such endpoint of a Service makes all strict.
 fn options(destinations: &[Leg<'_>]) -> canonical::Options {
-    let each: Vec<canonical::Options> = destinations.iter().map(leg_options).collect();
+    strictest(&destinations.iter().map(leg_options).collect::<Vec<_>>())
+}
+
+/// The strictest of the options of several destinations.
+pub(crate) fn strictest(each: &[canonical::Options]) -> canonical::Options {
     let strictest = |of: fn(&canonical::Options) -> HttpOption| each.iter().map(of).max().unwrap_or_default();
     canonical::Options {
         escaped_slash: strictest(|o| o.escaped_slash),
@@ -90,9 +95,18 @@ fn options(destinations: &[Leg<'_>]) -> canonical::Options {
 }
 
 fn leg_options(leg: &Leg<'_>) -> canonical::Options {
-    let stated: Vec<&HttpOptions> = STACKS
+    let policies = STACKS
         .into_iter()
-        .flat_map(|stack| TIERS.into_iter().flat_map(move |tier| tier::selecting(leg, Table::Enforced, stack, tier)))
+        .flat_map(|stack| TIERS.into_iter().flat_map(move |tier| tier::selecting(leg, Table::Enforced, stack, tier)));
+    strictest_of_policies(policies, leg)
+}
+
+/// The strictest of what these policies say of the leg's port.
+pub(crate) fn strictest_of_policies<'a>(
+    policies: impl Iterator<Item = &'a Policy>,
+    leg: &Leg<'_>,
+) -> canonical::Options {
+    let stated: Vec<&HttpOptions> = policies
         .flat_map(|policy| &policy.http_options)
         .filter(|options| !on_port(&options.ports, leg).is_only(Truth::False))
         .collect();

@@ -1,0 +1,38 @@
+//! A request as the table is asked about it: what every set of clauses needs, worked out once.
+
+use std::net::IpAddr;
+
+use crate::facts::{Fact, Request};
+use crate::table::hash::Seed;
+use crate::table::state::{Methods, protocol_state};
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) request: &'a Request<'a>,
+    /// The address that counts where no trusted proxy told another.
+    pub(super) source: Option<IpAddr>,
+    pub(super) method: u64,
+    pub(super) protocol: u16,
+    /// Hash of the whole path; meaningless where the path is not known.
+    pub(super) path: u64,
+    pub(super) seed: &'a Seed,
+}
+
+impl<'a> Asked<'a> {
+    /// Prepares a request.
+    pub(super) fn new(request: &'a Request<'a>, source: Option<IpAddr>, methods: &Methods, seed: &'a Seed) -> Self {
+        let path = match request.path {
+            Fact::Known(path) => seed.bytes(path),
+            Fact::Absent | Fact::Unknown => 0,
+        };
+        Self {
+            request,
+            source,
+            method: methods.state(request.method),
+            protocol: protocol_state(request.protocol),
+            path,
+            seed,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A connection resolved: which units judge it, and which of their conditions over connections it meets.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use crate::canonical;
+use crate::facts::{Connection, Direction, Place};
+use crate::model::interpret::leg::{Leg, legs};
+use crate::model::interpret::{may_be_probe, proof, scope};
+use crate::model::{Model, Stack, Tier};
+use crate::registry::{Registry, WorkloadId};
+use crate::table::Table;
+use crate::table::attribute::{Attributes, of_workload};
+use crate::table::bank::Bank;
+use crate::table::unit::{Side, Unit};
+use crate::verdict::Proof;
+use crate::world::CanonicalScope;
+
+/// What is known of the workloads of one registry in the light of one table, found out when first asked for.
+#[derive(Debug)]
+pub(crate) struct Residents(Box<[Resident]>);
+
+#[derive(Debug, Default)]
+struct Resident {
+    /// Units that select it, ascending.
+    units: OnceLock<Box<[u32]>>,
+    /// Hashes of what it can be known by as a peer.
+    attributes: OnceLock<Box<[u64]>>,
+}
+
+/// Everything that a connection decides.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(super) legs: Vec<PlannedLeg>,
+    live: Vec<Live>,
+    gates: Vec<u32>,
+    pub(super) source: Option<IpAddr>,
+    pub(crate) proof: Proof,
+    /// A policy that the shadow table has more or has less selects an end.
+    pub(super) audited: bool,
+    pub(crate) canonical: CanonicalScope,
+}
+
+/// One side of the flow.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedLeg {
+    live: Range<usize>,
+    /// Somebody is at the end of the way: not a Service without a ready endpoint.
+    pub(super) has_endpoint: bool,
+    /// The workload and its port, where the connection could carry a declared probe.
+    pub(super) probed: Option<(WorkloadId, u16)>,
+}
+
+/// One unit that has a say.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    pub(super) unit: u32,
+    pub(super) direction: Direction,
+    pub(super) stack: Stack,
+    pub(super) tier: Tier,
+    pub(super) enforced: bool,
+    pub(super) shadow: bool,
+    pub(super) closes: Option<u32>,
+    pub(super) breaks: Option<u32>,
+    deny: Range<usize>,
+    allow: Range<usize>,
+}
+
+// === impl Residents ===
+
+impl Residents {
+    /// Nothing found out yet.
+    pub(crate) fn of(registry: &Registry) -> Self {
+        Self(registry.workloads.iter().map(|_| Resident::default()).collect())
+    }
+
+    fn attributes(&self, id: WorkloadId, table: &Table, model: &Model, registry: &Registry) -> &[u64] {
+        let (Some(resident), Some(workload)) = (self.0.get(id.0 as usize), registry.workload(id)) else { return &[] };
+        resident.attributes.get_or_init(|| of_workload(workload, &model.settings.trust_domain, &table.seed).into())
+    }
+
+    fn units(&self, leg: &Leg<'_>, table: &Table) -> &[u32] {
+        let Some(resident) = self.0.get(leg.subject.0 as usize) else { return &[] };
+        resident.units.get_or_init(|| {
+            let attributes = self.attributes(leg.subject, table, leg.model, leg.registry);
+            let mut units = table.subjects.candidates(attributes);
+            units.retain(|number| table.unit(*number).is_some_and(|unit| unit.selects(leg)));
+            units.into()
+        })
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Resolves a connection.
+    pub(crate) fn new(
+        table: &Table,
+        model: &Model,
+        registry: &Registry,
+        residents: &Residents,
+        connection: &Connection<'_>,
+    ) -> Self {
+        let mut plan = Self {
+            legs: Vec::new(),
+            live: Vec::new(),
+            gates: Vec::new(),
+            source: connection.source.address,
+            proof: proof(connection),
+            audited: false,
+            canonical: CanonicalScope::default(),
+        };
+        let legs = legs(model, registry, connection);
+        let mut varying = Vec::new();
+        let (mut allows, mut looks) = (false, false);
+        for leg in &legs {
+            let peer = leg.peer_party();
+            let registered = match peer.end.place {
+                Place::Workload(id) => residents.attributes(id, table, model, registry),
+                _ => &[],
+            };
+            let attributes = Attributes::of(&peer, leg, registered, &table.seed);
+            let selecting = table.selecting(leg, residents, &mut varying);
+            let start = plan.live.len();
+            for number in selecting {
+                let Some(unit) = table.unit(*number) else { continue };
+                plan.audited |= unit.enforced != unit.shadow;
+                let side = unit.side(leg.direction);
+                if unit.enforced {
+                    for look in side.looks.iter().filter(|look| look.is_in_scope(leg)) {
+                        allows |= look.allows;
+                        looks |= look.requests;
+                        plan.canonical.watched_headers.extend(look.headers.iter().cloned());
+                    }
+                }
+                plan.push(*number, unit, side, leg, &attributes, table);
+            }
+            plan.push_leg(leg, start);
+        }
+        plan.canonical.watched_headers.sort_unstable();
+        plan.canonical.watched_headers.dedup();
+        plan.canonical.opaque = allows && !looks;
+        if table.has_http_options {
+            plan.canonical.options = options(table, model, registry, residents, connection);
+        }
+        plan
+    }
+
+    /// Whether an end is a registered workload, so that there is something to judge.
+    pub(crate) fn has_subject(&self) -> bool {
+        !self.legs.is_empty()
+    }
+
+    /// Adds a unit, unless it has nothing to say about this connection.
+    fn push(&mut self, number: u32, unit: &Unit, side: &Side, leg: &Leg<'_>, peer: &Attributes<'_>, table: &Table) {
+        let mut open = |bank: &Option<Bank>| {
+            let start = self.gates.len();
+            if let Some(bank) = bank {
+                bank.gates().open(leg, peer, bank.need(), &table.seed, &mut self.gates);
+            }
+            start..self.gates.len()
+        };
+        let deny = open(&side.deny);
+        let allow = open(&side.allow);
+        if deny.is_empty() && allow.is_empty() && side.closes.is_none() && side.breaks.is_none() {
+            return;
+        }
+        self.live.push(Live {
+            unit: number,
+            direction: leg.direction,
+            stack: unit.stack,
+            tier: unit.tier,
+            enforced: unit.enforced,
+            shadow: unit.shadow,
+            closes: side.closes,
+            breaks: side.breaks,
+            deny,
+            allow,
+        });
+    }
+
+    /// Ends a leg; one that is judged exactly as the one before it (endpoints of one Service are) is dropped.
+    fn push_leg(&mut self, leg: &Leg<'_>, start: usize) {
+        let port = leg.destination.port;
+        let probed = may_be_probe(leg).then_some(leg.subject).zip(port);
+        let planned = PlannedLeg { live: start..self.live.len(), has_endpoint: port.is_some(), probed };
+        if let Some(before) = self.legs.last()
+            && before.has_endpoint == planned.has_endpoint
+            && before.probed.is_none()
+            && planned.probed.is_none()
+            && self.is_same(before.live.clone(), planned.live.clone())
+        {
+            let gates = self.live.get(start).map_or(self.gates.len(), |first| first.deny.start);
+            self.gates.truncate(gates);
+            self.live.truncate(start);
+            return;
+        }
+        self.legs.push(planned);
+    }
+
+    fn is_same(&self, one: Range<usize>, other: Range<usize>) -> bool {
+        let (Some(one), Some(other)) = (self.live.get(one), self.live.get(other)) else { return false };
+        one.len() == other.len()
+            && one.iter().zip(other).all(|(one, other)| {
+                one.unit == other.unit
+                    && one.direction == other.direction
+                    && self.open_for_deny(one) == self.open_for_deny(other)
+                    && self.open_for_allow(one) == self.open_for_allow(other)
+            })
+    }
+
+    /// The units that judge a leg, in the order of stacks and tiers.
+    pub(super) fn units(&self, leg: &PlannedLeg) -> &[Live] {
+        self.live.get(leg.live.clone()).unwrap_or_default()
+    }
+
+    /// Conditions of the unit's deny rules that possibly hold.
+    pub(super) fn open_for_deny(&self, live: &Live) -> &[u32] {
+        self.gates.get(live.deny.clone()).unwrap_or_default()
+    }
+
+    /// Conditions of the unit's allow rules that surely hold.
+    pub(super) fn open_for_allow(&self, live: &Live) -> &[u32] {
+        self.gates.get(live.allow.clone()).unwrap_or_default()
+    }
+}
+
+impl Table {
+    /// The units that select a leg's workload, ascending.
+    fn selecting<'a>(&self, leg: &Leg<'_>, residents: &'a Residents, varying: &'a mut Vec<u32>) -> &'a [u32] {
+        let fixed = residents.units(leg, self);
+        if self.subjects.varying.is_empty() {
+            return fixed;
+        }
+        varying.clear();
+        varying.extend_from_slice(fixed);
+        let held = |number: &&u32| self.unit(**number).is_some_and(|unit| unit.selects(leg));
+        varying.extend(self.subjects.varying.iter().filter(held));
+        varying.sort_unstable();
+        varying
+    }
+}
+
+/// The opt-ins belong to the destination, whichever side asks: the strictest of every possible one.
+fn options(
+    table: &Table,
+    model: &Model,
+    registry: &Registry,
+    residents: &Residents,
+    connection: &Connection<'_>,
+) -> canonical::Options {
+    let whole = Connection { direction: Some(Direction::Inbound), ..*connection };
+    let mut varying = Vec::new();
+    let each = legs(model, registry, &whole).into_iter().map(|leg| {
+        let units = table.selecting(&leg, residents, &mut varying).iter().filter_map(|number| table.unit(*number));
+        let policies = units
+            .filter(|unit| unit.enforced)
+            .flat_map(|unit| &unit.policies)
+            .filter_map(|position| model.policies.get(*position as usize));
+        scope::strictest_of_policies(policies, &leg)
+    });
+    scope::strictest(&each.collect::<Vec<_>>())
+}

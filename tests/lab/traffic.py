@@ -1,0 +1,258 @@
+"""Cases of a suite as real traffic: a gateway in a namespace that owns every address of the case; verdict and received bytes must agree.
+
+Each case that HTTP, gRPC, TLS or TCP can express is sent inbound from its source address to its destination's address and port, with a receiver
+there. What the proxy does is compared with what `decide` says of the inbound side of the same request (a gateway stands inbound).
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import ipaddress
+import ssl
+from pathlib import Path
+
+import yaml
+
+from .firewall import Firewall, decide
+from .namespace import Namespace
+from .program import until
+from .recorder import Recorder
+from .wire import Http1, Http2, Malformed
+
+LISTEN = 15999
+GREETING = b"\x00eastwall-opaque\x00"
+HTTP = ("http", "http2", "grpc")
+
+
+def why_not(case: dict, workloads: list[dict]) -> str | None:
+    """Why a case cannot be sent, or `None`."""
+    source, destination = case.get("src") or {}, case["dst"]
+    protocol = case.get("protocol", "tcp")
+    if case.get("direction") == "outbound":
+        return "the gateway stands inbound"
+    if source.get("principal") is not None:
+        return "an identity proven by mTLS"
+    if "jwt" in case or "remoteIp" in case:
+        return "a token or a trusted remote address"
+    if "now" in case:
+        return "a clock of its own"
+    if case.get("tls"):
+        return "TLS that the proxy terminated"
+    if case.get("transport", "tcp") != "tcp" or protocol not in (*HTTP, "tls", "tcp"):
+        return "a transport or protocol that is not proxied"
+    if "fqdn" in destination or "service" in destination:
+        return "a destination by name or Service"
+    if source_address(case, workloads) is None:
+        return "no source address"
+    if destination_address(case, workloads) is None or not destination.get("port"):
+        return "no destination address and port"
+    if protocol in HTTP and ("method" not in case or "path" not in case):
+        return "a request without method or path"
+    if protocol == "http2" and case.get("host") is None:
+        return "a request without authority"
+    if protocol in HTTP and case.get("host") is None:
+        return "a request without Host, which HTTP/1.1 must have"
+    if "sni" in case and (case["sni"] is None or protocol != "tls"):
+        return "a server name that is hidden, or of a connection that is not TLS"
+    if "alpn" in case and protocol != "tls":
+        return "ALPN without TLS"
+    if any(ipaddress.ip_address(each["ip"]).is_loopback for each in (source, destination) if each.get("ip")):
+        return "a loopback address"
+    return None
+
+
+def _registered(name: str, workloads: list[dict]) -> dict | None:
+    return next((each for each in workloads if f"{each.get('namespace')}/{each.get('name')}" == name and each.get("kind") not in ("Service", "Node")), None)
+
+
+def _own_address(end: dict, workloads: list[dict]) -> str | None:
+    if end.get("ip"):
+        return end["ip"]
+    entry = _registered(end.get("workload", ""), workloads)
+    return entry["ips"][0] if entry and entry.get("ips") else None
+
+
+def source_address(case: dict, workloads: list[dict]) -> str | None:
+    return _own_address(case.get("src") or {}, workloads)
+
+
+def destination_address(case: dict, workloads: list[dict]) -> str | None:
+    return _own_address(case["dst"], workloads)
+
+
+def plain(value) -> bytes:
+    """A member of a case as bytes."""
+    if isinstance(value, dict):
+        return base64.b64decode(value["b64"])
+    return str(value).encode()
+
+
+def client_hello(sni: str | None, alpn) -> bytes:
+    """The first flight of a real TLS client."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols([alpn] if isinstance(alpn, str) else list(alpn))
+    out = ssl.MemoryBIO()
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=sni or None).do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return out.read()
+
+
+class Receivers:
+    """One recorder for each destination, in the namespace that owns all addresses."""
+
+    def __init__(self, place: Namespace):
+        self.place = place
+        self.addresses: set[str] = set()
+        self.made: dict[tuple[str, int], Recorder] = {}
+
+    def own(self, address: str) -> None:
+        if address not in self.addresses:
+            bits = 128 if ":" in address else 32
+            self.place.ip(f"addr add {address}/{bits} dev lo" + (" nodad" if bits == 128 else ""))
+            self.addresses.add(address)
+
+    def at(self, address: str, port: int) -> Recorder:
+        self.own(address)
+        key = (address, port)
+        if key not in self.made:
+            self.made[key] = Recorder(self.place, address, port)
+        return self.made[key]
+
+    def close(self) -> None:
+        for recorder in self.made.values():
+            recorder.close()
+
+
+def send_group(folder: Path, policies: list[Path], workloads_file: Path | None, cases: list[dict], left_out: collections.Counter):
+    """Sends what can be sent; yields (case, whether it agrees, what was seen)."""
+    workloads = yaml.safe_load(workloads_file.read_text()) if workloads_file else []
+    sendable = []
+    for case in cases:
+        reason = why_not(case, workloads)
+        if reason:
+            left_out[reason] += 1
+        else:
+            sendable.append(case)
+    if not sendable:
+        return
+    requests = [{key: value for key, value in case.items() if key not in ("expect", "why", "policy")} | {"direction": "inbound"} for case in sendable]
+    said = decide(policies, workloads_file, requests)
+    place = Namespace("suite")
+    receivers = Receivers(place)
+    try:
+        by_destination = collections.defaultdict(list)
+        for case in sendable:
+            by_destination[destination_address(case, workloads), case["dst"]["port"]].append(case)
+        for number, ((address, port), several) in enumerate(by_destination.items()):
+            receiver = receivers.at(address, port)
+            shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            listen = f"[{address}]:{LISTEN}" if ":" in address else f"{address}:{LISTEN}"
+            firewall = Firewall(folder / f"gateway-{number}", "gateway", place, [], [], listen=listen, upstream=shown, drain="0s")
+            (firewall.policy_folder / "policy.yaml").unlink()
+            for index, policy in enumerate(policies):
+                (firewall.policy_folder / f"policy-{index}.yaml").write_text(policy.read_text())
+            firewall.write_workloads(workloads)
+            with firewall:
+                firewall.start()
+                for case in several:
+                    source = source_address(case, workloads)
+                    receivers.own(source)
+                    receiver.forget()
+                    seen = _send(place, address, source, case, receiver)
+                    wanted = said[case["id"]]["verdict"]
+                    passed = wanted == "allow"
+                    good = seen == wanted and bool(receiver.bytes_received) == passed
+                    if good and passed and case.get("protocol") in HTTP:
+                        good = [request.method for request in receiver.requests] == [case["method"]]
+                    yield case, good, f"{seen} with {receiver.bytes_received} bytes at the receiver, while decide says {wanted}"
+    finally:
+        receivers.close()
+        place.delete()
+
+
+def _send(place: Namespace, address: str, source: str, case: dict, receiver: Recorder) -> str:
+    connection = place.connect(address, LISTEN, 5, source)
+    protocol = case.get("protocol", "tcp")
+    try:
+        if protocol == "http":
+            return _http1(connection, case)
+        if protocol in ("http2", "grpc"):
+            return _http2(connection, case, protocol == "grpc")
+        data = client_hello(case.get("sni"), case.get("alpn")) if protocol == "tls" else GREETING
+        return _opaque(connection, data, receiver)
+    finally:
+        connection.close()
+
+
+def _target(case: dict) -> bytes:
+    target = plain(case["path"])
+    if case.get("query") is not None:
+        target += b"?" + plain(case["query"])
+    return target
+
+
+def _headers(case: dict) -> list[tuple[bytes, bytes]]:
+    return [(plain(name), plain(value)) for name, value in case.get("headers") or []]
+
+
+def _verdict(status: int | None, grpc_status: str | None = None) -> str:
+    if grpc_status == "7":
+        return "deny"
+    return {None: "reject", 200: "allow", 403: "deny"}.get(status, "reject" if 400 <= (status or 0) < 500 else f"status {status}")
+
+
+def _http1(connection, case: dict) -> str:
+    client = Http1(connection)
+    lines = [plain(case["method"]) + b" " + _target(case) + b" HTTP/1.1", b"host: " + plain(case["host"])]
+    lines += [name + b": " + value for name, value in _headers(case)]
+    client.send(b"\r\n".join(lines) + b"\r\n\r\n")
+    try:
+        answer = client.response(head=case["method"] == "HEAD", timeout=5)
+    except (TimeoutError, Malformed) as error:
+        return repr(error)
+    return _verdict(answer.status if answer else None)
+
+
+def _http2(connection, case: dict, grpc: bool) -> str:
+    client = Http2(connection)
+    fields = [(b":method", plain(case["method"])), (b":scheme", b"http"), (b":path", _target(case)), (b":authority", plain(case["host"]))]
+    given = [(name.lower(), value) for name, value in _headers(case)]
+    if grpc:
+        names = {name for name, _ in given}
+        given = [(name, value) for name, value in ((b"content-type", b"application/grpc"), (b"te", b"trailers")) if name not in names] + given
+    answer = client.wait(client.request(fields + given, b"\0\0\0\0\0" if grpc else None), 5)
+    if answer.status is None and not (answer.reset is not None or client.goaway is not None or client.closed):
+        return "no answer"
+    return _verdict(answer.status, answer.value("grpc-status"))
+
+
+def _opaque(connection, data: bytes, receiver: Recorder) -> str:
+    """Allowed when the bytes arrive, denied when the connection ends."""
+    client = Http1(connection)
+    client.send(data)
+    client.socket.settimeout(0.05)
+
+    def decided():
+        if data in b"".join(receiver.raw):
+            return "allow"
+        try:
+            part = client.socket.recv(4096)
+        except TimeoutError:
+            return None
+        except ConnectionResetError:
+            part = b""
+        if part == b"" or part.startswith(b"\x15\x03"):
+            return "allow" if receiver.bytes_received else "deny"
+        return None
+
+    try:
+        return until(decided, "an end or an arrival", 6)
+    except AssertionError as error:
+        return str(error)
+
