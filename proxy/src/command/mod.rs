@@ -52,10 +52,10 @@ pub fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::CommandFactory as _;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
+    fn every_subcommand_is_well_formed() {
         super::Cli::command().debug_assert();
     }
 }
