@@ -21,7 +21,7 @@ use crate::tls;
 pub(super) async fn pass<'r>(
     session: &Session,
     mut client: TcpStream,
-    first: &[u8],
+    first: Buffer,
     protocol: Protocol,
     allowed: (&Judged, &Verdict, Duration),
     request: Option<&dyn Fn() -> Request<'r>>,
@@ -46,11 +46,11 @@ pub(super) async fn pass<'r>(
         Ok(upstream) => upstream,
         Err(error) => {
             reset(client);
-            return Copied { received: first.len() as u64, sent: 0, result: Err(error) };
+            return Copied { received: first.bytes().len() as u64, sent: 0, result: Err(error) };
         }
     };
     let idle = session.worker.limits.idle_timeout;
-    let mut copy = Copy::new((&mut client, Buffer::with(first)), (&mut upstream, Buffer::default()), idle);
+    let mut copy = Copy::new((&mut client, first), (&mut upstream, Buffer::default()), idle);
     let again = |judged: &Judged| judge_again(judged, request);
     let copied = tokio::select! {
         biased;
