@@ -31,7 +31,7 @@ pub(crate) fn run(config: Config) -> io::Result<()> {
         workloads: config.workloads.clone(),
         start_closed: config.start_closed,
     };
-    let (live, reloader) = policy::start(origin, recorder.clone())?;
+    let (live, reloader) = policy::start(origin, &recorder)?;
     let lifecycle = Arc::new(Lifecycle::default());
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
     let seen =
