@@ -16,7 +16,7 @@ use super::{Session, Told, now, opaque};
 use crate::app::Worker;
 use crate::detect::{Sniffed, sniff};
 use crate::intercept::Accepted;
-use crate::observe::{Alert, AlertKind, ConnectionEnd};
+use crate::observe::ConnectionEnd;
 use crate::policy::Watch;
 use crate::stream::{Buffer, Copied, reset};
 use crate::{http1, http2, tls};
@@ -163,7 +163,7 @@ async fn bytes(
         return opaque::pass(session, client, first, Protocol::Tcp, allowed, Some(&request), watch).await;
     }
     let facts = request();
-    refuse(session, client, Protocol::Tcp, (&judged, &verdict, decision, asked), &facts, None).await;
+    refuse(session, client, Protocol::Tcp, (&judged, &verdict, decision, asked), &facts, first.bytes()).await;
     nothing(first.bytes(), Err(io::ErrorKind::PermissionDenied.into()))
 }
 
@@ -173,13 +173,13 @@ async fn refuse(
     protocol: Protocol,
     denied: (&crate::identity::Judged, &eastwall_policy::verdict::Verdict, Duration, Instant),
     request: &Request<'_>,
-    refusal: Option<canonical::Refusal>,
+    first: &[u8],
 ) {
     let (judged, verdict, decision, started) = denied;
     let told = Told {
         judged,
         verdict,
-        refusal,
+        refusal: None,
         protocol,
         request: Some(request),
         status: None,
@@ -187,7 +187,15 @@ async fn refuse(
         started,
         revoked: false,
     };
-    opaque::refuse(session, client, &told).await;
+    // Silence is no protocol, and what denies TLS to TLS rules is the name in it.
+    let expected = match judged.declared {
+        None => protocol == Protocol::Tls,
+        Some(ApplicationProtocol::Tcp) => true,
+        Some(ApplicationProtocol::Tls) => protocol == Protocol::Tls,
+        Some(_) => false,
+    };
+    let mismatch = (!expected && !first.is_empty()).then_some(first);
+    opaque::refuse(session, client, &told, mismatch).await;
 }
 
 /// TLS is not decrypted: the ClientHello is judged, and then bytes pass.
@@ -258,6 +266,6 @@ async fn tls_through(session: &Session, mut client: TcpStream, mut first: Buffer
         return nothing(first.bytes(), Err(io::ErrorKind::InvalidData.into()));
     }
     let facts = request();
-    refuse(session, client, Protocol::Tls, (&judged, &verdict, decision, asked), &facts, None).await;
+    refuse(session, client, Protocol::Tls, (&judged, &verdict, decision, asked), &facts, first.bytes()).await;
     nothing(first.bytes(), Err(io::ErrorKind::PermissionDenied.into()))
 }
