@@ -18,7 +18,7 @@ use crate::policy::{self, Live, Origin};
 pub(crate) use worker::{Worker, Workers};
 
 /// Runs the data plane until a signal, or `POST /drain`, ends it.
-pub(crate) fn run(config: Config) -> io::Result<()> {
+pub(crate) fn run(config: &Config) -> io::Result<()> {
     let destination = match &config.access_log {
         AccessLog::Off => Destination::Off,
         AccessLog::Stdout => Destination::Stdout,
@@ -37,7 +37,7 @@ pub(crate) fn run(config: Config) -> io::Result<()> {
     let seen =
         Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
     let admin = admin::start(config.admin, &socket, seen)?;
-    let listeners = listeners(&config, &live, &recorder)?;
+    let listeners = listeners(config, &live, &recorder)?;
     let workers = Workers::start(config.workers, &live, config.limits.clone(), &recorder, &listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
