@@ -200,6 +200,15 @@ class Firewall:
                 total += value
         return total
 
+    def complaints(self) -> list:
+        """What `/readyz` says is not in force as it stands."""
+        policy = json.loads(self.ask("/readyz")[1])["policy"]
+        return policy["errors"] + policy["held"] + ([policy["workloads"]] if policy["workloads"] else [])
+
+    def reloads(self) -> float:
+        """Reloads so far, whatever came of them."""
+        return self.metric("eastwall_policy_reloads_total")
+
     def generation(self) -> int:
         return int(self.metric("eastwall_policy_generation"))
 
@@ -263,7 +272,9 @@ class Sidecar(Firewall):
         super().__init__(folder, "sidecar", pod, policies, workloads, uid=SIDECAR_UID, **more)
 
     def apply(self) -> None:
-        redirect(self.place, "apply", "sidecar", "--uid", SIDECAR_UID)
+        """The rules, those for what is not proxied included; a change of policy for UDP needs them again, for the proxy may not touch them."""
+        redirect(self.place, "apply", "sidecar", "--uid", SIDECAR_UID, "--workloads", self.workloads_file, "--policy", self.policy_folder,
+                 "--workload", f"shop/{self.place.label}")
 
     def start(self) -> "Sidecar":
         self.apply()

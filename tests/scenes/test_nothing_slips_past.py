@@ -83,9 +83,13 @@ def test_udp_passes_where_a_rule_says_so(scene, ending):
     receiver = Datagrams(scene["orders"], 5353)
     ending.callback(receiver.close)
     scene.write_policies([policy("orders", "orders", RULES + [{"name": "telemetry", "from": WEB, "ports": [5353], "udp": {}}])])
+    if scene.placement == "sidecar":
+        scene.firewall().apply()
+
     def arrives():
         send_datagram(scene["web"], scene["orders"].ipv4, 5353, b"from web")
         return b"from web" in receiver.got
+
     until(arrives, "an allowed datagram")
     send_datagram(scene["attacker"], scene["orders"].ipv4, 5353, b"from attacker")
     time.sleep(0.3)
