@@ -28,10 +28,9 @@ fn is_open(model: &Model, registry: &Registry, direction: Direction, workload: W
         fqdn: None,
         direction: Some(direction),
     };
-    legs(model, registry, &connection).iter().all(|leg| {
-        let broken = || model.policies.iter().any(|policy| tier::selects(policy, leg) && tier::breaks(policy, leg));
-        STACKS.into_iter().all(|stack| tier::closing(leg, Table::Enforced, stack).is_none()) && !broken()
-    })
+    legs(model, registry, &connection)
+        .iter()
+        .all(|leg| STACKS.into_iter().all(|stack| tier::closing(leg, Table::Enforced, stack).is_none()))
 }
 
 #[cfg(test)]

@@ -145,9 +145,7 @@ fn judge_stack(leg: &Leg<'_>, request: &Request<'_>, table: Table, stack: Stack)
 
 /// An Admin Deny comes before the pods' declared probes.
 fn admin_denies(leg: &Leg<'_>, request: &Request<'_>, table: Table) -> bool {
-    STACKS.into_iter().any(|stack| {
-        matches!(tier::answer(leg, request, table, stack, Tier::Admin), Answer::Deny(..) | Answer::Broken(_))
-    })
+    STACKS.into_iter().any(|stack| matches!(tier::answer(leg, request, table, stack, Tier::Admin), Answer::Deny(..)))
 }
 
 /// Whether this is exactly a probe that the pod's spec declares: from its own node, with port, method and path.

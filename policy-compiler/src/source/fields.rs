@@ -148,6 +148,12 @@ impl<'n> Fields<'n> {
             );
             return None;
         }
+        if self.entries.iter().any(|(key, node)| &*key.text == name && node.value == Value::Null) {
+            self.known.push(name);
+            let span = self.key_span(name);
+            findings.report_with(Code::NullValue, span, format!("`{name}` has no value"), "write a value");
+            return None;
+        }
         self.optional(name, findings)
     }
 

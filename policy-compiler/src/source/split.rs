@@ -51,7 +51,7 @@ fn has_content(part: &str) -> bool {
     let body = if is_marker(part, "---") { part.get(3..).unwrap_or_default() } else { part };
     body.split(['\n', '\r']).any(|line| {
         let line = line.trim_start_matches([' ', '\t']);
-        !line.is_empty() && !line.starts_with('#')
+        !line.is_empty() && !line.starts_with('#') && !line.starts_with("%YAML ")
     })
 }
 
@@ -70,6 +70,8 @@ mod tests {
             ("a: 1\r---\rb: 2", &[("a: 1\r", 0), ("---\rb: 2", 1)]),
             ("a: |\n  ---\n  x\n...\nb: 2", &[("a: |\n  ---\n  x\n", 0), ("b: 2", 4)]),
             ("---x: 1", &[("---x: 1", 0)]),
+            ("%YAML 1.2\n---\na: 1", &[("---\na: 1", 1)]),
+            ("%TAG !e! x\n---\na: 1", &[("%TAG !e! x\n", 0), ("---\na: 1", 1)]),
             ("a: \"open\n---\nb: 2", &[("a: \"open\n", 0), ("---\nb: 2", 1)]),
         ];
         for (text, expected) in cases {

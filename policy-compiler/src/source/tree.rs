@@ -147,7 +147,9 @@ pub(super) fn read(text: &str, offset: usize, line: u32, bounds: &Bounds) -> (Op
             Err(error) => {
                 let mark = *error.marker();
                 let span = builder.span(&granit_parser::Span::empty(mark));
-                Err(TreeError { code: Code::Syntax, span, message: syntax_message(&error.info()), help: None })
+                let message = syntax_message(&error.info());
+                let help = syntax_help(&message);
+                Err(TreeError { code: Code::Syntax, span, message, help })
             }
         };
         if let Err(error) = outcome {
@@ -162,6 +164,20 @@ fn syntax_message(info: &str) -> String {
     let message = info.split(" at byte ").next().unwrap_or(info);
     let message = message.split(" at line ").next().unwrap_or(message);
     message.chars().take(200).collect()
+}
+
+/// The usual cause.
+fn syntax_help(message: &str) -> Option<&'static str> {
+    const USUAL: &[(&str, &str)] = &[
+        ("mapping values are not allowed", "quote a value that holds `: `, and check the indentation of this line"),
+        ("tab", "indent with spaces"),
+        ("unclosed", "close it before the document ends"),
+        ("anchor", "an alias names an anchor (`&name`) that stands before it in the same document"),
+        ("expected key", "lines of one mapping or list begin in the same column"),
+        ("directives", "remove the line that begins with `%`"),
+        ("recursion", "no policy nests that deep"),
+    ];
+    USUAL.iter().find(|(cause, _)| message.contains(cause)).map(|(_, help)| *help)
 }
 
 struct Builder<'t> {
@@ -412,7 +428,7 @@ mod tests {
             ("a: !x 1", Code::UnsupportedYaml),
             ("? [a]\n: 1", Code::UnsupportedYaml),
             ("<<: {a: 1}", Code::UnsupportedYaml),
-            ("%YAML 1.2\n---\na: 1", Code::Syntax),
+            ("%TAG ! tag:x,2000:\n---\na: 1", Code::Syntax),
             ("a: &x [*x]", Code::UnsupportedYaml),
             ("a: *nowhere", Code::Syntax),
             ("a: [1, 2", Code::Syntax),

@@ -36,11 +36,17 @@ enum Named {
 
 /// What a tier says.
 enum Answer {
-    Broken(u32),
     Deny(u32),
     Allow(u32),
-    Closed(u32),
+    Closed(Closer),
     Silent,
+}
+
+/// The policy that closes a direction.
+#[derive(Clone, Copy, Debug)]
+struct Closer {
+    policy: u32,
+    broken: bool,
 }
 
 /// What the requests of a connection could come to.
@@ -129,12 +135,11 @@ impl Table {
                 let denial = |reason, named| Outcome { action: Action::Deny, reason, named };
                 closed = closed.or_else(|| closing(units, which));
                 match self.answer(plan, units, asked, which) {
-                    Answer::Broken(policy) => return denial(Reason::BrokenPolicy, Named::Policy(policy)),
                     Answer::Deny(rule) => return denial(Reason::DenyRule, Named::Rule(rule)),
-                    Answer::Closed(policy) if leg.has_endpoint => {
-                        return denial(Reason::NoRule, Named::Policy(policy));
+                    Answer::Closed(closer) if leg.has_endpoint || closer.broken => {
+                        return denial(closer.reason(), Named::Policy(closer.policy));
                     }
-                    Answer::Closed(policy) => return denial(Reason::NoEndpoint, Named::Policy(policy)),
+                    Answer::Closed(closer) => return denial(Reason::NoEndpoint, Named::Policy(closer.policy)),
                     Answer::Allow(rule) => {
                         let outcome = Outcome { reason: Reason::AllowRule, named: Named::Rule(rule), ..OPEN };
                         allowed = allowed.or(Some(outcome));
@@ -149,8 +154,8 @@ impl Table {
         }
         // SPEC: a Service without a ready endpoint is denied where the direction is closed.
         match closed {
-            Some(policy) if !leg.has_endpoint => {
-                Outcome { action: Action::Deny, reason: Reason::NoEndpoint, named: Named::Policy(policy) }
+            Some(closer) if !leg.has_endpoint => {
+                Outcome { action: Action::Deny, reason: Reason::NoEndpoint, named: Named::Policy(closer.policy) }
             }
             _ => allowed.unwrap_or(OPEN),
         }
@@ -159,9 +164,6 @@ impl Table {
     /// What the units of one tier of one stack say together.
     fn answer(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which) -> Answer {
         let acting = || units.iter().filter(|live| which.has(live));
-        if let Some(policy) = acting().filter_map(|live| live.breaks).min() {
-            return Answer::Broken(policy);
-        }
         let denies = acting().filter_map(|live| {
             let open = plan.open_for_deny(live);
             if open.is_empty() { None } else { self.side(live)?.deny.as_ref()?.find(open, asked) }
@@ -184,7 +186,7 @@ impl Table {
         stacks(plan.units(leg))
             .flat_map(tiers)
             .filter(|units| units.first().is_some_and(|live| live.tier == Tier::Admin))
-            .any(|units| matches!(self.answer(plan, units, asked, which), Answer::Broken(_) | Answer::Deny(_)))
+            .any(|units| matches!(self.answer(plan, units, asked, which), Answer::Deny(_)))
     }
 
     fn outlook(&self, plan: &Plan, leg: &PlannedLeg, asked: &Asked<'_>) -> Outlook {
@@ -199,17 +201,17 @@ impl Table {
             }
         }
         if !leg.has_endpoint
-            && let Some(policy) = stacks(units).flat_map(tiers).find_map(|units| closing(units, Which::Enforced))
+            && let Some(closer) = stacks(units).flat_map(tiers).find_map(|units| closing(units, Which::Enforced))
         {
-            let denial = whole.denial.or(Some((Reason::NoEndpoint, Named::Policy(policy))));
+            let denial = whole.denial.or(Some((Reason::NoEndpoint, Named::Policy(closer.policy))));
             return Outlook { may_allow: false, may_deny: true, denial };
         }
-        let admin_closes = || {
+        let admin_denies = || {
             let admin =
                 stacks(units).flat_map(tiers).filter(|units| units.first().is_some_and(|u| u.tier == Tier::Admin));
             admin.filter_map(|units| self.certain_denial(plan, units, asked)).next().is_some()
         };
-        if !whole.may_allow && leg.probed.is_some() && !admin_closes() {
+        if !whole.may_allow && leg.probed.is_some() && !admin_denies() {
             whole.may_allow = true;
         }
         whole
@@ -241,20 +243,17 @@ impl Table {
             if surely {
                 return Outlook { may_allow: true, may_deny, denial: None };
             }
-            if let Some(policy) = closing(units, Which::Enforced) {
-                let denial = (!may_allow).then_some((Reason::NoRule, Named::Policy(policy)));
+            if let Some(closer) = closing(units, Which::Enforced) {
+                let denial = (!may_allow).then_some((closer.reason(), Named::Policy(closer.policy)));
                 return Outlook { may_allow, may_deny: true, denial };
             }
         }
         Outlook { may_allow: true, may_deny, denial: None }
     }
 
-    /// A broken policy, or a Deny that possibly matches whatever the request.
+    /// A Deny that possibly matches whatever the request.
     fn certain_denial(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>) -> Option<(Reason, Named)> {
         let acting = || units.iter().filter(|live| Which::Enforced.has(live));
-        if let Some(policy) = acting().filter_map(|live| live.breaks).min() {
-            return Some((Reason::BrokenPolicy, Named::Policy(policy)));
-        }
         let certain = acting().filter_map(|live| {
             self.side(live)?.deny.as_ref()?.find_certain(plan.open_for_deny(live), asked.request.now)
         });
@@ -270,6 +269,12 @@ impl Table {
     }
 }
 
+impl Closer {
+    fn reason(self) -> Reason {
+        if self.broken { Reason::BrokenPolicy } else { Reason::NoRule }
+    }
+}
+
 impl Which {
     fn has(self, live: &Live) -> bool {
         match self {
@@ -279,9 +284,14 @@ impl Which {
     }
 }
 
-/// The first policy of a tier that closes the direction. Admin never closes.
-fn closing(units: &[Live], which: Which) -> Option<u32> {
-    units.iter().filter(|live| which.has(live) && live.tier != Tier::Admin).filter_map(|live| live.closes).min()
+/// The first policy of a tier that closes the direction, a broken one first. Admin never closes, unless it is broken.
+fn closing(units: &[Live], which: Which) -> Option<Closer> {
+    let acting = || units.iter().filter(|live| which.has(live));
+    if let Some(policy) = acting().filter_map(|live| live.breaks).min() {
+        return Some(Closer { policy, broken: true });
+    }
+    let closes = acting().filter(|live| live.tier != Tier::Admin).filter_map(|live| live.closes).min();
+    closes.map(|policy| Closer { policy, broken: false })
 }
 
 fn stacks(units: &[Live]) -> impl Iterator<Item = &[Live]> {

@@ -139,7 +139,7 @@ fn side<'a>(
     let mut side = Side::default();
     let mut looks: HashMap<Normal, Look, foldhash::fast::RandomState> = HashMap::default();
     for (position, start, policy) in policies {
-        if policy.closes.contains(direction) {
+        if policy.closes.contains(direction) && !policy.broken {
             side.closes = side.closes.or(Some(position));
         }
         if tier::breaks_direction(policy, direction) {

@@ -3,8 +3,11 @@
 mod check;
 mod compile;
 mod completions;
+mod decide;
 mod demo;
+mod documents;
 mod proxy;
+mod redirect;
 
 use std::process::ExitCode;
 
@@ -19,20 +22,24 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Decide(decide::Decide),
     Check(check::Check),
     Compile(compile::Compile),
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
+    Redirect(Box<redirect::Redirect>),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        Command::Decide(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),
+        Command::Redirect(command) => command.run(),
     }
 }

@@ -26,7 +26,6 @@ pub enum Version {
 /// them the head had. The accessors mean something from then until the next call.
 #[derive(Debug)]
 pub struct RequestHead {
-    scan: Scan,
     pub(super) lines: Lines,
     consumed: Option<usize>,
     method: Part,
@@ -46,7 +45,6 @@ pub struct RequestHead {
 impl Default for RequestHead {
     fn default() -> Self {
         Self {
-            scan: Scan::new(Section::Head),
             lines: Lines::default(),
             consumed: None,
             method: (0, 0),
@@ -70,7 +68,7 @@ impl RequestHead {
     /// more behind them). `Ok(Some(n))`: the head had `n` bytes; what follows is its body.
     ///
     /// # Errors
-    /// The first reason to refuse it. The next call begins anew.
+    /// The first reason to refuse it.
     pub fn read(
         &mut self,
         input: &[u8],
@@ -78,35 +76,23 @@ impl RequestHead {
         scope: &CanonicalScope,
         scheme: Scheme,
     ) -> Result<Option<usize>, Refusal> {
-        let result = self.advance(input, limits, scope, scheme);
-        if !matches!(result, Ok(None)) {
-            self.scan.reset();
-        }
-        result
-    }
-
-    fn advance(
-        &mut self,
-        input: &[u8],
-        limits: HeadLimits,
-        scope: &CanonicalScope,
-        scheme: Scheme,
-    ) -> Result<Option<usize>, Refusal> {
         self.forget();
-        let had_start_line = self.scan.start_line().is_some();
-        let scanned = self.scan.run(input, limits);
-        // What is no request at all is refused as soon as it shows, not when a head's worth of it is in.
-        match (&scanned, self.scan.start_line()) {
-            (Ok(Some(_)), _) => {}
-            (_, None) => method_so_far(input)?,
-            (_, Some(end)) if !had_start_line => {
-                request_line(input.get(..end).unwrap_or_default())?;
+        // PERF: every call looks at the whole head again. Heads that come in one piece, as they do, pay nothing, and no
+        // state is left behind that a reader could carry from one connection's half of a head into another's.
+        let mut scan = Scan::new(Section::Head);
+        let scanned = scan.run(input, limits);
+        if !matches!(scanned, Ok(Some(_))) {
+            // What is no request at all is refused as soon as it shows, not when a head's worth of it is in.
+            match scan.start_line() {
+                None => method_so_far(input)?,
+                Some(end) => {
+                    request_line(input.get(..end).unwrap_or_default())?;
+                }
             }
-            _ => {}
         }
         let Some(end) = scanned? else { return Ok(None) };
         let head = input.get(..end).unwrap_or_default();
-        self.parse(head)?;
+        self.parse(head, scan.start_line().unwrap_or_default())?;
         self.consumed = Some(end);
         self.canonicalise(head, scope, scheme)?;
         Ok(Some(end))
@@ -121,8 +107,7 @@ impl RequestHead {
         (self.form, self.version) = (Form::Origin, Version::Http11);
     }
 
-    fn parse(&mut self, head: &[u8]) -> Result<(), Refusal> {
-        let start_line = self.scan.start_line().unwrap_or_default();
+    fn parse(&mut self, head: &[u8], start_line: usize) -> Result<(), Refusal> {
         let (method, target, version) = request_line(head.get(..start_line).unwrap_or_default())?;
         let mut headers = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);

@@ -34,7 +34,6 @@ impl<'a> From<&'a RequestHead> for Asked<'a> {
 /// One response head, interim ones included. Reused, as [`RequestHead`] is.
 #[derive(Debug)]
 pub struct ResponseHead {
-    scan: Scan,
     pub(super) lines: Lines,
     status: u16,
     reason: Part,
@@ -49,7 +48,6 @@ pub struct ResponseHead {
 impl Default for ResponseHead {
     fn default() -> Self {
         Self {
-            scan: Scan::new(Section::Head),
             lines: Lines::default(),
             status: 0,
             reason: (0, 0),
@@ -66,40 +64,30 @@ impl ResponseHead {
     /// Reads a head from the front of `input`: `Ok(None)` asks for more bytes, `Ok(Some(n))` says how many it had.
     ///
     /// # Errors
-    /// The first reason to refuse it. The next call begins anew.
+    /// The first reason to refuse it.
     pub fn read(&mut self, input: &[u8], limits: HeadLimits, asked: Asked<'_>) -> Result<Option<usize>, Refusal> {
-        let result = self.advance(input, limits, asked);
-        if !matches!(result, Ok(None)) {
-            self.scan.reset();
-        }
-        result
-    }
-
-    fn advance(&mut self, input: &[u8], limits: HeadLimits, asked: Asked<'_>) -> Result<Option<usize>, Refusal> {
         self.lines.clear();
         self.status = 0;
-        let had_start_line = self.scan.start_line().is_some();
-        let scanned = self.scan.run(input, limits);
-        match (&scanned, self.scan.start_line()) {
-            (Ok(Some(_)), _) => {}
+        let mut scan = Scan::new(Section::Head);
+        let scanned = scan.run(input, limits);
+        if !matches!(scanned, Ok(Some(_))) {
             // What is no response at all is refused as soon as it shows.
-            (_, None) if !b"HTTP/1.".iter().zip(input).all(|(a, b)| a == b) => {
-                return Err(Refusal::MalformedStartLine);
+            match scan.start_line() {
+                None if b"HTTP/1.".iter().zip(input).all(|(a, b)| a == b) => {}
+                None => return Err(Refusal::MalformedStartLine),
+                Some(end) => {
+                    status_line(input.get(..end).unwrap_or_default())?;
+                }
             }
-            (_, Some(end)) if !had_start_line => {
-                status_line(input.get(..end).unwrap_or_default())?;
-            }
-            _ => {}
         }
         let Some(end) = scanned? else { return Ok(None) };
         let head = input.get(..end).unwrap_or_default();
-        self.parse(head)?;
+        self.parse(head, scan.start_line().unwrap_or_default())?;
         self.judge(asked)?;
         Ok(Some(end))
     }
 
-    fn parse(&mut self, head: &[u8]) -> Result<(), Refusal> {
-        let start_line = self.scan.start_line().unwrap_or_default();
+    fn parse(&mut self, head: &[u8], start_line: usize) -> Result<(), Refusal> {
         let (version, status, reason) = status_line(head.get(..start_line).unwrap_or_default())?;
         let mut headers = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Response::new(&mut []);

@@ -194,6 +194,19 @@ fn what_no_request_begins_with_is_refused_at_once() {
 }
 
 #[test]
+fn half_a_head_leaves_nothing_behind() {
+    let (limits, scope) = (HeadLimits::default(), CanonicalScope::default());
+    let half = b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: something that is longer than the next head";
+    let next = b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n";
+    let mut request = RequestHead::default();
+    assert_eq!(request.read(half, limits, &scope, Scheme::Http), Ok(None));
+    assert_eq!(request.read(next, limits, &scope, Scheme::Http), Err(BareLf));
+    let mut response = ResponseHead::default();
+    assert_eq!(response.read(b"HTTP/1.1 200 OK\r\nX-Long: something longer", limits, Asked::default()), Ok(None));
+    assert_eq!(response.read(b"HTTP/1.1 200 OK\nX: b\r\n\r\n", limits, Asked::default()), Err(BareLf));
+}
+
+#[test]
 fn attack_30_limits_count_what_was_received() {
     let limits = HeadLimits { bytes: 200, fields: 4 };
     let scope = CanonicalScope::default();

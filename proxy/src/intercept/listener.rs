@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use eastwall_policy::facts::Direction;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::rules::{Family, Ports};
+use super::rules::{Family, MARK_LISTENER, Ports};
 use super::{Accepted, Dialer, Namespace, OriginalDestination, Remote};
 
 /// Kernel's queue of connections that wait to be accepted; the sysctl `somaxconn` bounds it further.
@@ -26,7 +27,7 @@ pub(crate) struct Pod {
     /// `namespace/name`.
     pub(crate) name: Arc<str>,
     /// The addresses that it owns.
-    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) addresses: ArcSwap<Vec<IpAddr>>,
     /// Its namespace.
     pub(crate) namespace: Arc<Namespace>,
 }
@@ -96,13 +97,13 @@ impl Listeners {
 
     /// Gateway mode: listens on `address` for `upstream`.
     pub(crate) fn gateway(address: SocketAddr, upstream: SocketAddr) -> io::Result<Self> {
-        let socket = listen(address, false)?;
+        let socket = listen(address, None)?;
         Ok(Self::of(vec![Arc::new(Listening { socket, role: Role::Gateway(upstream) })]))
     }
 
     /// Sidecar mode: both directions, in the namespace of the process.
     pub(crate) fn sidecar(ports: Ports, family: Family) -> io::Result<Self> {
-        let open = redirected(ports, family, false, |direction| Role::Sidecar(direction, ports))?;
+        let open = redirected(ports, family, None, |direction| Role::Sidecar(direction, ports))?;
         Ok(Self::of(open))
     }
 
@@ -113,6 +114,11 @@ impl Listeners {
     /// Puts these in place of those before. Listeners that are in both stay open.
     pub(crate) fn replace(&self, open: Vec<Arc<Listening>>) {
         self.open.send_replace(open.into());
+    }
+
+    /// Listens no more, in no worker: from here on the kernel refuses.
+    pub(crate) fn close(&self) {
+        self.replace(Vec::new());
     }
 
     /// The addresses listened on.
@@ -140,13 +146,13 @@ impl Listeners {
 
 /// Opens the four listeners of a pod; to be called on a thread inside its namespace.
 pub(crate) fn of_pod(ports: Ports, family: Family, pod: &Arc<Pod>) -> io::Result<Vec<Arc<Listening>>> {
-    redirected(ports, family, true, |direction| Role::Pod(direction, ports, Arc::clone(pod)))
+    redirected(ports, family, Some(MARK_LISTENER), |direction| Role::Pod(direction, ports, Arc::clone(pod)))
 }
 
 fn redirected(
     ports: Ports,
     family: Family,
-    transparent: bool,
+    mark: Option<u32>,
     role: impl Fn(Direction) -> Role,
 ) -> io::Result<Vec<Arc<Listening>>> {
     let mut open = Vec::new();
@@ -157,7 +163,7 @@ fn redirected(
             if !wanted {
                 continue;
             }
-            match listen(SocketAddr::new(address, port), transparent) {
+            match listen(SocketAddr::new(address, port), mark) {
                 Ok(socket) => open.push(Arc::new(Listening { socket, role: role(direction) })),
                 // A kernel without IPv6 has no IPv6 traffic either.
                 Err(error) if address.is_ipv6() && no_such_family(&error) => {}
@@ -174,18 +180,17 @@ fn no_such_family(error: &io::Error) -> bool {
         || code == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error())
 }
 
-/// No SO_REUSEPORT: another process of the same uid could join in.
-fn listen(address: SocketAddr, transparent: bool) -> io::Result<TcpListener> {
+/// No SO_REUSEPORT: another process of the same uid could join in. Not IP_TRANSPARENT: where one client port leads to
+/// two ports of the pod, NAT gives the second connection another source port, and for a transparent socket the kernel
+/// does not notice that early demultiplexing found the first one's.
+fn listen(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    if transparent {
-        match address {
-            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
-        }
+    if let Some(mark) = mark {
+        socket.set_mark(mark)?;
     }
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
@@ -199,34 +204,29 @@ impl Acceptor {
     pub(crate) async fn accept(&mut self) -> Accepted {
         loop {
             let Self { changes, open, next, .. } = self;
-            let event = tokio::select! {
-                changed = changes.changed() => changed.map(|()| None),
-                accepted = std::future::poll_fn(|context| poll_any(open, next, context)) => Ok(Some(accepted)),
+            let arrival = tokio::select! {
+                // No such branch once nobody is left who could change the listeners.
+                Ok(()) = changes.changed() => None,
+                arrival = std::future::poll_fn(|context| poll_any(open, next, context)) => Some(arrival),
             };
-            match event {
-                Ok(None) => {
+            match arrival {
+                None => {
                     if let Err(error) = self.refresh() {
                         tracing::error!(%error, "cannot take over a listener");
                         self.changes.mark_changed();
                         tokio::time::sleep(EXHAUSTED).await;
                     }
                 }
-                Ok(Some(Ok((stream, remote, listening)))) => match identify(&listening, stream, remote) {
+                Some(Ok((stream, remote, listening))) => match identify(&listening, stream, remote) {
                     Ok(accepted) => return accepted,
                     Err(refused) => self.refusals.count(refused, remote),
                 },
-                Ok(Some(Err(error))) => {
+                Some(Err(error)) => {
                     // One connection's own failure is no reason to keep the others waiting.
                     if error.kind() != io::ErrorKind::ConnectionAborted {
                         tracing::warn!(%error, "cannot accept");
                         tokio::time::sleep(EXHAUSTED).await;
                     }
-                }
-                // The sender is gone: there will be no other listeners than these.
-                Err(_) => {
-                    let (_, never) = watch::channel(Arc::from(Vec::new()));
-                    self.changes = never;
-                    std::future::pending::<()>().await;
                 }
             }
         }
@@ -313,7 +313,8 @@ fn destination(role: &Role, stream: &TcpStream, remote: SocketAddr) -> Result<(D
     };
     let local = stream.local_addr().map_err(|_| Refused::Gone)?;
     let original = original_destination(stream, local)?;
-    judge(direction, ports, pod.map(|pod| pod.addresses.as_slice()), local, remote, original)?;
+    let own = pod.map(|pod| pod.addresses.load());
+    judge(direction, ports, own.as_ref().map(|own| own.as_slice()), local, remote, original)?;
     Ok((direction, original))
 }
 
@@ -418,7 +419,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_listener_that_was_dialled_directly_resets() {
         // Loopback without any redirect: every connection is a direct hit.
-        let socket = listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let socket = listen("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let address = socket.local_addr().unwrap();
         let role = Role::Sidecar(Direction::Inbound, Ports::default());
         let listeners = Listeners::of(vec![Arc::new(Listening { socket, role })]);
@@ -446,9 +447,13 @@ mod tests {
         assert_eq!(accepted.remote.0, client.local_addr().unwrap());
         assert_eq!(accepted.destination.0, upstream);
 
-        let socket = listen(at("127.0.0.1:0"), false).unwrap();
+        let socket = listen(at("127.0.0.1:0"), None).unwrap();
         let second = socket.local_addr().unwrap();
         listeners.replace(vec![Arc::new(Listening { socket, role: Role::Gateway(upstream) })]);
+        let client = tokio::spawn(TcpStream::connect(second));
+        acceptor.accept().await;
+        client.await.unwrap().unwrap();
+        drop(listeners);
         let client = tokio::spawn(TcpStream::connect(second));
         acceptor.accept().await;
         client.await.unwrap().unwrap();

@@ -1,10 +1,15 @@
 //! Where connections come from: accepted sockets with their source, original destination and direction, and the way
 //! to reach that destination.
 
+pub(crate) mod admission;
 pub(crate) mod dial;
+pub(crate) mod install;
+#[cfg(test)]
+mod kernel;
 mod listener;
 mod namespace;
-mod rules;
+pub(crate) mod node;
+pub(crate) mod rules;
 
 use std::net::SocketAddr;
 
@@ -12,8 +17,10 @@ use eastwall_policy::facts::Direction;
 use tokio::net::TcpStream;
 
 pub(crate) use dial::Dialer;
+pub(crate) use install::{InstallError, Plan};
 pub(crate) use listener::{Acceptor, Listeners};
 pub(crate) use namespace::Namespace;
+pub(crate) use node::{Node, NodeSetup, PodFailure};
 
 /// The address that the client dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

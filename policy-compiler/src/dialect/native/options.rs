@@ -30,10 +30,7 @@ fn options(node: &Node, context: &mut Context<'_>) -> Option<HttpOptions> {
     let merge_slashes = option("mergeSlashes", MERGE_KEEP);
     let method_override = option("methodOverride", REJECT_KEEP);
     let underscore_headers = option("underscoreHeaders", REJECT_KEEP);
-    let says_something =
-        [escaped_slash, backslash, path_parameters, merge_slashes, method_override, underscore_headers]
-            .iter()
-            .any(Option::is_some);
+    let says_something = OPTIONS.iter().any(|option| fields.has(option));
     let span = fields.span();
     let before = context.findings.errors();
     fields.finish(&mut context.findings);
@@ -51,3 +48,6 @@ fn options(node: &Node, context: &mut Context<'_>) -> Option<HttpOptions> {
         underscore_headers,
     })
 }
+
+const OPTIONS: &[&str] =
+    &["escapedSlash", "backslash", "pathParameters", "mergeSlashes", "methodOverride", "underscoreHeaders"];

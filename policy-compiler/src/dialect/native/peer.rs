@@ -11,7 +11,7 @@ use crate::diagnostic::Code;
 use crate::model::{Atom, CidrScope, Effect, Expr, NodeScope, Pattern, PeerAtom, PlaintextPrincipal, Selector};
 use crate::settings::MinimumProof;
 use crate::source::fields::{boolean, list, listed, text, word};
-use crate::source::{Fields, Node, Span};
+use crate::source::{Fields, Node, Span, Value};
 
 /// Which list of a policy is read: it decides what may stand in it and what an item means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,11 @@ pub(super) struct Peers {
 
 /// Reads a list; `None` where an item is wrong.
 pub(super) fn list_of(node: &Node, what: &'static str, role: Role, context: &mut Context<'_>) -> Option<Peers> {
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
+        let help = "an empty list would match nobody; `[{any: true}]` says everybody";
+        context.findings.report_with(Code::EmptyList, node.span, format!("{what} is an empty list"), help);
+        return None;
+    }
     let items = list(node, what, &mut context.findings)?;
     let mut needs_ports = None;
     let mut conditions = Vec::new();
@@ -123,11 +128,20 @@ fn peer(
             let qualifier = qualifier(&mut fields, kind, role, context);
             let (own, qualifier) = (own?, qualifier?);
             let who = match &own {
-                PeerAtom::ServiceAccount(name) => format!("runs under the service account `{name}` there"),
-                _ => "has these labels there".to_owned(),
+                PeerAtom::ServiceAccount(name) => format!("runs under the service account `{name}`"),
+                _ => "has these labels".to_owned(),
+            };
+            let who = match &qualifier {
+                PeerAtom::Namespace(name) => format!("{who} in `{name}`"),
+                _ => format!("{who} in a namespace with these labels"),
             };
             context.mention_somebody(value?.span, &who, &[qualifier.clone(), own.clone()]);
-            proven(Expr::all([of(qualifier), of(own)]), context)
+            if role == Role::Subject && context.namespace.is_some() {
+                // The policy's own namespace is asked for once, for the whole subject.
+                of(own)
+            } else {
+                proven(Expr::all([of(qualifier), of(own)]), context)
+            }
         }
         "namespace" | "namespaceSelector" => {
             let atom = if kind == "namespace" {

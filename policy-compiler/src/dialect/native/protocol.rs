@@ -41,11 +41,18 @@ pub(super) fn read(
             return None;
         }
     };
-    let ports = match ports_node {
-        Some(node) => Some(port::list_of(node, context)?),
-        None if has_ports => return None,
-        None => None,
+    let before = context.findings.errors();
+    let ports = ports_node.and_then(|node| port::list_of(node, context));
+    let protocol = match member {
+        None => Some(Expr::True),
+        Some(member) => {
+            let node = nodes.iter().find(|(name, _)| *name == member).and_then(|(_, node)| *node);
+            node.and_then(|node| of_member(member, node, effect, context))
+        }
     };
+    if context.findings.errors() != before || (has_ports && ports.is_none()) {
+        return None;
+    }
     if ports.is_none() {
         if let (Effect::Allow, Some(span)) = (effect, needs_ports) {
             let help = "declared ports are those of a workload: add `ports`";
@@ -65,14 +72,7 @@ pub(super) fn read(
         Effect::Allow => Expr::Is(Atom::Port(PortAtom::Declared)),
         Effect::Deny => Expr::True,
     });
-    let protocol = match member {
-        None => Expr::True,
-        Some(member) => {
-            let node = nodes.iter().find(|(name, _)| *name == member).and_then(|(_, node)| *node)?;
-            of_member(member, node, effect, context)?
-        }
-    };
-    Some(Wire { condition: Expr::all([ports, protocol]) })
+    Some(Wire { condition: Expr::all([ports, protocol?]) })
 }
 
 fn of_member(member: &str, node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {

@@ -94,7 +94,6 @@ const REQUEST: &[&str] = &[
     "id",
     "now",
     "src",
-    "dst",
     "direction",
     "transport",
     "protocol",

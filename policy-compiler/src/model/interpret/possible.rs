@@ -102,7 +102,7 @@ pub(crate) fn outlook(leg: &Leg<'_>, now: i64) -> Outlook {
         let denial = whole.denial.or_else(|| Some((Reason::NoEndpoint, reference(policy, None))));
         return Outlook { may_allow: false, may_deny: true, denial };
     }
-    if !whole.may_allow && may_be_probe(leg) && !STACKS.into_iter().any(|stack| admin_closes(leg, stack)) {
+    if !whole.may_allow && may_be_probe(leg) && !STACKS.into_iter().any(|stack| admin_denies(leg, stack)) {
         whole.may_allow = true;
     }
     whole
@@ -127,21 +127,17 @@ fn stack_outlook(leg: &Leg<'_>, now: i64, stack: Stack) -> Outlook {
                 return Outlook { may_allow: true, may_deny, denial: None };
             }
         }
-        if tier != Tier::Admin
-            && let Some(policy) = policies.iter().find(|policy| policy.closes.contains(leg.direction))
-        {
-            let denial = (!may_allow).then(|| (Reason::NoRule, reference(policy, None)));
+        if let Some(policy) = tier::closer(&policies, leg) {
+            let reason = if policy.broken { Reason::BrokenPolicy } else { Reason::NoRule };
+            let denial = (!may_allow).then(|| (reason, reference(policy, None)));
             return Outlook { may_allow, may_deny: true, denial };
         }
     }
     Outlook { may_allow: true, may_deny, denial: None }
 }
 
-/// A broken policy, or a Deny that possibly matches whatever the request.
+/// A Deny that possibly matches whatever the request.
 fn certain_denial(policies: &[&Policy], leg: &Leg<'_>) -> Option<(Reason, Arc<RuleRef>)> {
-    if let Some(policy) = policies.iter().find(|policy| tier::breaks(policy, leg)) {
-        return Some((Reason::BrokenPolicy, reference(policy, None)));
-    }
     let denies = policies.iter().flat_map(|policy| tier::rules(policy, leg).map(move |rule| (*policy, rule)));
     denies
         .filter(|(_, rule)| rule.effect == Effect::Deny)
@@ -149,7 +145,7 @@ fn certain_denial(policies: &[&Policy], leg: &Leg<'_>) -> Option<(Reason, Arc<Ru
         .map(|(policy, rule)| (Reason::DenyRule, reference(policy, Some(rule))))
 }
 
-fn admin_closes(leg: &Leg<'_>, stack: Stack) -> bool {
+fn admin_denies(leg: &Leg<'_>, stack: Stack) -> bool {
     certain_denial(&tier::selecting(leg, Table::Enforced, stack, Tier::Admin), leg).is_some()
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::leg::Leg;
 use super::truth;
 use crate::facts::{Direction, Request, Truth};
-use crate::model::{Effect, Mode, Policy, Rule, Stack, Tier};
+use crate::model::{Directions, Effect, Mode, Policy, Rule, Stack, Tier};
 use crate::verdict::RuleRef;
 
 /// Which of the two tables is asked.
@@ -20,14 +20,14 @@ pub(crate) enum Table {
 /// What a tier says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer<'a> {
-    /// A policy with an error, and without a last good version, selects the workload.
-    Broken(&'a Policy),
     /// A Deny possibly matches.
     Deny(&'a Policy, &'a Rule),
     /// An Allow surely matches.
     Allow(&'a Policy, &'a Rule),
     /// A policy closes the direction and no rule matches.
     Closed(&'a Policy),
+    /// The same, and that policy has an error and no last good version.
+    Broken(&'a Policy),
     /// Ask the next tier.
     Silent,
 }
@@ -35,9 +35,6 @@ pub(crate) enum Answer<'a> {
 /// What one tier of one stack says of a request.
 pub(crate) fn answer<'a>(leg: &Leg<'a>, request: &Request<'_>, table: Table, stack: Stack, tier: Tier) -> Answer<'a> {
     let policies = selecting(leg, table, stack, tier);
-    if let Some(policy) = policies.iter().find(|policy| breaks(policy, leg)) {
-        return Answer::Broken(policy);
-    }
     let rules = || policies.iter().flat_map(|policy| rules(policy, leg).map(|rule| (*policy, rule)));
     let of = |effect| rules().filter(move |(_, rule)| rule.effect == effect);
     if let Some((policy, rule)) = of(Effect::Deny).find(|(_, rule)| truth::of(&rule.condition, leg, request).possibly())
@@ -49,10 +46,22 @@ pub(crate) fn answer<'a>(leg: &Leg<'a>, request: &Request<'_>, table: Table, sta
     {
         return Answer::Allow(policy, rule);
     }
-    match policies.iter().find(|policy| policy.closes.contains(leg.direction)) {
-        Some(policy) if tier != Tier::Admin => Answer::Closed(policy),
-        _ => Answer::Silent,
+    match closer(&policies, leg) {
+        Some(policy) if policy.broken => Answer::Broken(policy),
+        Some(policy) => Answer::Closed(policy),
+        None => Answer::Silent,
     }
+}
+
+/// The policy that closes the leg's direction, a broken one first: it may have said more than is known. Admin closes
+/// nothing, unless it is broken.
+pub(crate) fn closer<'a>(policies: &[&'a Policy], leg: &Leg<'_>) -> Option<&'a Policy> {
+    let closes = |policy: &&&Policy| {
+        let plainly = policy.tier != Tier::Admin && policy.closes.contains(leg.direction);
+        plainly || breaks_direction(policy, leg.direction)
+    };
+    let broken = policies.iter().filter(|policy| policy.broken).find(closes);
+    broken.or_else(|| policies.iter().find(closes)).copied()
 }
 
 /// SPEC: expired when now ≥ expires; the rule is gone, the policy goes on selecting. A Deny never expires.
@@ -60,16 +69,9 @@ pub(crate) fn is_expired(rule: &Rule, now: i64) -> bool {
     rule.effect == Effect::Allow && rule.expires.is_some_and(|expires| now >= expires)
 }
 
-/// Whether a selecting policy is a broken one that closes this direction. One whose directions are not known closes
-/// both.
-pub(crate) fn breaks(policy: &Policy, leg: &Leg<'_>) -> bool {
-    breaks_direction(policy, leg.direction)
-}
-
-/// The same for a direction.
+/// Whether a broken policy closes a direction: one whose directions are not known closes both.
 pub(crate) fn breaks_direction(policy: &Policy, direction: Direction) -> bool {
-    let known = policy.closes.inbound || policy.closes.outbound;
-    policy.broken && (!known || policy.closes.contains(direction))
+    policy.broken && (policy.closes == Directions::default() || policy.closes.contains(direction))
 }
 
 /// The rules of a policy for the leg's direction.
@@ -90,10 +92,7 @@ pub(crate) fn selecting<'a>(leg: &Leg<'a>, table: Table, stack: Stack, tier: Tie
 
 /// The policy that closes the direction in a stack, if one does.
 pub(crate) fn closing<'a>(leg: &Leg<'a>, table: Table, stack: Stack) -> Option<&'a Policy> {
-    [Tier::Application, Tier::Baseline]
-        .into_iter()
-        .flat_map(|tier| selecting(leg, table, stack, tier))
-        .find(|policy| policy.closes.contains(leg.direction))
+    super::TIERS.into_iter().find_map(|tier| closer(&selecting(leg, table, stack, tier), leg))
 }
 
 /// Whether the shadow table can say something else of this leg than the enforced one.

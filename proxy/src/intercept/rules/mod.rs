@@ -20,6 +20,8 @@ pub(crate) const TABLE: &str = "eastwall";
 pub(crate) const MARK_RETURN: u32 = 1;
 /// Upstream sockets of the node proxy.
 pub(crate) const MARK_UPSTREAM: u32 = 2;
+/// Listening sockets of the node proxy, and what they accept.
+pub(crate) const MARK_LISTENER: u32 = 3;
 /// Routing table of [`MARK_RETURN`], and priority of its rule (after `local`, before `main`).
 pub(crate) const ROUTE_TABLE: u32 = 15106;
 /// Priority of the `ip rule`.

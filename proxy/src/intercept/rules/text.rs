@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::unproxied::{Admission, Opening};
-use super::{Bypass, COUNTERS, Counts, Exclusion, Family, MARK_RETURN, MARK_UPSTREAM, PortRange, Ruleset, TABLE};
+use super::{
+    Bypass, COUNTERS, Counts, Exclusion, Family, MARK_LISTENER, MARK_RETURN, MARK_UPSTREAM, PortRange, Ruleset, TABLE,
+};
 
 /// Conntrack mark of the proxy's connections to its own pod's application (node mode, over loopback).
 const CT_TO_APPLICATION: u32 = 2;
@@ -170,7 +172,9 @@ fn redirect_out(rules: &Ruleset) -> Vec<String> {
 fn gate_in(rules: &Ruleset) -> Vec<String> {
     let ports = listeners(rules);
     vec![
-        format!("iifname \"lo\" tcp dport {} ct status dnat {}accept", rules.ports.outbound, own_socket(rules)),
+        theft(rules, rules.ports.inbound),
+        theft(rules, rules.ports.outbound),
+        format!("iifname \"lo\" tcp dport {} ct status dnat accept", rules.ports.outbound),
         format!("iifname \"lo\" tcp dport {ports} counter name direct_hit reject with tcp reset"),
         "iifname \"lo\" accept".to_owned(),
         "meta l4proto tcp goto gate_in_tcp".to_owned(),
@@ -179,13 +183,14 @@ fn gate_in(rules: &Ruleset) -> Vec<String> {
 }
 
 fn gate_in_tcp(rules: &Ruleset) -> Vec<String> {
-    vec![
-        format!("tcp dport {} ct status dnat {}accept", rules.ports.inbound, own_socket(rules)),
+    let mut lines = vec![
+        format!("tcp dport {} ct status dnat accept", rules.ports.inbound),
         format!("ct mark {CT_LEAVING} ct direction reply accept"),
         format!("ct mark {CT_BYPASS} counter name bypass_in accept"),
-        other_family(rules, &rules.unproxied.inbound, "unproxied_in_passed"),
-        "counter name refused_in reject with tcp reset".to_owned(),
-    ]
+    ];
+    lines.extend(other_family(rules, &rules.unproxied.inbound, "unproxied_in_passed"));
+    lines.push("counter name refused_in reject with tcp reset".to_owned());
+    lines
 }
 
 fn gate_out() -> Vec<String> {
@@ -209,9 +214,9 @@ fn gate_out_tcp(rules: &Ruleset) -> Vec<String> {
         format!("ct mark {CT_BYPASS} counter name bypass_out accept"),
         // The kernel's own refusals; they carry nothing and must get out, or a refused peer waits.
         "tcp flags & (fin | syn | rst) == rst accept".to_owned(),
-        other_family(rules, &rules.unproxied.outbound, "unproxied_out_passed"),
-        "counter name refused_out reject with tcp reset".to_owned(),
     ]);
+    lines.extend(other_family(rules, &rules.unproxied.outbound, "unproxied_out_passed"));
+    lines.push("counter name refused_out reject with tcp reset".to_owned());
     lines
 }
 
@@ -246,25 +251,32 @@ fn unproxied(rules: &Ruleset, side: &str) -> Vec<String> {
     lines
 }
 
-/// TCP of the IP version that is not redirected: only where no policy closes the direction.
-fn other_family(rules: &Ruleset, admission: &Admission, counter: &str) -> String {
+/// TCP of the IP version that is not redirected: only where no policy closes the direction, and answers to that.
+fn other_family(rules: &Ruleset, admission: &Admission, counter: &str) -> [String; 2] {
     let other = match rules.family {
-        Family::Both => return String::new(),
+        Family::Both => return [String::new(), String::new()],
         Family::Ipv4 => "ipv6",
         Family::Ipv6 => "ipv4",
     };
+    let mark = rules.unproxied.mark();
+    let answer = format!("meta nfproto {other} ct direction reply ct mark {mark} counter name {counter} accept");
     match admission {
-        Admission::Open => format!("meta nfproto {other} counter name {counter} accept"),
-        Admission::Closed(_) => String::new(),
+        Admission::Open => [
+            answer,
+            format!("meta nfproto {other} ct direction original ct mark set {mark} counter name {counter} accept"),
+        ],
+        Admission::Closed(_) => [answer, String::new()],
     }
 }
 
-/// In node mode the listeners are transparent sockets, which no unprivileged process of the pod can open: whoever
-/// takes the port of a dead proxy gets nothing.
-fn own_socket(rules: &Ruleset) -> &'static str {
+/// In node mode the listeners are marked, as no unprivileged process of the pod can mark its own: whoever takes the
+/// port of a dead proxy gets nothing. A half-open or closing socket has no mark to compare, and passes to the next rule.
+fn theft(rules: &Ruleset, port: u16) -> String {
     match rules.exclusion {
-        Exclusion::Uid => "",
-        Exclusion::Marked { .. } => "socket transparent 1 ",
+        Exclusion::Uid => String::new(),
+        Exclusion::Marked { .. } => format!(
+            "tcp dport {port} ct status dnat socket mark != {MARK_LISTENER} counter name direct_hit reject with tcp reset"
+        ),
     }
 }
 

@@ -1,0 +1,137 @@
+//! A refused document keeps its last good version, and what it selects is closed where it never had one.
+
+use std::sync::Arc;
+
+use eastwall_policy::dialect::{Compiled, LastGood, compile_onto};
+use eastwall_policy::model::{Atom, Expr, PeerAtom, Tier};
+use eastwall_policy::settings::MinimumProof;
+use eastwall_policy::source::{Sources, parse};
+
+const HEAD: &str = "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\n";
+
+fn policy(name: &str, body: &str) -> String {
+    format!(
+        "{HEAD}metadata: {{name: {name}, namespace: shop}}\nspec:\n  subject: [{{serviceAccount: {name}}}]\n  {body}\n"
+    )
+}
+
+fn file(name: &str, text: &str) -> Sources {
+    let text: Arc<str> = text.into();
+    parse(name, &text)
+}
+
+fn names(compiled: &Compiled) -> Vec<(String, bool)> {
+    compiled.model.policies.iter().map(|policy| (policy.name.name.to_string(), policy.broken)).collect()
+}
+
+fn good() -> (Compiled, LastGood) {
+    let sources = file(
+        "a.yaml",
+        &format!("{}---\n{}", policy("orders", "directions: [Ingress]"), policy("web", "directions: [Egress]")),
+    )
+    .and(file("b.yaml", &policy("db", "directions: [Ingress]")));
+    let compiled = compile_onto(&sources, &LastGood::default());
+    assert!(!compiled.has_errors());
+    let last_good = LastGood::of(&compiled);
+    (compiled, last_good)
+}
+
+#[test]
+fn a_refused_document_keeps_its_last_good_version_alone() {
+    let (_, last_good) = good();
+    let text = format!("{}---\n{}", policy("orders", "direction: [Ingress]"), policy("web", "directions: [Ingress]"));
+    let compiled = compile_onto(&file("a.yaml", &text), &last_good);
+    assert_eq!(names(&compiled), [("orders".to_owned(), false), ("web".to_owned(), false)]);
+    let of = |name: &str| compiled.model.policies.iter().find(|policy| &*policy.name.name == name).unwrap();
+    assert!(of("orders").closes.inbound);
+    assert!(of("web").closes.inbound && !of("web").closes.outbound, "the other document is the new one");
+    assert_eq!(compiled.refused.len(), 1);
+    // It stays so for as long as the document is broken, and goes when the document goes.
+    let again = compile_onto(&file("a.yaml", &text), &LastGood::of(&compiled));
+    assert_eq!(names(&again), names(&compiled));
+    let gone = compile_onto(&file("a.yaml", &policy("web", "directions: [Ingress]")), &LastGood::of(&again));
+    assert_eq!(names(&gone), [("web".to_owned(), false)]);
+}
+
+#[test]
+fn a_document_that_cannot_say_who_it_is_keeps_all_that_its_file_held() {
+    let (_, last_good) = good();
+    for text in ["{", "kind: [", "\u{1}"] {
+        let compiled = compile_onto(&file("a.yaml", text), &last_good);
+        assert_eq!(names(&compiled), [("orders".to_owned(), false), ("web".to_owned(), false)], "{text:?}");
+    }
+    // A file that is there and cannot be read is no deleted file.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yaml");
+    std::fs::write(&path, policy("orders", "directions: [Ingress]")).unwrap();
+    let read = || eastwall_policy::source::read(&[folder.path().to_owned()]);
+    let before = LastGood::of(&compile_onto(&read(), &LastGood::default()));
+    std::fs::write(&path, b"\xff").unwrap();
+    assert_eq!(names(&compile_onto(&read(), &before)), [("orders".to_owned(), false)]);
+}
+
+#[test]
+fn what_never_was_good_is_closed() {
+    let subject = |text: &str| {
+        let compiled = compile_onto(&file("c.yaml", text), &LastGood::default());
+        assert!(compiled.has_errors());
+        assert_eq!(compiled.model.policies.len(), 1, "{text}");
+        let policy = &compiled.model.policies[0];
+        assert!(policy.broken && policy.closes.inbound && policy.closes.outbound);
+        (policy.tier, policy.subject.clone())
+    };
+    let namespace = Expr::Is(Atom::Subject(PeerAtom::Namespace("shop".into())));
+    let account = Expr::Is(Atom::Subject(PeerAtom::ServiceAccount("orders".into())));
+    let both = Expr::All(vec![namespace.clone(), account]);
+    assert_eq!(subject(&policy("orders", "direction: [Ingress]")), (Tier::Application, both.clone()));
+    assert_eq!(subject(&policy("orders", "ingress: [")), (Tier::Application, both));
+    let cut = format!("{HEAD}metadata: {{name: a, namespace: shop}}\nspec:\n  subject: [{{serviceAccount: a}}, {{");
+    assert_eq!(subject(&cut), (Tier::Application, namespace.clone()));
+    assert_eq!(
+        subject(&format!("{HEAD}metadata: {{name: a, namespace: shop}}\nspec: 7")),
+        (Tier::Application, namespace)
+    );
+    assert_eq!(subject("{").1, Expr::True);
+    assert_eq!(
+        subject("apiVersion: eastwall.dev/v1alpha1\nkind: ClusterFirewallPolicy\nmetadata: {name: a}\nspec: 7"),
+        (Tier::Admin, Expr::True)
+    );
+}
+
+#[test]
+fn what_never_would_have_acted_closes_nothing() {
+    for text in [
+        policy("orders", "mode: Audit\n  direction: [Ingress]"),
+        "apiVersion: eastwall.dev/v1alpha1\nkind: PolicyTest\nmetadata: {name: a, namespace: b}\nspec: 7\n".to_owned(),
+    ] {
+        let compiled = compile_onto(&file("c.yaml", &text), &LastGood::default());
+        assert!(compiled.has_errors() && compiled.model.policies.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn a_name_that_stands_twice_is_neither() {
+    let twice =
+        format!("{}---\n{}", policy("orders", "directions: [Ingress]"), policy("orders", "directions: [Egress]"));
+    let compiled = compile_onto(&file("c.yaml", &twice), &LastGood::default());
+    assert_eq!(names(&compiled), [("orders".to_owned(), true), ("orders".to_owned(), true)]);
+    let (_, last_good) = good();
+    let compiled = compile_onto(&file("a.yaml", &twice), &last_good);
+    assert_eq!(names(&compiled), [("orders".to_owned(), false)]);
+}
+
+#[test]
+fn lost_settings_are_the_last_ones_or_close_everything() {
+    let settings = "apiVersion: eastwall.dev/v1alpha1\nkind: DialectSettings\nmetadata: {name: cluster}\nspec: {native: {minimumProof: MutualTLS}}\n";
+    let broken = settings.replace("MutualTLS", "Mutual");
+    let never = compile_onto(&file("s.yaml", &broken), &LastGood::default());
+    assert!(never.model.policies.iter().any(|policy| policy.broken && policy.subject == Expr::True));
+    let still = compile_onto(&file("s.yaml", &broken), &LastGood::of(&never));
+    assert!(still.model.policies.iter().any(|policy| policy.broken), "the defaults are nobody's choice");
+    let before = LastGood::of(&compile_onto(&file("s.yaml", settings), &LastGood::default()));
+    let kept = compile_onto(&file("s.yaml", &broken), &before);
+    assert!(kept.model.policies.is_empty());
+    assert_eq!(kept.model.settings.minimum_proof, MinimumProof::MutualTls);
+    let deleted = compile_onto(&Sources::default(), &before);
+    assert_eq!(deleted.model.settings.minimum_proof, MinimumProof::Address);
+}

@@ -1,0 +1,261 @@
+//! `eastwall redirect apply|delete|print`: the rules that bring a pod's traffic to the proxy.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use eastwall_policy::diagnostic::{Diagnostic, Style, as_text};
+use eastwall_policy::model::Model;
+use eastwall_policy::registry::{Registry, WorkloadId};
+use eastwall_policy::world::World;
+use ipnet::IpNet;
+
+use crate::intercept::rules::{Bypass, Counts, Exclusion, Family, PortRange, Ports, ROUTE_PRIORITY, ROUTE_TABLE};
+use crate::intercept::rules::{MARK_RETURN, Ruleset, Unproxied};
+use crate::intercept::{Namespace, NodeSetup, Plan, admission, install, node};
+
+/// Uid of a sidecar, unless told otherwise.
+const SIDECAR_UID: u32 = 15106;
+
+/// Make, remove or show the rules that bring a pod's traffic to the proxy
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  eastwall redirect apply --mode sidecar --uid 15106 --bypass-outbound-ports 9443
+  eastwall redirect apply --mode node --workloads workloads.yaml --policy policies/
+  eastwall redirect print --mode sidecar
+  eastwall redirect delete --mode node --workloads workloads.yaml
+
+Until the proxy listens, and after it died, redirected connections are refused.
+Without --policy everything but TCP is closed; ICMP errors and echo always pass.")]
+pub(super) struct Redirect {
+    /// What to do
+    action: Action,
+    /// sidecar: inside one pod; node: inside each pod of the workloads file
+    #[arg(long)]
+    mode: Mode,
+    /// Uid of the proxy; no other container of the pod may have it [default: 15106 for a sidecar, one's own for a node]
+    #[arg(long)]
+    uid: Option<u32>,
+    /// Port that gets what arrives at the pod
+    #[arg(long, default_value_t = Ports::default().inbound)]
+    inbound_port: u16,
+    /// Port that gets what the pod opens
+    #[arg(long, default_value_t = Ports::default().outbound)]
+    outbound_port: u16,
+    /// IP versions to redirect; TCP of the other one is refused where a policy closes the workload
+    #[arg(long, value_enum, default_value_t = Family::Both)]
+    family: Family,
+    /// Sidecar: path of the pod's network namespace [default: the current one]
+    #[arg(long, value_name = "PATH")]
+    netns: Option<PathBuf>,
+    /// Workloads file; in node mode its entries with `netns` are the pods
+    #[arg(long, value_name = "FILE", required_if_eq("mode", "node"))]
+    workloads: Option<PathBuf>,
+    /// Policies that say what may pass besides TCP
+    #[arg(long, value_name = "PATH", requires = "workloads")]
+    policy: Vec<PathBuf>,
+    /// Sidecar: which workload of the file this pod is
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "workloads")]
+    workload: Option<String>,
+    /// Node: only the pods of this node
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    #[command(flatten)]
+    bypass: BypassFlags,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BypassFlags {
+    /// TCP ports of the pod that are not redirected
+    #[arg(long, value_name = "PORT|LO-HI", value_delimiter = ',')]
+    bypass_inbound_ports: Vec<PortRange>,
+    /// Networks whose connections to the pod are not redirected
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    bypass_inbound_cidrs: Vec<IpNet>,
+    /// Destination ports that are not redirected
+    #[arg(long, value_name = "PORT|LO-HI", value_delimiter = ',')]
+    bypass_outbound_ports: Vec<PortRange>,
+    /// Destination networks that are not redirected
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    bypass_outbound_cidrs: Vec<IpNet>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Action {
+    /// Make them, or bring them up to date: all or nothing
+    Apply,
+    /// Remove every trace of them
+    Delete,
+    /// Show them as nft reads them
+    Print,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    /// In one pod
+    Sidecar,
+    /// In every pod of a node
+    Node,
+}
+
+impl BypassFlags {
+    /// As the rules want it.
+    pub(crate) fn to_bypass(&self) -> Bypass {
+        Bypass {
+            inbound_ports: self.bypass_inbound_ports.clone(),
+            inbound_networks: self.bypass_inbound_cidrs.clone(),
+            outbound_ports: self.bypass_outbound_ports.clone(),
+            outbound_networks: self.bypass_outbound_cidrs.clone(),
+        }
+    }
+}
+
+impl Redirect {
+    pub(super) fn run(&self) -> ExitCode {
+        match self.act() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("eastwall redirect: {error}");
+                ExitCode::from(2)
+            }
+        }
+    }
+
+    fn act(&self) -> Result<(), Box<dyn std::error::Error>> {
+        if self.inbound_port == self.outbound_port {
+            return Err("the two listeners need different ports".into());
+        }
+        let world = self.world()?;
+        if self.action == Action::Delete {
+            return Ok(install::delete(&self.namespaces(&world)?)?);
+        }
+        let plans = match self.mode {
+            Mode::Sidecar => vec![self.sidecar(&world)?],
+            Mode::Node => self.pods(&world)?,
+        };
+        match self.action {
+            Action::Print => plans.iter().for_each(print),
+            _ => install::apply(&plans)?,
+        }
+        Ok(())
+    }
+
+    /// No table: whoever is registered is closed.
+    fn world(&self) -> Result<World, Box<dyn std::error::Error>> {
+        let registry = match &self.workloads {
+            Some(path) => {
+                let (registry, diagnostics) = Registry::read(path);
+                refuse(&diagnostics)?;
+                registry
+            }
+            None => Registry::default(),
+        };
+        let Some(model) = self.model()? else { return Ok(World::closed(Arc::new(registry), 1)) };
+        Ok(World::new(model, Arc::new(registry), 1))
+    }
+
+    fn model(&self) -> Result<Option<Arc<Model>>, Box<dyn std::error::Error>> {
+        if self.policy.is_empty() {
+            return Ok(None);
+        }
+        let compiled = eastwall_policy::dialect::compile(&eastwall_policy::source::read(&self.policy));
+        refuse(&compiled.diagnostics)?;
+        Ok(Some(compiled.model))
+    }
+
+    fn namespaces(&self, world: &World) -> Result<Vec<Arc<Namespace>>, Box<dyn std::error::Error>> {
+        if self.mode == Mode::Sidecar {
+            return Ok(vec![self.own_namespace()?]);
+        }
+        let mut open = Vec::new();
+        for (_, _, path) in node::members(world, self.node.as_deref()) {
+            match Namespace::enter(path) {
+                Ok(namespace) => open.push(Arc::new(namespace)),
+                // A namespace that is gone has no rules.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("{}: {error}", path.display()).into()),
+            }
+        }
+        Ok(open)
+    }
+
+    fn own_namespace(&self) -> Result<Arc<Namespace>, Box<dyn std::error::Error>> {
+        let opened = match &self.netns {
+            Some(path) => Namespace::enter(path).map_err(|error| format!("{}: {error}", path.display()))?,
+            None => Namespace::current()?,
+        };
+        Ok(Arc::new(opened))
+    }
+
+    fn sidecar(&self, world: &World) -> Result<Plan, Box<dyn std::error::Error>> {
+        let unproxied = match self.own_workload(world)? {
+            Some(id) if !self.policy.is_empty() => admission::unproxied(world, id, now()),
+            _ => Unproxied::default(),
+        };
+        let ruleset = Ruleset {
+            uid: self.uid.unwrap_or(SIDECAR_UID),
+            ports: self.ports(),
+            family: self.family,
+            bypass: self.bypass.to_bypass(),
+            exclusion: Exclusion::Uid,
+            unproxied,
+        };
+        Ok(Plan { namespace: self.own_namespace()?, ruleset })
+    }
+
+    fn own_workload(&self, world: &World) -> Result<Option<WorkloadId>, String> {
+        let Some(name) = &self.workload else {
+            return if self.policy.is_empty() {
+                Ok(None)
+            } else {
+                Err("--policy needs --workload in sidecar mode".into())
+            };
+        };
+        let found = name.split_once('/').and_then(|(namespace, name)| world.registry().find_workload(namespace, name));
+        found.map(Some).ok_or_else(|| format!("no workload `{name}` in the workloads file"))
+    }
+
+    fn pods(&self, world: &World) -> Result<Vec<Plan>, Box<dyn std::error::Error>> {
+        let setup = NodeSetup {
+            node: self.node.as_deref().map(Arc::from),
+            uid: self.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
+            ports: self.ports(),
+            family: self.family,
+            bypass: self.bypass.to_bypass(),
+        };
+        let mut plans = Vec::new();
+        for (id, workload, path) in node::members(world, self.node.as_deref()) {
+            let namespace = Namespace::enter(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            plans.push(node::plan(&setup, world, id, workload, Arc::new(namespace), now())?);
+        }
+        if plans.is_empty() {
+            return Err("no workload of this node has a `netns` in the workloads file".into());
+        }
+        Ok(plans)
+    }
+
+    fn ports(&self) -> Ports {
+        Ports { inbound: self.inbound_port, outbound: self.outbound_port }
+    }
+}
+
+fn refuse(diagnostics: &[Diagnostic]) -> Result<(), String> {
+    let errors: Vec<String> = diagnostics.iter().filter(|d| d.is_error()).map(|d| as_text(d, Style::Plain)).collect();
+    if errors.is_empty() { Ok(()) } else { Err(format!("nothing was changed\n{}", errors.join("\n"))) }
+}
+
+fn print(plan: &Plan) {
+    println!("# {}", plan.namespace);
+    if plan.ruleset.needs_return_route() {
+        for (version, all) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
+            println!("# ip {version} route replace local {all} dev lo table {ROUTE_TABLE}");
+            println!("# ip {version} rule add pref {ROUTE_PRIORITY} fwmark {MARK_RETURN} lookup {ROUTE_TABLE}");
+        }
+    }
+    print!("{}", plan.ruleset.text(&Counts::new()));
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,236 @@
+//! Which datagrams the table lets a workload send and receive: the part of a world that nft can enforce.
+//!
+//! Addresses and ports are cut into the largest pieces inside which no rule can tell one value from another, and the
+//! world is asked once a piece. So the result is exact, but for what a packet filter cannot see (names in DNS
+//! queries): that is not allowed.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use eastwall_policy::facts::{Connection, Direction, End, Fact, Place, Protocol, Request, Transport, Truth};
+use eastwall_policy::model::{Atom, Expr, Mode, PeerAtom, PortAtom, Rule};
+use eastwall_policy::registry::WorkloadId;
+use eastwall_policy::verdict::Action;
+use eastwall_policy::world::{ConnectionVerdict, World};
+use ipnet::IpNet;
+
+use super::rules::unproxied::{Admission, Datagram, Opening};
+use super::rules::{PortRange, Unproxied};
+
+const DNS: u16 = 53;
+
+/// What may pass to and from a workload at this moment, besides TCP.
+pub(crate) fn unproxied(world: &World, workload: WorkloadId, now: i64) -> Unproxied {
+    let admission = |direction| Question { world, workload, direction, now }.admission();
+    Unproxied { inbound: admission(Direction::Inbound), outbound: admission(Direction::Outbound) }
+}
+
+struct Question<'a> {
+    world: &'a World,
+    workload: WorkloadId,
+    direction: Direction,
+    now: i64,
+}
+
+/// One way to cut: where the pieces begin, in order, the first at 0.
+type Cuts = BTreeSet<u128>;
+
+impl Question<'_> {
+    fn admission(&self) -> Admission {
+        let mut openings = Vec::new();
+        let mut whole = true;
+        for transport in [Datagram::Udp, Datagram::Sctp] {
+            for v4 in [true, false] {
+                whole &= self.open(transport, v4, &mut openings);
+            }
+        }
+        if whole {
+            return Admission::Open;
+        }
+        openings.sort_unstable();
+        Admission::Closed(openings)
+    }
+
+    /// Adds what is allowed; says whether that is everything.
+    fn open(&self, transport: Datagram, v4: bool, openings: &mut Vec<Opening>) -> bool {
+        let rules: Vec<&Rule> = self.rules(transport).collect();
+        // Without a rule that can tell peers or ports apart, one answer holds for all.
+        let (addresses, ports) = if rules.is_empty() {
+            (Cuts::from([0]), Cuts::from([0]))
+        } else {
+            (self.address_cuts(&rules, v4), self.port_cuts(&rules, transport))
+        };
+        let last = if v4 { u128::from(u32::MAX) } else { u128::MAX };
+        let mut whole = true;
+        let mut held: Option<(u128, u128, Vec<PortRange>)> = None;
+        for (low, high) in pieces(&addresses, last) {
+            let allowed = self.ports(transport, address(high, v4), &ports);
+            whole &= allowed == [PortRange(0, u16::MAX)];
+            match &mut held {
+                Some((_, end, same)) if *same == allowed => *end = high,
+                _ => {
+                    emit(held.replace((low, high, allowed)), transport, v4, openings);
+                }
+            }
+        }
+        emit(held, transport, v4, openings);
+        whole
+    }
+
+    fn ports(&self, transport: Datagram, peer: IpAddr, cuts: &Cuts) -> Vec<PortRange> {
+        let mut allowed: Vec<PortRange> = Vec::new();
+        for (low, high) in pieces(cuts, u128::from(u16::MAX)) {
+            let (Ok(low), Ok(high)) = (u16::try_from(low), u16::try_from(high)) else { continue };
+            if !self.passes(transport, peer, high) {
+                continue;
+            }
+            match allowed.last_mut() {
+                Some(PortRange(_, end)) if end.checked_add(1) == Some(low) => *end = high,
+                _ => allowed.push(PortRange(low, high)),
+            }
+        }
+        allowed
+    }
+
+    fn passes(&self, datagram: Datagram, peer: IpAddr, port: u16) -> bool {
+        let Self { world, workload, direction, now } = *self;
+        let transport = match datagram {
+            Datagram::Udp => Transport::Udp,
+            Datagram::Sctp => Transport::Sctp,
+        };
+        let own = world.registry().workload(workload);
+        let own = own.and_then(|own| own.ips.iter().find(|ip| ip.to_canonical().is_ipv4() == peer.is_ipv4()));
+        let own = End { address: own.copied(), place: Place::Workload(workload), principal: None };
+        let (source, destination, service) = match direction {
+            Direction::Inbound => (world.source(peer), own, None),
+            Direction::Outbound => (own, world.destination(peer), world.registry().service_at(peer)),
+        };
+        let connection =
+            Connection { source, destination, port, transport, service, fqdn: None, direction: Some(direction) };
+        let flow = world.flow(&connection);
+        match world.connection_verdict(&flow, now) {
+            ConnectionVerdict::Opaque(_) => return true,
+            ConnectionVerdict::Deny(_) => return false,
+            ConnectionVerdict::Inspect => {}
+        }
+        let allows = |protocol| {
+            let request = Request { qname: Fact::Unknown, ..Request::opaque(Fact::Known(protocol), now) };
+            world.request_verdict(&flow, &request).action == Action::Allow
+        };
+        match datagram {
+            Datagram::Udp => allows(Protocol::Dns) && (port == DNS || allows(Protocol::Udp)),
+            Datagram::Sctp => allows(Protocol::Sctp),
+        }
+    }
+
+    /// The rules of this direction that a datagram can meet at all.
+    fn rules(&self, transport: Datagram) -> impl Iterator<Item = &Rule> {
+        let enforced = self.world.model().policies.iter().filter(|policy| policy.mode == Mode::Enforce);
+        enforced
+            .flat_map(|policy| &policy.rules)
+            .filter(move |rule| rule.direction == self.direction && can_meet(&rule.condition, transport).possibly())
+    }
+
+    fn address_cuts(&self, rules: &[&Rule], v4: bool) -> Cuts {
+        let mut cuts = Cuts::from([0]);
+        let mut net = |net: IpNet| {
+            if net.addr().is_ipv4() == v4 {
+                cuts.insert(number(net.network()));
+                cuts.extend(number(net.broadcast()).checked_add(1));
+            }
+        };
+        let settings = &self.world.model().settings;
+        settings.networks.iter().chain(&settings.node_networks).for_each(|known| net(*known));
+        let registry = self.world.registry();
+        let workloads = registry.workloads.iter().flat_map(|workload| &workload.ips);
+        let services = registry.services.iter().flat_map(|service| &service.ips);
+        let nodes = registry.nodes.iter().flat_map(|node| &node.ips);
+        workloads.chain(services).chain(nodes).for_each(|ip| net(ip.to_canonical().into()));
+        rules.iter().for_each(|rule| {
+            each_atom(&rule.condition, &mut |atom| match atom {
+                Atom::Peer(PeerAtom::Cidr { net: named, .. }) | Atom::RemoteIp(named) => net(*named),
+                _ => {}
+            });
+        });
+        let last = if v4 { u128::from(u32::MAX) } else { u128::MAX };
+        cuts.retain(|cut| *cut <= last);
+        cuts
+    }
+
+    fn port_cuts(&self, rules: &[&Rule], transport: Datagram) -> Cuts {
+        let mut cuts = Cuts::from([0]);
+        let mut range = |low: u16, high: u16| {
+            cuts.insert(low.into());
+            cuts.insert(u128::from(high) + 1);
+        };
+        if transport == Datagram::Udp {
+            range(DNS, DNS);
+        }
+        let registry = self.world.registry();
+        registry.workloads.iter().flat_map(|workload| &workload.ports).for_each(|port| range(port.port, port.port));
+        registry.services.iter().flat_map(|service| &service.ports).for_each(|port| range(port.port, port.port));
+        rules.iter().for_each(|rule| {
+            each_atom(&rule.condition, &mut |atom| {
+                if let Atom::Port(PortAtom::Range(low, high)) = atom {
+                    range(*low, *high);
+                }
+            });
+        });
+        cuts.retain(|cut| *cut <= u128::from(u16::MAX));
+        cuts
+    }
+}
+
+fn emit(held: Option<(u128, u128, Vec<PortRange>)>, transport: Datagram, v4: bool, openings: &mut Vec<Opening>) {
+    let Some((low, high, ports)) = held else { return };
+    let peers = (address(low, v4), address(high, v4));
+    openings.extend(ports.into_iter().map(|ports| Opening { peers, transport, ports }));
+}
+
+/// First and last of each piece.
+fn pieces(cuts: &Cuts, last: u128) -> impl Iterator<Item = (u128, u128)> {
+    let ends = cuts.iter().skip(1).map(|next| next - 1).chain([last]);
+    cuts.iter().copied().zip(ends)
+}
+
+/// Whether a condition can be true of a datagram, whoever sends it.
+fn can_meet(condition: &Expr, transport: Datagram) -> Truth {
+    let own = match transport {
+        Datagram::Udp => Transport::Udp,
+        Datagram::Sctp => Transport::Sctp,
+    };
+    match condition {
+        Expr::True => Truth::True,
+        Expr::False => Truth::False,
+        Expr::Is(Atom::Transport(asked)) => (*asked == own).into(),
+        Expr::Is(Atom::Protocol(asked)) if !asked.iter().any(|protocol| protocol.transport() == own) => Truth::False,
+        Expr::Is(_) => Truth::Unknown,
+        Expr::All(parts) => parts.iter().fold(Truth::True, |truth, part| truth.and(can_meet(part, transport))),
+        Expr::Any(parts) => parts.iter().fold(Truth::False, |truth, part| truth.or(can_meet(part, transport))),
+        Expr::Not(inner) => !can_meet(inner, transport),
+    }
+}
+
+fn each_atom<'e>(condition: &'e Expr, visit: &mut impl FnMut(&'e Atom)) {
+    match condition {
+        Expr::True | Expr::False => {}
+        Expr::Is(atom) => visit(atom),
+        Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| each_atom(part, visit)),
+        Expr::Not(inner) => each_atom(inner, visit),
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+/// The piece that ends at the last address fits its family: cuts are kept within it.
+fn address(number: u128, v4: bool) -> IpAddr {
+    match u32::try_from(number) {
+        Ok(short) if v4 => Ipv4Addr::from(short).into(),
+        _ => Ipv6Addr::from(number).into(),
+    }
+}
