@@ -95,6 +95,12 @@ impl World {
         Self { sealed: true, ..Self::closed(Arc::default(), number) }
     }
 
+    /// There is no table: everything that it would judge is refused.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// How many registered workloads no policy closes in this direction.
     #[must_use]
     pub fn unprotected(&self, direction: Direction) -> usize {

@@ -9,7 +9,7 @@ use eastwall_policy::source;
 #[test]
 fn every_broken_policy_gives_its_diagnostic() {
     let mut seen = 0;
-    insta::glob!("broken/*", |path: &std::path::Path| {
+    insta::glob!("broken/*", |path| {
         let text: Arc<str> = std::fs::read_to_string(path).unwrap().into();
         let name = path.file_name().unwrap().to_str().unwrap();
         let compiled = compile(&source::parse(name, &text));

@@ -1,1 +1,32 @@
 //! The admin API: health and metrics over TCP, everything else on a Unix socket that checks the peer.
+//!
+//! The application shares the sidecar's loopback, so whatever TCP serves, it serves to the application. No policy is
+//! accepted on either.
+
+pub(crate) mod client;
+mod lifecycle;
+mod route;
+mod server;
+mod socket;
+
+use std::sync::Arc;
+
+pub(crate) use lifecycle::Lifecycle;
+pub(crate) use server::{AdminServer, start};
+pub(crate) use socket::SocketPath;
+
+use crate::observe::Recorder;
+use crate::policy::{Live, Reloader};
+
+/// What the admin server can see and ask for.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    /// The world in force.
+    pub(crate) live: Arc<Live>,
+    /// Metrics, recent verdicts, decisions.
+    pub(crate) recorder: Recorder,
+    /// Reloads.
+    pub(crate) reloader: Reloader,
+    /// Drain.
+    pub(crate) lifecycle: Arc<Lifecycle>,
+}

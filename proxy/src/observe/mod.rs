@@ -11,6 +11,9 @@ mod metrics;
 mod recorder;
 mod series;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use decision::DecisionId;
 pub(crate) use event::{Alert, AlertKind, ConnectionEnd, Limit, RequestEvent};
 pub(crate) use log::{Destination, LogWriter};

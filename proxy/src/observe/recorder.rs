@@ -168,10 +168,10 @@ impl Recorder {
                 self.append_unless_flood(refusal_kind(event), text);
             }
         });
-        if let Some(refusal) = event.refusal {
-            let label = label::serialized(refusal);
+        if let Some(refusal) = event.refusal.filter(|refusal| refusal.evasion()) {
+            let label = refusal.label();
             let source = label::workload(event.world.registry(), event.source_workload);
-            metrics.evasion_attempts.counter(&[&source, &label]).inc();
+            metrics.evasion_attempts.counter(&[&source, label]).inc();
             self.alert(&Alert {
                 kind: AlertKind::EvasionAttempt,
                 world: event.world,
@@ -181,7 +181,7 @@ impl Recorder {
                 source_workload: event.source_workload,
                 destination_workload: event.destination_workload,
                 decision_id: id,
-                detail: &label,
+                detail: label,
                 evidence: event.path.or(event.host).or(event.method).unwrap_or_default(),
             });
         }

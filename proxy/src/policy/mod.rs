@@ -1,5 +1,21 @@
 //! The live table: where policies and workloads come from, reload, and the swap that every connection sees.
+//!
+//! [`start`] reads the first world and keeps it up to date on a thread of its own; the data path only ever sees
+//! [`Live`].
 
-pub(crate) mod live;
+mod expiry;
+mod live;
+mod maker;
+mod reload;
+mod self_test;
+mod sources;
+mod status;
+mod survey;
+mod watch;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use live::{Live, Watch};
+pub(crate) use reload::{Origin, Reloader, start};
+pub(crate) use status::{Outcome, Status};

@@ -1,0 +1,44 @@
+//! Where the process stands between its start and its end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+
+/// Shared by whoever wires the process and the admin server.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    listening: AtomicBool,
+    draining: watch::Sender<bool>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { listening: AtomicBool::new(false), draining: watch::Sender::new(false) }
+    }
+}
+
+impl Lifecycle {
+    /// Every listener is open: readiness depends on the table alone from now on.
+    pub(crate) fn listens(&self) {
+        self.listening.store(true, Ordering::Release);
+    }
+
+    /// Asks for the drain: `POST /drain`, or a signal.
+    pub(crate) fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Returns when the drain is asked for.
+    pub(crate) async fn drain_asked(&self) {
+        // The sender is ours: it cannot be gone.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+}

@@ -1,0 +1,285 @@
+//! Makes the next world of what was read: compile aside, test, and only then hand over.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eastwall_policy::diagnostic::{Diagnostic, Style, as_text};
+use eastwall_policy::dialect::{self, Compiled, LastGood};
+use eastwall_policy::facts::Direction;
+use eastwall_policy::model::Model;
+use eastwall_policy::registry::Registry;
+use eastwall_policy::source;
+use eastwall_policy::world::World;
+use sha2::{Digest as _, Sha256};
+
+use super::expiry::{self, Latch};
+use super::reload::Origin;
+use super::self_test;
+use super::sources::{Reading, Sources};
+use super::status::{DocumentError, HeldFile, LastReload, Outcome, Status};
+use crate::observe::Recorder;
+
+/// What was read of everything, before any of it is used.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    reading: Reading,
+    workloads: Option<Result<Workloads, String>>,
+}
+
+#[derive(Debug)]
+struct Workloads {
+    registry: Registry,
+    text: [u8; 32],
+}
+
+/// Holds what is in force, and makes the next.
+#[derive(Debug)]
+pub(super) struct Maker {
+    sources: Sources,
+    origin: Origin,
+    recorder: Recorder,
+    latch: Latch,
+    number: u64,
+    /// Of what is in force: to see whether anything changed.
+    content: Option<[u8; 32]>,
+    workloads_text: Option<[u8; 32]>,
+    last_good: LastGood,
+    /// As compiled; rules that end are still in it.
+    model: Arc<Model>,
+    registry: Option<Arc<Registry>>,
+    /// A good table was read once.
+    good: bool,
+    next_expiry: Option<i64>,
+    again: Option<Instant>,
+    told: BTreeSet<String>,
+    status: Status,
+}
+
+impl Maker {
+    /// Makes the first world.
+    pub(super) fn start(origin: Origin, recorder: Recorder) -> (Self, Arc<World>) {
+        let mut maker = Self {
+            sources: Sources::new(origin.policies.clone()),
+            registry: origin.workloads.is_none().then(Arc::default),
+            origin,
+            recorder,
+            latch: Latch::new(),
+            number: 0,
+            content: None,
+            workloads_text: None,
+            last_good: LastGood::default(),
+            model: Arc::default(),
+            good: false,
+            next_expiry: None,
+            again: None,
+            told: BTreeSet::new(),
+            status: Status::default(),
+        };
+        let gathered = maker.gather(Instant::now());
+        let world = maker.apply(gathered).unwrap_or_else(|| maker.world());
+        (maker, world)
+    }
+
+    pub(super) fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// When a file that is gone will no more be held.
+    pub(super) fn again(&self) -> Option<Instant> {
+        self.again
+    }
+
+    /// Reads everything.
+    pub(super) fn gather(&mut self, now: Instant) -> Gathered {
+        let reading = self.sources.read(now, self.good);
+        let workloads = self.origin.workloads.as_deref().map(read_workloads);
+        Gathered { reading, workloads }
+    }
+
+    /// Makes a world of what was read; `None` where nothing changed.
+    pub(super) fn apply(&mut self, gathered: Gathered) -> Option<Arc<World>> {
+        let started = Instant::now();
+        let Gathered { reading, workloads } = gathered;
+        self.again = reading.again;
+        let registry_changed = self.take_workloads(workloads);
+        let content = content(&reading);
+        let policies_changed = self.content != Some(content);
+        self.status.held =
+            reading.holds.iter().map(|hold| HeldFile { file: hold.file.to_string(), why: hold.why.into() }).collect();
+        self.tell_holds(&reading);
+        if policies_changed {
+            self.compile(&reading);
+            self.content = Some(content);
+        }
+        let was_good = self.good;
+        self.good |= !reading.unknown && self.registry.is_some();
+
+        let world = (policies_changed || registry_changed || self.good != was_good || self.number == 0)
+            .then(|| self.next_world(started));
+        let wrong = !self.status.errors.is_empty() || !self.status.held.is_empty() || self.status.workloads.is_some();
+        let result = match (&world, wrong) {
+            (_, true) if !self.good => Outcome::Failure,
+            (Some(_), true) => Outcome::Partial,
+            (None, true) => Outcome::Failure,
+            (Some(_), false) => Outcome::Success,
+            (None, false) => Outcome::Unchanged,
+        };
+        self.finish(result, started.elapsed());
+        world
+    }
+
+    /// A world without the rules whose time has come, if there are any.
+    pub(super) fn expire(&mut self) -> Option<Arc<World>> {
+        let now = self.latch.now();
+        if self.next_expiry.is_none_or(|next| now < next) {
+            return None;
+        }
+        let started = Instant::now();
+        let world = self.next_world(started);
+        tracing::info!(generation = %world.generation(), "a rule has expired: it is gone from the table");
+        Some(world)
+    }
+
+    fn take_workloads(&mut self, workloads: Option<Result<Workloads, String>>) -> bool {
+        match workloads {
+            None => false,
+            Some(Ok(workloads)) => {
+                self.status.workloads = None;
+                if self.workloads_text == Some(workloads.text) {
+                    return false;
+                }
+                tracing::info!(
+                    workloads = workloads.registry.workloads.len(),
+                    services = workloads.registry.services.len(),
+                    nodes = workloads.registry.nodes.len(),
+                    "workloads read"
+                );
+                self.workloads_text = Some(workloads.text);
+                self.registry = Some(Arc::new(workloads.registry));
+                true
+            }
+            Some(Err(problem)) => {
+                if self.status.workloads.as_ref() != Some(&problem) {
+                    tracing::error!("the workloads file is not in force, the last good one stays:\n{problem}");
+                }
+                self.status.workloads = Some(problem);
+                false
+            }
+        }
+    }
+
+    fn compile(&mut self, reading: &Reading) {
+        for deleted in &reading.deleted {
+            tracing::warn!(policy = deleted, "policy deleted: what it closed may be open now");
+        }
+        let mut compiled = dialect::compile_onto(&reading.sources, &self.last_good);
+        self.model = Arc::clone(&compiled.model);
+        self.tell_errors(&mut compiled);
+        self.last_good = LastGood::of(&compiled);
+    }
+
+    fn tell_errors(&mut self, compiled: &mut Compiled) {
+        let (errors, others): (Vec<Diagnostic>, Vec<Diagnostic>) =
+            std::mem::take(&mut compiled.diagnostics).into_iter().partition(Diagnostic::is_error);
+        let mut told = BTreeSet::new();
+        for error in &errors {
+            let text = as_text(error, Style::Plain);
+            // Once for each mistake, not once for each save of another file.
+            if !self.told.contains(&text) {
+                tracing::error!(
+                    "a document is not in force, its last good version stays (or what it selects is closed):\n{text}"
+                );
+            }
+            told.insert(text);
+        }
+        self.told = told;
+        tracing::debug!(warnings = others.len(), "policies compiled");
+        self.status.errors = errors
+            .iter()
+            .map(|error| DocumentError {
+                code: error.code.to_string(),
+                message: error.message.clone(),
+                location: error.location.to_string(),
+                policy: error.policy.clone(),
+            })
+            .collect();
+    }
+
+    fn tell_holds(&self, reading: &Reading) {
+        for hold in &reading.holds {
+            tracing::warn!(file = %hold.file, "its policies stay as they were: the file {}", hold.why);
+        }
+    }
+
+    fn next_world(&mut self, started: Instant) -> Arc<World> {
+        self.number += 1;
+        let world = self.world();
+        self.status.self_test = self_test::run(&world).err();
+        if let Some(failure) = &self.status.self_test {
+            tracing::error!(failure, "the self-test of the new table failed");
+        }
+        let generation = world.generation();
+        self.status.generation = generation.to_string();
+        let metrics = self.recorder.metrics();
+        metrics.set_generation(generation.number);
+        metrics.set_unprotected(world.unprotected(Direction::Inbound), world.unprotected(Direction::Outbound));
+        tracing::info!(%generation, seconds = started.elapsed().as_secs_f64(), good = self.good, "table in force");
+        world
+    }
+
+    fn world(&mut self) -> Arc<World> {
+        let now = self.latch.now();
+        let number = self.number;
+        let world = match &self.registry {
+            None if self.origin.start_closed => World::sealed(number),
+            Some(registry) if !self.good && self.origin.start_closed => World::closed(Arc::clone(registry), number),
+            registry => {
+                self.model = expiry::without_expired(&self.model, now);
+                World::new(Arc::clone(&self.model), registry.clone().unwrap_or_default(), number)
+            }
+        };
+        self.next_expiry = expiry::next(&self.model);
+        self.status.next_expiry = self.next_expiry;
+        Arc::new(world)
+    }
+
+    fn finish(&mut self, result: Outcome, took: Duration) {
+        self.recorder.metrics().reloaded(result.label());
+        self.status.good = self.good;
+        self.status.last_reload =
+            LastReload { at: jiff::Timestamp::now().to_string(), result, seconds: took.as_secs_f64() };
+    }
+}
+
+fn read_workloads(path: &Path) -> Result<Workloads, String> {
+    let (name, text) = source::text_of(path).map_err(|diagnostic| as_text(&diagnostic, Style::Plain))?;
+    if text.trim().is_empty() {
+        // Somebody is writing it: an empty list is written `[]`.
+        return Err(format!("{name} is empty: write `[]` if there are no workloads"));
+    }
+    let (registry, diagnostics) = Registry::parse(&name, &text);
+    let errors: Vec<String> =
+        diagnostics.iter().filter(|one| one.is_error()).map(|one| as_text(one, Style::Plain)).collect();
+    if errors.is_empty() {
+        Ok(Workloads { registry, text: Sha256::digest(text.as_bytes()).into() })
+    } else {
+        Err(errors.join("\n"))
+    }
+}
+
+/// What the documents say and where: a moved rule is a new location in the log.
+fn content(reading: &Reading) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for document in &reading.sources.documents {
+        hash.update(document.location.to_string());
+        hash.update([0]);
+        hash.update(document.file_text.get(document.range.clone()).unwrap_or_default());
+        hash.update([0]);
+    }
+    for diagnostic in &reading.sources.diagnostics {
+        hash.update(format!("{diagnostic:?}"));
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,249 @@
+//! The thread that turns what changes on disk, or with time, into the world in force.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::live::Live;
+use super::maker::Maker;
+use super::status::Status;
+use super::survey::survey;
+use super::watch::{Change, FolderWatch};
+use crate::observe::Recorder;
+
+/// Where the world comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// Files and folders of policies.
+    pub(crate) policies: Vec<PathBuf>,
+    /// The workloads file.
+    pub(crate) workloads: Option<PathBuf>,
+    /// Without a good table everything protected is closed (the default).
+    pub(crate) start_closed: bool,
+}
+
+/// Asks for reloads, and tells how they went. Dropping the last one ends the thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Reloader {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    sender: mpsc::Sender<Message>,
+    status: Arc<Mutex<Arc<Status>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Change(Change),
+    Reload(Option<oneshot::Sender<Arc<Status>>>),
+    Stop,
+}
+
+impl From<Change> for Message {
+    fn from(change: Change) -> Self {
+        Self::Change(change)
+    }
+}
+
+/// Reads the first world, and starts the thread that keeps it up to date. Never fails for a bad policy: what is not
+/// good is closed, and readiness says so.
+pub(crate) fn start(origin: Origin, recorder: Recorder) -> io::Result<(Arc<Live>, Reloader)> {
+    let (sender, receiver) = mpsc::channel();
+    let mut watch = FolderWatch::new(sender.clone());
+    let paths: Vec<PathBuf> =
+        origin.policies.iter().chain(&origin.workloads).filter(|path| path.as_os_str() != "-").cloned().collect();
+    // Watch first: what changes while the first world is made is then seen.
+    let seen = look(&paths, &mut watch);
+    let (maker, world) = Maker::start(origin, recorder.clone());
+    let live = Arc::new(Live::new(world, recorder.metrics().revocation_seconds()));
+    let status = Arc::new(Mutex::new(Arc::new(maker.status().clone())));
+    let keeper = Keeper {
+        paths,
+        watch,
+        maker,
+        live: Arc::clone(&live),
+        status: Arc::clone(&status),
+        fingerprint: seen,
+        pending: Pending::default(),
+    };
+    let thread = std::thread::Builder::new().name("policy".into()).spawn(move || keeper.run(&receiver))?;
+    Ok((live, Reloader { inner: Arc::new(Inner { sender, status, thread: Some(thread) }) }))
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// Reads everything again, changed or not; the receiver gets the status afterwards.
+    pub(crate) fn reload(&self) -> oneshot::Receiver<Arc<Status>> {
+        let (sender, receiver) = oneshot::channel();
+        // A thread that is gone drops the sender, and the receiver tells.
+        let _ = self.inner.sender.send(Message::Reload(Some(sender)));
+        receiver
+    }
+
+    /// The same without waiting: SIGHUP.
+    pub(crate) fn request(&self) {
+        let _ = self.inner.sender.send(Message::Reload(None));
+    }
+
+    /// How the last reload went.
+    pub(crate) fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.inner.status.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let _ = self.sender.send(Message::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the policy thread had ended before");
+        }
+    }
+}
+
+// === the thread ===
+
+struct Keeper {
+    paths: Vec<PathBuf>,
+    watch: FolderWatch,
+    maker: Maker,
+    live: Arc<Live>,
+    status: Arc<Mutex<Arc<Status>>>,
+    fingerprint: [u8; 32],
+    pending: Pending,
+}
+
+/// Changes that were not read yet.
+#[derive(Debug, Default)]
+struct Pending {
+    since: Option<Instant>,
+    last: Option<Instant>,
+    /// Files that somebody has open for writing: half a file is worse than an old one.
+    writing: BTreeMap<PathBuf, Instant>,
+}
+
+impl Pending {
+    fn note(&mut self, change: Change, now: Instant) {
+        match change {
+            Change::Writing(path) => {
+                self.writing.insert(path, now);
+            }
+            Change::Written(path) => {
+                self.writing.remove(&path);
+            }
+            Change::Moved | Change::Lost => {}
+        }
+        self.since.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    /// When to read: soon after the last change; later while a writer has not closed; but not never.
+    fn due(&self) -> Option<Instant> {
+        let (since, last) = (self.since?, self.last?);
+        let quiet = if self.writing.is_empty() { QUIET } else { SLOW_WRITER };
+        Some((last + quiet).min(since + LONGEST_WAIT))
+    }
+}
+
+impl Keeper {
+    fn run(mut self, receiver: &mpsc::Receiver<Message>) {
+        let mut poll = Instant::now() + POLL;
+        // What changed between the first look and the first world.
+        self.pending.note(Change::Lost, Instant::now());
+        loop {
+            let now = Instant::now();
+            let wake = [self.pending.due(), self.maker.again(), Some(poll), Some(now + TICK)];
+            let wake = wake.into_iter().flatten().min().unwrap_or(now);
+            match receiver.recv_timeout(wake.saturating_duration_since(now)) {
+                Ok(Message::Change(change)) => {
+                    self.pending.note(change, Instant::now());
+                    continue;
+                }
+                Ok(Message::Reload(reply)) => {
+                    self.read();
+                    if let Some(reply) = reply {
+                        // Whoever asked may be gone.
+                        let _ = reply.send(Arc::new(self.maker.status().clone()));
+                    }
+                }
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = Instant::now();
+            if self.pending.due().is_some_and(|due| due <= now) || self.maker.again().is_some_and(|again| again <= now)
+            {
+                self.read();
+            }
+            if now >= poll {
+                poll = now + POLL;
+                if self.pending.since.is_none() && look(&self.paths, &mut self.watch) != self.fingerprint {
+                    self.pending.note(Change::Lost, now);
+                }
+            }
+            if let Some(world) = self.maker.expire() {
+                self.live.swap(world);
+                self.publish();
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        self.pending = Pending::default();
+        let mut before = look(&self.paths, &mut self.watch);
+        let mut gathered = self.maker.gather(Instant::now());
+        for _ in 0..ATTEMPTS {
+            let after = look(&self.paths, &mut self.watch);
+            if after == before {
+                break;
+            }
+            // It changed under our eyes: what is half old and half new is not used.
+            std::thread::sleep(QUIET);
+            before = look(&self.paths, &mut self.watch);
+            gathered = self.maker.gather(Instant::now());
+        }
+        self.fingerprint = before;
+        if let Some(world) = self.maker.apply(gathered) {
+            self.live.swap(world);
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.maker.status().clone());
+    }
+}
+
+fn look(paths: &[PathBuf], watch: &mut FolderWatch) -> [u8; 32] {
+    let survey = survey(paths.iter().map(PathBuf::as_path));
+    watch.follow(&survey.folders);
+    survey.fingerprint
+}
+
+/// After the last change. Short: the bar from a changed document to its enforcement is 100 ms.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// After the last write of a writer that has not closed its file.
+const SLOW_WRITER: Duration = Duration::from_secs(1);
+
+/// A folder that never comes to rest is read all the same.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Looks without being told: network file systems tell nothing, and inotify has limits.
+const POLL: Duration = Duration::from_secs(5);
+
+/// Readings of a folder that changes each time, before the last one is taken as it is.
+const ATTEMPTS: u32 = 20;
+
+/// How late an expiry may be.
+const TICK: Duration = Duration::from_millis(250);
