@@ -92,7 +92,7 @@ def passthrough(module_folder, module_ending):
     """TLS by server name on the port."""
     rules = [{"name": "tls", "from": WEB_PEER, "ports": [BACKEND], "tls": [{"serverNames": ["good.local", "*.wild.local"]}]}]
     workloads = [WORKLOADS[0] | {"ports": [{"name": "tls", "port": BACKEND}]}] + WORKLOADS[1:]
-    return Stage(module_folder / "tls", module_ending, [policy("orders", "orders", rules)], workloads)
+    return Stage(module_folder / "tls", module_ending, [policy("orders", "orders", rules)], workloads, http=False)
 
 
 def first_flight(stage, data: bytes) -> str:
@@ -108,7 +108,7 @@ def first_flight(stage, data: bytes) -> str:
                 client._more()
             except TimeoutError:
                 return None
-            if client.closed or client.buffer.startswith(b"\x15\x03"):
+            if client.closed or client.buffer.startswith((b"\x15\x03", b"HTTP/1.1 403")):
                 return "deny"
             return None
 

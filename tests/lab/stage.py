@@ -64,10 +64,10 @@ class Outcome:
 class Stage:
     """One gateway, one receiver, in a namespace of their own."""
 
-    def __init__(self, folder, ending, policies: list[dict], workloads: list[dict] | None = None, answer=None, arguments: list = ()):
+    def __init__(self, folder, ending, policies: list[dict], workloads: list[dict] | None = None, answer=None, arguments: list = (), http: bool = True):
         self.place = Namespace("stage")
         ending.callback(self.place.delete)
-        self.recorder = ending.enter_context(Recorder(self.place, ORDERS, BACKEND, answer=answer))
+        self.recorder = ending.enter_context(Recorder(self.place, ORDERS, BACKEND, answer=answer, http=http))
         self.firewall = Firewall(folder, "gateway", self.place, policies, workloads or WORKLOADS, listen=f"127.0.0.1:{LISTEN}",
                                  upstream=f"{ORDERS}:{BACKEND}", arguments=arguments)
         ending.enter_context(self.firewall)
