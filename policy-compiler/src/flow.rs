@@ -133,6 +133,21 @@ impl Question {
 // === impl Answer ===
 
 impl Answer {
+    /// Why, on one line: the reason, and the rule or policy with its place.
+    #[must_use]
+    pub fn because(&self) -> String {
+        let mut words = self.reason.in_words().to_owned();
+        if let Some(refusal) = self.refusal {
+            words.push_str(&format!(" ({})", refusal.label()));
+        }
+        if let Some(policy) = &self.policy {
+            let rule = self.rule.as_ref().map(|rule| format!(" rule `{rule}`")).unwrap_or_default();
+            let location = self.location.as_ref().map(|location| format!(" at {location}")).unwrap_or_default();
+            words.push_str(&format!(": {policy}{rule}{location}"));
+        }
+        words
+    }
+
     pub(crate) fn new(id: Option<Value>, judged: &Judged, generation: &Generation) -> Self {
         let verdict = &judged.verdict;
         let names = |rule: Option<&RuleRef>| {

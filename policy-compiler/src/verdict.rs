@@ -18,6 +18,16 @@ pub enum Action {
     Reject,
 }
 
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Reject => "reject",
+        })
+    }
+}
+
 /// Why, as a label of bounded cardinality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,6 +52,25 @@ pub enum Reason {
     NoTable,
     /// Not a valid canonical request; the refusal has its own label beside this one.
     Rejected,
+}
+
+impl Reason {
+    /// The same in a few words, for people.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::AllowRule => "an allow rule matches",
+            Self::DenyRule => "a deny rule matches, or cannot be ruled out",
+            Self::NoRule => "the direction is closed and no allow rule surely matches",
+            Self::Unprotected => "no policy closes this direction",
+            Self::Probe => "it is a probe that the pod declares",
+            Self::NotSubject => "neither end that would judge is a registered workload",
+            Self::NoEndpoint => "the service has no ready endpoint",
+            Self::BrokenPolicy => "a policy that selects the workload has an error",
+            Self::NoTable => "there is no table yet",
+            Self::Rejected => "it is no valid canonical request",
+        }
+    }
 }
 
 /// By which proof the peer was known.

@@ -6,16 +6,13 @@ mod worker;
 use std::io;
 use std::sync::Arc;
 
-use eastwall_policy::dialect;
-use eastwall_policy::registry::Registry;
-use eastwall_policy::source;
-use eastwall_policy::world::World;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admin::{self, Admin, Lifecycle, SocketPath};
 use crate::config::{AccessLog, Config, Mode};
 use crate::intercept::Listeners;
 use crate::observe::{Destination, Recorder};
-use crate::policy::Live;
+use crate::policy::{self, Origin};
 
 pub(crate) use worker::{Worker, Workers};
 
@@ -28,7 +25,22 @@ pub(crate) fn run(config: Config) -> io::Result<()> {
     };
     // The writer's thread ends, and with it the last line is written, when this is dropped.
     let (recorder, _log) = Recorder::start(destination)?;
-    let live = first_world(&config, &recorder)?;
+    let origin = Origin {
+        policies: config.policy.clone(),
+        workloads: config.workloads.clone(),
+        start_closed: config.start_closed,
+    };
+    let (live, reloader) = policy::start(origin, recorder.clone())?;
+    let lifecycle = Arc::new(Lifecycle::default());
+    let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
+    let seen = Admin {
+        live: Arc::clone(&live),
+        recorder: recorder.clone(),
+        reloader: reloader.clone(),
+        lifecycle: Arc::clone(&lifecycle),
+    };
+    let admin = admin::start(config.admin, &socket, seen)?;
+    tracing::info!(socket = %admin.socket().display(), tcp = ?admin.tcp(), "admin");
     let listeners = listeners(&config)?;
     let workers = Workers::start(config.workers, &live, config.limits.clone(), &recorder, &listeners)?;
     for address in listeners.addresses() {
@@ -38,33 +50,21 @@ pub(crate) fn run(config: Config) -> io::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => recorder.reopen_log(),
-            }
+        lifecycle.listens();
+        // SIGHUP is the admin server's: it reloads, and opens the access log again.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = lifecycle.drain_asked() => {}
         }
+        // Readiness says so while the last requests end.
+        lifecycle.drain();
         tracing::info!(connections = workers.connections(), "draining");
         if !workers.drain(config.drain).await {
             tracing::warn!(connections = workers.connections(), "cut what did not end in time");
         }
         Ok(())
     })
-}
-
-fn first_world(config: &Config, recorder: &Recorder) -> io::Result<Arc<Live>> {
-    let compiled = dialect::compile(&source::read(&config.policy));
-    for diagnostic in &compiled.diagnostics {
-        tracing::warn!("{}: {}", diagnostic.location, diagnostic.message);
-    }
-    let registry = match &config.workloads {
-        Some(path) => Registry::read(path).0,
-        None => Registry::default(),
-    };
-    let world = World::new(compiled.model, Arc::new(registry), 1);
-    Ok(Arc::new(Live::new(Arc::new(world), recorder.metrics().revocation_seconds())))
 }
 
 fn listeners(config: &Config) -> io::Result<Listeners> {

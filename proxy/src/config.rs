@@ -198,6 +198,9 @@ pub(crate) struct Settings {
     /// Unix socket of the admin server (policy, explain, flows, reload, drain)
     #[arg(long, value_name = "PATH")]
     admin_socket: Option<PathBuf>,
+    /// Refuse everything that a policy may protect until a good table was read [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    start_closed: Option<bool>,
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
@@ -227,6 +230,8 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// Unix socket of the admin server.
     pub(crate) admin_socket: Option<PathBuf>,
+    /// Refuse everything that a policy may protect until a good table was read.
+    pub(crate) start_closed: bool,
     /// Worker threads.
     pub(crate) workers: NonZeroUsize,
     /// Where access-log lines go.
@@ -306,6 +311,7 @@ impl Config {
             gateway,
             admin: flags.admin.or(file.admin),
             admin_socket: flags.admin_socket.clone().or(file.admin_socket),
+            start_closed: flags.start_closed.or(file.start_closed).unwrap_or(true),
             workers: flags
                 .workers
                 .or(file.workers)

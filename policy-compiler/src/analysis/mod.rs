@@ -1,5 +1,6 @@
 //! Check, explain, test: what people ask about policies.
 
 pub mod check;
+pub mod explain;
 pub(crate) mod exposure;
 pub mod test;

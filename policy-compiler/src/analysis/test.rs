@@ -1,9 +1,16 @@
 //! `PolicyTest`: flows with the verdicts that their author expects.
 
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
 use crate::diagnostic::Location;
-use crate::model::PolicyName;
+use crate::flow::{Answer, Question};
+use crate::model::{Model, PolicyName};
 use crate::registry::Registry;
 use crate::verdict::Action;
+use crate::world::World;
 
 /// One `PolicyTest` document.
 #[derive(Clone, Debug)]
@@ -33,4 +40,92 @@ pub struct Case {
     pub expect: Action,
     /// The rule that must have decided, by name.
     pub rule: Option<String>,
+}
+
+/// What came of one case.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// The test, `shop/orders`.
+    pub test: String,
+    /// The case.
+    pub case: String,
+    /// Where it stands.
+    pub location: Location,
+    /// What was expected, where it was not met.
+    pub failure: Option<Failure>,
+}
+
+/// How a case was not met.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Failure {
+    /// The case itself cannot be asked.
+    Unusable {
+        /// Why.
+        message: String,
+    },
+    /// Another verdict.
+    Verdict {
+        /// As the case says.
+        expected: Action,
+        /// As it is.
+        got: Box<Answer>,
+    },
+    /// The verdict, by another rule.
+    Rule {
+        /// As the case says.
+        expected: String,
+        /// As it is.
+        got: Box<Answer>,
+    },
+}
+
+impl PolicyTest {
+    /// Judges every case under `model`. `registry` counts where the test has none of its own, `now` where neither test
+    /// nor case says.
+    #[must_use]
+    pub fn run(&self, model: &Arc<Model>, registry: &Arc<Registry>, now: i64) -> Vec<Outcome> {
+        let registry = self.registry.clone().map_or_else(|| Arc::clone(registry), Arc::new);
+        let world = World::new(Arc::clone(model), registry, 1);
+        let test = match &*self.name.namespace {
+            "" => self.name.name.to_string(),
+            namespace => format!("{namespace}/{}", self.name.name),
+        };
+        let outcome = |case: &Case| Outcome {
+            test: test.clone(),
+            case: case.name.clone(),
+            location: case.location.clone(),
+            failure: case.failure(&world, self.now.unwrap_or(now)),
+        };
+        self.cases.iter().map(outcome).collect()
+    }
+}
+
+impl Case {
+    fn failure(&self, world: &World, now: i64) -> Option<Failure> {
+        let answer = Question::from_json(&self.request).and_then(|question| question.answer(world, now));
+        let got = match answer {
+            Ok(answer) => Box::new(answer),
+            Err(error) => return Some(Failure::Unusable { message: error.to_string() }),
+        };
+        if got.verdict != self.expect {
+            return Some(Failure::Verdict { expected: self.expect, got });
+        }
+        let expected = self.rule.as_ref().filter(|rule| got.rule.as_ref() != Some(rule))?;
+        Some(Failure::Rule { expected: expected.clone(), got })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable { message } => write!(f, "cannot be asked: {message}"),
+            Self::Verdict { expected, got } => {
+                write!(f, "expected {expected}, got {}: {}", got.verdict, got.because())
+            }
+            Self::Rule { expected, got } => {
+                write!(f, "expected the rule `{expected}` to decide, got {}: {}", got.verdict, got.because())
+            }
+        }
+    }
 }

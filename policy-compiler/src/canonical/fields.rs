@@ -119,8 +119,8 @@ fn nominations(value: &[u8], scope: &CanonicalScope) -> Result<(), Refusal> {
 
 fn trailer(name: &[u8], value: &[u8]) -> Result<(), Refusal> {
     well_formed(name, value)?;
-    let forbidden =
-        FRAMING.iter().chain(NEVER_TRAILERS).any(|forbidden| folds_to(name, forbidden)) || is_reserved(name);
+    let forbidden = FRAMING.iter().chain(NEVER_TRAILERS).chain(OVERRIDES).any(|forbidden| folds_to(name, forbidden))
+        || is_reserved(name);
     if forbidden { Err(Refusal::ForbiddenTrailer) } else { Ok(()) }
 }
 
@@ -170,7 +170,4 @@ const NEVER_TRAILERS: &[&[u8]] = &[
     b"content-encoding",
     b"content-type",
     b"content-range",
-    b"x-http-method-override",
-    b"x-original-url",
-    b"x-rewrite-url",
 ];

@@ -6,8 +6,10 @@ mod completions;
 mod decide;
 mod demo;
 mod documents;
+mod explain;
 mod proxy;
 mod redirect;
+mod test;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Decide(decide::Decide),
+    Explain(explain::Explain),
+    Test(test::Test),
     Check(check::Check),
     Compile(compile::Compile),
     Completions(completions::Completions),
@@ -35,6 +39,8 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Decide(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::Test(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -422,8 +422,9 @@ impl Connection<'_> {
         call: &Call,
     ) -> After {
         self.tell(codec, (judged, verdict), Some(status), call);
-        let body_untouched = codec.up.is_ended() || codec.request.body_length() == BodyLength::None;
-        self.answer(codec, status, "upstream unavailable\n", None, body_untouched).await
+        // A body that was read, wholly or in part, must not be waited for again: that would eat the next request.
+        let bodiless = codec.request.body_length() == BodyLength::None;
+        self.answer(codec, status, "upstream unavailable\n", None, bodiless).await
     }
 
     fn tell(&self, codec: &Codec, (judged, verdict): (&Judged, &Verdict), status: Option<u16>, call: &Call) {

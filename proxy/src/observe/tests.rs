@@ -188,6 +188,7 @@ fn two_workers_share_the_metrics_and_the_log() {
         sent: 4,
         duration: Duration::ZERO,
     });
+    drop(second);
     let metrics = bench.recorder.metrics().render().unwrap();
     assert!(
         metrics.contains("eastwall_bytes_total 7") && metrics.contains("eastwall_connections_active 0"),

@@ -42,6 +42,8 @@ pub(super) struct Maker {
     recorder: Recorder,
     latch: Latch,
     number: u64,
+    /// Hash of the table in force.
+    in_force: Option<Arc<str>>,
     /// Of what is in force: to see whether anything changed.
     content: Option<[u8; 32]>,
     workloads_text: Option<[u8; 32]>,
@@ -67,6 +69,7 @@ impl Maker {
             recorder,
             latch: Latch::new(),
             number: 0,
+            in_force: None,
             content: None,
             workloads_text: None,
             last_good: LastGood::default(),
@@ -78,7 +81,7 @@ impl Maker {
             status: Status::default(),
         };
         let gathered = maker.gather(Instant::now());
-        let world = maker.apply(gathered).unwrap_or_else(|| maker.world());
+        let world = maker.apply(gathered).unwrap_or_else(|| maker.world(1));
         (maker, world)
     }
 
@@ -116,9 +119,16 @@ impl Maker {
         let was_good = self.good;
         self.good |= !reading.unknown && self.registry.is_some();
 
-        let world = (policies_changed || registry_changed || self.good != was_good || self.number == 0)
-            .then(|| self.next_world(started));
         let wrong = !self.status.errors.is_empty() || !self.status.held.is_empty() || self.status.workloads.is_some();
+        let elsewhere = registry_changed || self.good != was_good || self.number == 0;
+        let world = (policies_changed || elsewhere).then(|| self.world(self.number + 1));
+        // A broken file that changes nothing leaves the table in force, number included.
+        let is_new =
+            |world: &Arc<World>| elsewhere || !wrong || self.in_force != Some(Arc::clone(&world.generation().hash));
+        let world = world.filter(is_new);
+        if let Some(world) = &world {
+            self.put_in_force(world, started);
+        }
         let result = match (&world, wrong) {
             (_, true) if !self.good => Outcome::Failure,
             (Some(_), true) => Outcome::Partial,
@@ -137,7 +147,8 @@ impl Maker {
             return None;
         }
         let started = Instant::now();
-        let world = self.next_world(started);
+        let world = self.world(self.number + 1);
+        self.put_in_force(&world, started);
         tracing::info!(generation = %world.generation(), "a rule has expired: it is gone from the table");
         Some(world)
     }
@@ -213,10 +224,10 @@ impl Maker {
         }
     }
 
-    fn next_world(&mut self, started: Instant) -> Arc<World> {
-        self.number += 1;
-        let world = self.world();
-        self.status.self_test = self_test::run(&world).err();
+    fn put_in_force(&mut self, world: &World, started: Instant) {
+        self.number = world.generation().number;
+        self.in_force = Some(Arc::clone(&world.generation().hash));
+        self.status.self_test = self_test::run(world).err();
         if let Some(failure) = &self.status.self_test {
             tracing::error!(failure, "the self-test of the new table failed");
         }
@@ -226,12 +237,10 @@ impl Maker {
         metrics.set_generation(generation.number);
         metrics.set_unprotected(world.unprotected(Direction::Inbound), world.unprotected(Direction::Outbound));
         tracing::info!(%generation, seconds = started.elapsed().as_secs_f64(), good = self.good, "table in force");
-        world
     }
 
-    fn world(&mut self) -> Arc<World> {
+    fn world(&mut self, number: u64) -> Arc<World> {
         let now = self.latch.now();
-        let number = self.number;
         let world = match &self.registry {
             None if self.origin.start_closed => World::sealed(number),
             Some(registry) if !self.good && self.origin.start_closed => World::closed(Arc::clone(registry), number),

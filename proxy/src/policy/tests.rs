@@ -261,8 +261,10 @@ fn a_bad_document_keeps_its_last_good_version_and_holds_nobody_back() {
 fn junk_that_was_never_good_leaves_the_table_in_force() {
     let site = Site::with(&[("a.yaml", &policy("one", "/a1"))]);
     assert!(site.allows("/a1"), "{:?} {:?}", site.get("/a1"), site.reloader.status());
+    let generation = site.generation();
     site.write("junk.yaml", "{{{");
     let status = site.reload();
+    assert_eq!(site.generation(), generation, "the same table is the same generation");
     assert!(site.allows("/a1") && !site.allows("/never"));
     assert!(!status.errors.is_empty() && status.is_ready(), "{status:?}");
 }
