@@ -151,7 +151,7 @@ def test_attack_34_early_data_after_connect(upgrades):
         upgrades.held.clear()
         with upgrades.http1() as client:
             client.send(head % word + SMUGGLED)
-            until(lambda: upgrades.recorder.requests or client.closed or not client._more(), "the request at the receiver, or its refusal")
+            until(lambda: upgrades.recorder.requests, "the request at the receiver")
             assert b"/admin" not in b"".join(upgrades.recorder.raw), "nothing before the answer"
             upgrades.held.set()
             if word == b"502":

@@ -29,7 +29,7 @@ def test_attack_65_no_request_sees_half_a_set(stage):
         while not done.is_set():
             stage.firewall.write_policies(shape_policy(SHAPES[swaps % 2]))
             swaps += 1
-            time.sleep(0.002)
+            time.sleep(0.03)
 
     swapper = threading.Thread(target=swap, daemon=True)
     swapper.start()
@@ -44,13 +44,13 @@ def test_attack_65_no_request_sees_half_a_set(stage):
     finally:
         done.set()
         swapper.join(10)
-    assert swaps > 100
+    assert swaps > 50
     rules: dict[str, set] = {}
     for line in stage.firewall.log():
         if line["event"] == "request" and line["url.path"] == "/open/x":
             assert line["verdict"] == "allow", line
             rules.setdefault(line["generation"], set()).add(line["rule"])
-    assert len(rules) > 1 and all(len(names) == 1 for names in rules.values()), rules
+    assert len(rules) > 20 and all(len(names) == 1 for names in rules.values()), rules
 
 
 def test_attack_57_a_random_walk_agrees_with_the_oracle(stage):

@@ -77,14 +77,21 @@ def test_a_broken_file_leaves_the_old_table_in_force(stage):
     assert not firewall.complaints()
 
 
-def test_a_broken_document_holds_back_no_other_and_never_opens(stage):
+def test_a_broken_document_closes_what_it_selects_and_holds_back_no_other(folder, ending):
+    stage = Stage(folder, ending, [policy("web", "web", directions=["Ingress"])])
     firewall = stage.firewall
-    firewall.write_policy_text("apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {name: late, namespace: shop}\nspec:\n  subject: [{serviceAccount: orders}]\n  ingress: [{name: x, from: []}]\n", "broken.yaml")
-    firewall.reload_and_wait(lambda: firewall.write_policies(shape_policy("D")))
-    # It never had a good version: what it selects is closed, whatever the others say.
+    assert stage.send("1", "GET", "/open/x").verdict == "allow", "nobody protects it yet"
+    broken = "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {name: late, namespace: shop}\nspec:\n  subject: [{serviceAccount: orders}]\n  ingress: [{name: x, from: []}]\n"
+    firewall.write_policy_text(broken, "broken.yaml")
+    # It never had a good version: what it selects is closed.
     until(lambda: stage.send("1", "GET", "/open/x").verdict == "deny", "the broken document's subject closed")
+    assert firewall.complaints()
+    firewall.reload_and_wait(lambda: firewall.write_policies(shape_policy("A")))
+    assert stage.send("1", "GET", "/open/x").verdict == "allow", "the other document is in force"
+    assert stage.send("1", "GET", "/else").verdict == "deny"
     (firewall.policy_folder / "broken.yaml").unlink()
-    until(lambda: stage.send("1", "GET", "/else").verdict == "allow", "the other document in force")
+    until(lambda: not firewall.complaints(), "the end of the complaint")
+    assert stage.send("1", "GET", "/open/x").verdict == "allow"
 
 
 def test_ways_of_writing_are_all_seen(stage):
