@@ -135,6 +135,19 @@ pub fn text_of(path: &std::path::Path) -> Result<(String, Arc<str>), Box<Diagnos
 }
 
 impl Sources {
+    /// Gives a finding that knows only its place the line that it is about.
+    pub fn illustrate(&self, finding: &mut Diagnostic) {
+        if finding.snippet.is_some() {
+            return;
+        }
+        let document = self.documents.iter().find(|document| document.location.file == finding.location.file);
+        let Some(text) = document.map(|document| &document.file_text) else { return };
+        let Some(line) = text.split_inclusive('\n').nth(finding.location.line.saturating_sub(1) as usize) else {
+            return;
+        };
+        finding.snippet = Snippet::of(line, 0);
+    }
+
     /// Documents and diagnostics of both.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {

@@ -1,5 +1,6 @@
-//! Wires everything: configuration, the live table, workers, admin, signals, drain.
+//! Wires everything: configuration, the live table, listeners, workers, admin, signals, drain.
 
+mod pods;
 mod slots;
 mod worker;
 
@@ -10,13 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Admin, Lifecycle, SocketPath};
 use crate::config::{AccessLog, Config, Mode};
-use crate::intercept::Listeners;
+use crate::intercept::{Listeners, Node};
 use crate::observe::{Destination, Recorder};
-use crate::policy::{self, Origin};
+use crate::policy::{self, Live, Origin};
 
 pub(crate) use worker::{Worker, Workers};
 
-/// Runs the data plane until a signal ends it.
+/// Runs the data plane until a signal, or `POST /drain`, ends it.
 pub(crate) fn run(config: Config) -> io::Result<()> {
     let destination = match &config.access_log {
         AccessLog::Off => Destination::Off,
@@ -30,36 +31,30 @@ pub(crate) fn run(config: Config) -> io::Result<()> {
         workloads: config.workloads.clone(),
         start_closed: config.start_closed,
     };
-    let (live, reloader) = policy::start(origin, recorder.clone())?;
+    let (live, reloader) = policy::start(origin, &recorder)?;
     let lifecycle = Arc::new(Lifecycle::default());
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
-    let seen = Admin {
-        live: Arc::clone(&live),
-        recorder: recorder.clone(),
-        reloader: reloader.clone(),
-        lifecycle: Arc::clone(&lifecycle),
-    };
+    let seen =
+        Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
     let admin = admin::start(config.admin, &socket, seen)?;
-    tracing::info!(socket = %admin.socket().display(), tcp = ?admin.tcp(), "admin");
-    let listeners = listeners(&config)?;
+    let listeners = listeners(&config, &live)?;
     let workers = Workers::start(config.workers, &live, config.limits.clone(), &recorder, &listeners)?;
-    for address in listeners.addresses() {
-        tracing::info!(%address, mode = ?config.mode, "accepting");
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         lifecycle.listens();
-        // SIGHUP is the admin server's: it reloads, and opens the access log again.
+        tracing::info!(mode = ?config.mode, admin = ?admin.tcp(), socket = %admin.socket().display(), "running");
+        for address in listeners.addresses() {
+            tracing::info!(%address, "accepting");
+        }
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => lifecycle.drain(),
+            _ = interrupt.recv() => lifecycle.drain(),
             () = lifecycle.drain_asked() => {}
         }
-        // Readiness says so while the last requests end.
-        lifecycle.drain();
         tracing::info!(connections = workers.connections(), "draining");
+        listeners.replace(Vec::new());
         if !workers.drain(config.drain).await {
             tracing::warn!(connections = workers.connections(), "cut what did not end in time");
         }
@@ -67,9 +62,11 @@ pub(crate) fn run(config: Config) -> io::Result<()> {
     })
 }
 
-fn listeners(config: &Config) -> io::Result<Listeners> {
+fn listeners(config: &Config, live: &Arc<Live>) -> io::Result<Listeners> {
     match (config.mode, config.gateway) {
         (Mode::Gateway, Some(gateway)) => Listeners::gateway(gateway.listen, gateway.upstream),
-        (mode, _) => Err(io::Error::other(format!("mode {mode:?} is not there yet"))),
+        (Mode::Gateway, None) => Err(io::Error::other("gateway mode needs a listener and an upstream")),
+        (Mode::Sidecar, _) => Listeners::sidecar(config.redirected.ports, config.redirected.family),
+        (Mode::Node, _) => pods::serve(Node::new(config.redirected.clone()), Arc::clone(live)),
     }
 }

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::intercept::NodeSetup;
+use crate::intercept::rules::{Bypass, Family, Ports};
+
 /// How traffic reaches the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Mode {
@@ -210,6 +213,19 @@ pub(crate) struct Settings {
     /// Time that requests in flight have to end after SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME")]
     drain: Option<Span>,
+    /// Sidecar and node: port that gets what arrives at the pod [default: 15106]
+    #[arg(long, value_name = "PORT")]
+    inbound_port: Option<u16>,
+    /// Sidecar and node: port that gets what the pod opens [default: 15101]
+    #[arg(long, value_name = "PORT")]
+    outbound_port: Option<u16>,
+    /// Sidecar and node: IP versions that are redirected [default: both]
+    #[arg(long, value_enum)]
+    #[serde(default, deserialize_with = "parsed")]
+    family: Option<Family>,
+    /// Node: only the pods of this node
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     #[command(flatten)]
     #[serde(default)]
     limits: LimitSettings,
@@ -238,6 +254,8 @@ pub(crate) struct Config {
     pub(crate) access_log: AccessLog,
     /// Time that requests in flight have to end after SIGTERM.
     pub(crate) drain: Duration,
+    /// Ports, IP versions and exceptions of redirected traffic, in sidecar and node mode.
+    pub(crate) redirected: NodeSetup,
     /// Every bound.
     pub(crate) limits: Limits,
 }
@@ -283,7 +301,7 @@ pub(crate) enum ConfigError {
 
 impl Config {
     /// Joins flags with the file that `--config` names.
-    pub(crate) fn new(flags: &Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
+    pub(crate) fn new(flags: &Settings, file: Option<&Path>, bypass: Bypass) -> Result<Self, ConfigError> {
         let file = match file {
             Some(path) => read(path)?,
             None => Settings::default(),
@@ -303,6 +321,17 @@ impl Config {
         file.limits.apply(&mut limits);
         flags.limits.apply(&mut limits);
         limits.check()?;
+        let ports = Ports::default();
+        let redirected = NodeSetup {
+            node: flags.node.clone().or(file.node).map(Into::into),
+            uid: rustix::process::geteuid().as_raw(),
+            ports: Ports {
+                inbound: flags.inbound_port.or(file.inbound_port).unwrap_or(ports.inbound),
+                outbound: flags.outbound_port.or(file.outbound_port).unwrap_or(ports.outbound),
+            },
+            family: flags.family.or(file.family).unwrap_or_default(),
+            bypass,
+        };
         let access_log = flags.access_log.as_ref().or(file.access_log.as_ref());
         Ok(Self {
             mode,
@@ -322,6 +351,7 @@ impl Config {
                 log
             }),
             drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
+            redirected,
             limits,
         })
     }
@@ -379,7 +409,7 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-fn parsed<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Mode>, D::Error> {
+fn parsed<'de, D: serde::Deserializer<'de>, T: clap::ValueEnum>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
     clap::ValueEnum::from_str(&text, false).map(Some).map_err(serde::de::Error::custom)
 }
@@ -398,7 +428,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.yaml");
         std::fs::write(&path, text).unwrap();
-        Config::new(&Settings::default(), Some(&path))
+        Config::new(&Settings::default(), Some(&path), Bypass::default())
     }
 
     const GATEWAY: &str = "mode: gateway\nlisten: 127.0.0.1:80\nupstream: 127.0.0.2:80\n";

@@ -274,10 +274,18 @@ fn upgrade(request: &OwnedRequest, connect: bool) -> Result<Owned, Refusal> {
     let lines = Headers { bytes: &request.bytes, fields: &request.fields };
     let mut lines = lines.values(b"upgrade");
     let Some(value) = lines.next() else { return Ok(Fact::Absent) };
+    if request.protocol != Fact::Known(Protocol::Http) {
+        return Err(Refusal::MalformedUpgrade);
+    }
+    let head = Headers { bytes: &request.bytes, fields: &request.fields };
+    let mut options = head.values(b"connection").flat_map(canonical::connection_options);
+    if !options.any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
+        // SPEC: RFC 9110 7.8, an Upgrade that Connection does not ask for is none.
+        return Ok(Fact::Absent);
+    }
     let asked = value.to_ascii_lowercase();
-    let plain = octet::is_whole_token(&asked) && asked != b"h2c" && lines.next().is_none();
-    let http1 = request.protocol == Fact::Known(Protocol::Http);
-    if plain && http1 { Ok(Fact::Known(asked.into())) } else { Err(Refusal::MalformedUpgrade) }
+    let one = lines.next().is_none() && asked.split(|byte| *byte == b'/').all(octet::is_whole_token);
+    if one && asked != b"h2c" { Ok(Fact::Known(asked.into())) } else { Err(Refusal::MalformedUpgrade) }
 }
 
 fn plain(member: &Given<Vec<u8>>, missing: Owned) -> Owned {

@@ -4,15 +4,18 @@
 //! accepted on either.
 
 pub(crate) mod client;
+mod decision;
 mod lifecycle;
 mod route;
 mod server;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 pub(crate) use lifecycle::Lifecycle;
-pub(crate) use server::{AdminServer, start};
+pub(crate) use server::start;
 pub(crate) use socket::SocketPath;
 
 use crate::observe::Recorder;

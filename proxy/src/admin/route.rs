@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::Admin;
+use super::{Admin, decision};
 use crate::observe::DecisionId;
 use crate::policy::Outcome;
 
@@ -143,7 +143,7 @@ fn explain(admin: &Admin, id: &str) -> Response<Full<Bytes>> {
         return text(StatusCode::BAD_REQUEST, "a decision id has 32 hexadecimal digits\n");
     };
     match admin.recorder.decision(id) {
-        Some(line) => body(StatusCode::OK, JSON, line + "\n"),
+        Some(line) => object(StatusCode::OK, &decision::account(&admin.live.load(), &line)),
         None => text(
             StatusCode::NOT_FOUND,
             "no such decision is held here: the most recent refusals of each source are; look for the id in the access log\n",

@@ -42,7 +42,8 @@ pub(super) enum Format {
 
 impl Check {
     pub(super) fn run(&self) -> ExitCode {
-        if let Some(missing) = self.paths.iter().find(|path| path.as_os_str() != "-" && !path.exists()) {
+        let mut named = self.paths.iter().chain(&self.workloads);
+        if let Some(missing) = named.find(|path| path.as_os_str() != "-" && !path.exists()) {
             eprintln!("eastwall: there is no `{}`", missing.display());
             return ExitCode::from(2);
         }
@@ -55,9 +56,11 @@ impl Check {
             }
             None => None,
         };
-        let compiled = compile(&source::read(&self.paths));
+        let sources = source::read(&self.paths);
+        let compiled = compile(&sources);
         findings.extend(compiled.diagnostics.iter().cloned());
         findings.extend(check(&compiled, registry.as_ref()));
+        findings.iter_mut().for_each(|finding| sources.illustrate(finding));
         findings.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
         if print(&findings, self.format).is_err() {
             return ExitCode::from(2);

@@ -34,7 +34,8 @@ pub(super) struct Compile {
 
 impl Compile {
     pub(super) fn run(&self) -> ExitCode {
-        if let Some(missing) = self.paths.iter().find(|path| path.as_os_str() != "-" && !path.exists()) {
+        let mut named = self.paths.iter().chain(&self.workloads);
+        if let Some(missing) = named.find(|path| path.as_os_str() != "-" && !path.exists()) {
             eprintln!("eastwall: there is no `{}`", missing.display());
             return ExitCode::from(2);
         }
@@ -61,10 +62,15 @@ impl Compile {
         let built = start.elapsed();
         if self.stats {
             let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+            let size = world.table().size();
             let stats = serde_json::json!({
                 "documents": sources.documents.len(),
-                "policies": compiled.model.policies.len(),
-                "rules": compiled.model.policies.iter().map(|policy| policy.rules.len()).sum::<usize>(),
+                "policies": size.policies,
+                "rules": size.rules,
+                "scopes": size.scopes,
+                "gates": size.gates,
+                "clauses": size.clauses,
+                "postings": size.postings,
                 "workloads": workloads,
                 "read_ms": milliseconds(read),
                 "model_ms": milliseconds(modelled.saturating_sub(read)),

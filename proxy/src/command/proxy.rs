@@ -1,8 +1,10 @@
 //! `eastwall proxy`: the data plane.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::redirect::BypassFlags;
 use crate::app;
 use crate::config::{Config, Settings};
 
@@ -17,12 +19,15 @@ pub(super) struct Proxy {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    bypass: BypassFlags,
 }
 
 impl Proxy {
     pub(super) fn run(&self) -> ExitCode {
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_env_filter(
                 tracing_subscriber::EnvFilter::builder()
                     .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
@@ -30,7 +35,7 @@ impl Proxy {
                     .from_env_lossy(),
             )
             .init();
-        let config = match Config::new(&self.settings, self.config.as_deref()) {
+        let config = match Config::new(&self.settings, self.config.as_deref(), self.bypass.to_bypass()) {
             Ok(config) => config,
             Err(error) => {
                 eprintln!("eastwall proxy: {error}");

@@ -382,7 +382,7 @@ impl RequestHead {
             host_port: self.host_port,
             headers: Fact::Known(self.headers()),
             upgrade,
-            ..Request::opaque(Fact::Unknown, now)
+            ..Request::opaque(Fact::Known(Protocol::Http), now)
         }
     }
 }

@@ -70,15 +70,16 @@ impl Scan {
             };
             let at = self.position + found;
             self.position = at;
+            let end = at + 2;
+            if end > limits.bytes {
+                // Before anything is said of what stands there: a client that sent no more would be told the same.
+                return Err(self.too_large());
+            }
             match (input.get(at), input.get(at + 1)) {
                 (Some(b'\n'), _) => return Err(Refusal::BareLf),
                 (_, Some(b'\n')) => {}
                 (_, None) => return self.unfinished(input.len(), limits),
                 (_, Some(_)) => return Err(Refusal::BareCr),
-            }
-            let end = at + 2;
-            if end > limits.bytes {
-                return Err(self.too_large());
             }
             if at == self.line_start {
                 // SPEC: RFC 9112 2.2 lets a server skip empty lines before a request line. We do not.

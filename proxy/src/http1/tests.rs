@@ -223,6 +223,7 @@ fn attack_30_limits_count_what_was_received() {
     assert_eq!(check(&filler(fits + 1)), Err(HeadTooLarge));
     assert_eq!(check(&filler(fits)[..199]), Ok(None));
     assert_eq!(check(format!("GET /{}", "x".repeat(300)).as_bytes()), Err(TargetTooLong));
+    assert_eq!(check(format!("GET /{}\n\r\n", "x".repeat(300)).as_bytes()), Err(TargetTooLong));
     assert_eq!(check(format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(300)).as_bytes()), Err(HeadTooLarge));
     // No setting goes beyond the parser's table.
     let many = with(&"A: 1\r\n".repeat(MAX_FIELDS));

@@ -7,7 +7,7 @@ use eastwall_policy::facts::{Connection, Direction, End, Place, Transport};
 use eastwall_policy::registry::{ApplicationProtocol, DeclaredPort, ServiceId, TargetPort, WorkloadId};
 use eastwall_policy::world::{Flow, World};
 
-use crate::intercept::Accepted;
+use crate::intercept::{Accepted, Dialer};
 
 /// What is fixed for the life of a connection: addresses, direction and proof.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Ends {
     pub(crate) principal: Option<Arc<str>>,
     /// The pod whose namespace the connection was accepted in (`namespace/name`), in node mode.
     pub(crate) pod: Option<Arc<str>>,
+    /// The traffic was redirected: this proxy stands in front of a pod, so its own side must be a workload.
+    redirected: bool,
 }
 
 /// A connection resolved against one world.
@@ -62,6 +64,7 @@ impl Ends {
             direction: accepted.direction,
             principal: None,
             pod: accepted.pod.clone(),
+            redirected: !matches!(accepted.dialer, Dialer::Fixed(_)),
         }
     }
 
@@ -83,6 +86,16 @@ impl Ends {
         // An outbound proxy stands at the source, an inbound one at the destination.
         let source = place(Direction::Inbound, self.source.ip());
         let destination = place(Direction::Outbound, self.destination.ip());
+        let own = match self.direction {
+            Direction::Inbound => destination,
+            Direction::Outbound => source,
+        };
+        // A pod that nobody registered, or whose address has two owners, would have no subject to judge: closed.
+        let world = match own {
+            Place::Workload(_) => world,
+            _ if self.redirected => Arc::new(World::sealed(world.generation().number)),
+            _ => world,
+        };
         let service = registry.service_at(self.destination.ip());
         let flow = world.flow(&Connection {
             source: End { address: Some(self.source.ip()), place: source, principal: self.principal.as_deref() },

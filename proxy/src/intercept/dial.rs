@@ -1,7 +1,7 @@
 //! Upstream sockets, one way a mode.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,15 +35,6 @@ impl Dialer {
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
         Ok(stream)
-    }
-
-    /// The address that the destination will see, where it is not the proxy's own choice. Upstream connections must
-    /// not be shared between different ones.
-    pub(crate) fn source(&self) -> Option<IpAddr> {
-        match self {
-            Self::Fixed(_) | Self::Direct => None,
-            Self::Pod { source, .. } => Some(source.ip()),
-        }
     }
 
     async fn open(&self, destination: SocketAddr) -> io::Result<TcpStream> {

@@ -41,6 +41,9 @@ pub(crate) enum InstallError {
     /// The thread inside the namespace is gone.
     #[error("the network namespace cannot be used: {0}")]
     Namespace(#[from] io::Error),
+    /// Two workloads name one namespace.
+    #[error("another workload has this network namespace already")]
+    Taken,
     /// One namespace of several, and what became of the others.
     #[error("{namespace}: {source}{rollback}")]
     In {
@@ -89,7 +92,7 @@ pub(crate) fn delete(namespaces: &[Arc<Namespace>]) -> Result<(), InstallError> 
     for namespace in namespaces {
         let outcome = inside(namespace, || {
             nft(&rules::removal())?;
-            VERSIONS.iter().try_for_each(|version| remove_return_route(version))
+            VERSIONS.iter().try_for_each(remove_return_route)
         });
         if let (Ok(()), Err(source)) = (&first, outcome) {
             let namespace = namespace.to_string();

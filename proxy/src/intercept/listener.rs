@@ -1,9 +1,9 @@
 //! Listeners, and what is made of a connection that they accept.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -75,6 +75,7 @@ pub(crate) struct Refusals {
 #[derive(Clone, Debug)]
 pub(crate) struct Listeners {
     open: watch::Sender<Arc<[Arc<Listening>]>>,
+    closed: Arc<AtomicBool>,
     refusals: Arc<Refusals>,
 }
 
@@ -108,17 +109,28 @@ impl Listeners {
     }
 
     fn of(open: Vec<Arc<Listening>>) -> Self {
-        Self { open: watch::Sender::new(open.into()), refusals: Arc::default() }
+        Self { open: watch::Sender::new(open.into()), closed: Arc::default(), refusals: Arc::default() }
     }
 
-    /// Puts these in place of those before. Listeners that are in both stay open.
+    /// Puts these in place of those before. Listeners that are in both stay open. Nothing is opened after
+    /// [`Self::close`].
     pub(crate) fn replace(&self, open: Vec<Arc<Listening>>) {
-        self.open.send_replace(open.into());
+        if self.is_closed() {
+            open.iter().for_each(|listening| listening.shut());
+        } else {
+            self.open.send_replace(open.into());
+        }
     }
 
-    /// Listens no more, in no worker: from here on the kernel refuses.
+    /// Listens no more, in no worker and for good: from here on the kernel refuses.
     pub(crate) fn close(&self) {
-        self.replace(Vec::new());
+        self.closed.store(true, Ordering::SeqCst);
+        self.open.send_replace(Arc::from(Vec::new())).iter().for_each(|listening| listening.shut());
+    }
+
+    /// Whether [`Self::close`] was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// The addresses listened on.
@@ -139,8 +151,17 @@ impl Listeners {
     }
 
     /// Connections that nobody judged.
+    #[cfg(test)]
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+}
+
+impl Listening {
+    /// Ends the socket itself, whoever else holds it.
+    fn shut(&self) {
+        // It was not connected, which is all that can be wrong with it.
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
     }
 }
 
@@ -357,6 +378,7 @@ fn judge(
 
 impl Refusals {
     /// Label and count of each kind.
+    #[cfg(test)]
     pub(crate) fn counts(&self) -> [(&'static str, u64); 3] {
         [
             ("direct-hit", self.direct_hit.load(Ordering::Relaxed)),
@@ -458,5 +480,20 @@ mod tests {
         acceptor.accept().await;
         client.await.unwrap().unwrap();
         assert!(TcpStream::connect(first).await.is_err(), "the listener that was replaced must be closed");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn closed_listeners_refuse_at_once_and_for_good() {
+        let listeners = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9")).unwrap();
+        let address = listeners.addresses()[0];
+        let acceptor = listeners.acceptor().unwrap();
+        listeners.close();
+        // The worker holds its share still.
+        assert!(TcpStream::connect(address).await.is_err());
+        let late = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9")).unwrap();
+        let address = late.addresses()[0];
+        listeners.replace(late.open.borrow().to_vec());
+        assert!(TcpStream::connect(address).await.is_err());
+        drop(acceptor);
     }
 }

@@ -17,10 +17,10 @@ use eastwall_policy::facts::Direction;
 use tokio::net::TcpStream;
 
 pub(crate) use dial::Dialer;
-pub(crate) use install::{InstallError, Plan};
+pub(crate) use install::Plan;
 pub(crate) use listener::{Acceptor, Listeners};
 pub(crate) use namespace::Namespace;
-pub(crate) use node::{Node, NodeSetup, PodFailure};
+pub(crate) use node::{Node, NodeSetup};
 
 /// The address that the client dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

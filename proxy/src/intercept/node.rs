@@ -1,6 +1,6 @@
 //! The pods of one node: their namespaces are entered, closed, listened in, and left again as the registry says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use super::rules::{Bypass, Counts, Exclusion, Family, Ports, Ruleset};
 use super::{Listeners, Namespace, admission};
 
 /// What holds for every pod.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeSetup {
     /// Only workloads of this node; `None`: every workload with a namespace.
     pub(crate) node: Option<Arc<str>>,
@@ -69,18 +69,29 @@ impl Node {
     /// `eastwall redirect delete` opens it. Whoever failed is tried again by the next call.
     pub(crate) fn reconcile(&self, world: &World, now: i64) -> Vec<PodFailure> {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.listeners.is_closed() {
+            pods.clear();
+            return Vec::new();
+        }
         let mut before = std::mem::take(&mut *pods);
         let mut failures = Vec::new();
+        let mut taken = HashSet::new();
         for (id, workload, path) in members(world, self.setup.node.as_deref()) {
             let name: Arc<str> = format!("{}/{}", workload.namespace, workload.name).into();
             let held = before.remove(&name).filter(|served| served.plan.namespace.is_still_at_its_path());
             let outcome = match held {
+                // Two entries for one namespace: whose addresses would be its own?
+                Some(served) if taken.contains(&served.plan.namespace.identity()) => (None, Some(InstallError::Taken)),
                 Some(served) => self.update(served, world, id, workload, now),
-                None => self
-                    .open(&name, world, id, workload, path, now)
-                    .map_or_else(|e| (None, Some(e)), |s| (Some(s), None)),
+                None => {
+                    match enter(path, &taken).and_then(|inside| self.open(&name, world, id, workload, &inside, now)) {
+                        Ok(served) => (Some(served), None),
+                        Err(error) => (None, Some(error)),
+                    }
+                }
             };
             if let Some(served) = outcome.0 {
+                taken.insert(served.plan.namespace.identity());
                 pods.insert(Arc::clone(&name), served);
             }
             failures.extend(outcome.1.map(|error| PodFailure { pod: name, error }));
@@ -105,14 +116,13 @@ impl Node {
         world: &World,
         id: WorkloadId,
         workload: &Workload,
-        path: &Path,
+        namespace: &Arc<Namespace>,
         now: i64,
     ) -> Result<Served, InstallError> {
-        let namespace = Arc::new(Namespace::enter(path)?);
-        let plan = plan(&self.setup, world, id, workload, Arc::clone(&namespace), now)?;
+        let plan = plan(&self.setup, world, id, workload, Arc::clone(namespace), now)?;
         install::apply(std::slice::from_ref(&plan))?;
         let addresses = ArcSwap::from_pointee(workload.ips.clone());
-        let pod = Arc::new(Pod { name: Arc::clone(name), addresses, namespace: Arc::clone(&namespace) });
+        let pod = Arc::new(Pod { name: Arc::clone(name), addresses, namespace: Arc::clone(namespace) });
         let (ports, family, of) = (self.setup.ports, self.setup.family, Arc::clone(&pod));
         let listening = namespace.run_blocking(move || listener::of_pod(ports, family, &of))??;
         Ok(Served { pod, plan, listening })
@@ -136,6 +146,11 @@ impl Node {
         };
         (Some(served), error)
     }
+}
+
+fn enter(path: &Path, taken: &HashSet<(u64, u64)>) -> Result<Arc<Namespace>, InstallError> {
+    let namespace = Namespace::enter(path)?;
+    if taken.contains(&namespace.identity()) { Err(InstallError::Taken) } else { Ok(Arc::new(namespace)) }
 }
 
 /// The workloads that a node proxy serves, with the path of their namespace.

@@ -62,12 +62,6 @@ impl<'a> Object<'a> {
         let _ = write!(Escaped(self.out), "{}.{:09}", value.as_secs(), value.subsec_nanos());
     }
 
-    /// `true`.
-    pub(super) fn yes(&mut self, key: &str) {
-        self.key(key);
-        self.out.extend_from_slice(b"true");
-    }
-
     /// A value of the library that serialises as a label.
     pub(super) fn label(&mut self, key: &str, value: impl serde::Serialize) {
         self.key(key);

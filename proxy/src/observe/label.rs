@@ -2,7 +2,7 @@
 
 use eastwall_policy::facts::{Direction, Protocol};
 use eastwall_policy::registry::{Registry, WorkloadId};
-use eastwall_policy::verdict::{Action, Proof, Reason};
+use eastwall_policy::verdict::{Action, Proof};
 
 pub(super) const fn direction(direction: Direction) -> &'static str {
     match direction {
@@ -45,10 +45,6 @@ pub(super) fn serialized(value: impl serde::Serialize) -> String {
         Ok(serde_json::Value::String(label)) => label,
         _ => UNKNOWN.to_owned(),
     }
-}
-
-pub(super) fn reason(reason: Reason) -> String {
-    serialized(reason)
 }
 
 /// `namespace/name`, or [`UNKNOWN`].

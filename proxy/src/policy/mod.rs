@@ -18,4 +18,6 @@ mod tests;
 
 pub(crate) use live::{Live, Watch};
 pub(crate) use reload::{Origin, Reloader, start};
-pub(crate) use status::{Outcome, Status};
+pub(crate) use status::Outcome;
+#[cfg(test)]
+pub(crate) use status::Status;

@@ -56,7 +56,7 @@ impl From<Change> for Message {
 
 /// Reads the first world, and starts the thread that keeps it up to date. Never fails for a bad policy: what is not
 /// good is closed, and readiness says so.
-pub(crate) fn start(origin: Origin, recorder: Recorder) -> io::Result<(Arc<Live>, Reloader)> {
+pub(crate) fn start(origin: Origin, recorder: &Recorder) -> io::Result<(Arc<Live>, Reloader)> {
     let (sender, receiver) = mpsc::channel();
     let mut watch = FolderWatch::new(sender.clone());
     let paths: Vec<PathBuf> =

@@ -47,10 +47,6 @@ impl Sources {
         Self { paths, held: Vec::new(), gone: BTreeMap::new() }
     }
 
-    pub(super) fn paths(&self) -> &[PathBuf] {
-        &self.paths
-    }
-
     /// Reads everything. `running`: a table was good before, so what was never good is left out instead of closing
     /// everything that it might have selected.
     pub(super) fn read(&mut self, now: Instant, running: bool) -> Reading {

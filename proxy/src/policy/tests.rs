@@ -49,7 +49,7 @@ impl Site {
             workloads: Some(folder.path().join("workloads.yaml")),
             start_closed: true,
         };
-        let (live, reloader) = start(origin, recorder.clone()).unwrap();
+        let (live, reloader) = start(origin, &recorder).unwrap();
         Self { folder, live, reloader, recorder, _writer: writer }
     }
 
@@ -220,7 +220,7 @@ fn a_single_file_inside_a_mounted_config_map_is_followed() {
     symlink("..data/a.yaml", at("a.yaml")).unwrap();
     let (recorder, writer) = Recorder::start(Destination::Off).unwrap();
     let origin = Origin { policies: vec![at("a.yaml")], workloads: Some(at("workloads.yaml")), start_closed: true };
-    let (live, reloader) = start(origin, recorder.clone()).unwrap();
+    let (live, reloader) = start(origin, &recorder).unwrap();
     let site = Site { live, reloader, recorder, _writer: writer, folder };
     assert!(site.allows("/v1"));
     symlink("..2", site.folder.path().join("..data_tmp")).unwrap();

@@ -50,7 +50,8 @@ impl Ports {
 }
 
 /// The IP versions that are redirected. TCP of the other one is refused where the workload is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Family {
     /// Both.
     #[default]
@@ -74,7 +75,8 @@ impl Family {
 }
 
 /// Ports, both ends included. `22` or `6000-6010`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) struct PortRange(pub(crate) u16, pub(crate) u16);
 
 impl std::str::FromStr for PortRange {
@@ -87,6 +89,14 @@ impl std::str::FromStr for PortRange {
             None => (number(text)?, number(text)?),
         };
         if low == 0 || low > high { Err(format!("`{text}` is no range of ports")) } else { Ok(Self(low, high)) }
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
