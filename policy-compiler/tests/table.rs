@@ -1,44 +1,18 @@
 //! The table says what the reference interpreter says, on random models, registries, connections and requests:
 //! verdict, reason, rule, shadow, what is said of a connection and of its canonicalisation.
 
+mod agree;
 mod generate;
 
 use std::sync::Arc;
 
-use eastwall_policy::model::interpret;
+use agree::agrees;
+use eastwall_policy::facts::Direction;
+use eastwall_policy::model::{Effect, Model, Rule};
 use eastwall_policy::registry::Registry;
-use eastwall_policy::verdict::Action;
-use eastwall_policy::world::{ConnectionVerdict, World};
-use generate::{Case, registries};
+use eastwall_policy::world::World;
+use generate::{models, registries};
 use proptest::prelude::*;
-
-/// Every answer of a world against the interpreter's.
-fn agrees(world: &World, case: &Case) -> Result<(), TestCaseError> {
-    let (model, registry) = (world.model(), world.registry());
-    let owned = case.connection.clone().placed(registry, &model.settings);
-    let connection = owned.connection();
-    let flow = world.flow(&connection);
-    let scope = interpret::canonical_scope(model, registry, &connection);
-    prop_assert_eq!(world.canonical_scope(&flow), &scope);
-    for owned in &case.requests {
-        let request = owned.request();
-        let verdict = world.request_verdict(&flow, &request);
-        let expected = interpret::request_verdict(model, registry, &connection, &request);
-        prop_assert_eq!(&verdict, &expected);
-        let said = world.connection_verdict(&flow, request.now);
-        // The table may see what the interpreter does not: that a rule can match no request. Never the reverse.
-        match (said, interpret::connection_verdict(model, registry, &connection, request.now)) {
-            (ConnectionVerdict::Deny(said), _) => {
-                prop_assert_eq!((said.action, expected.action), (Action::Deny, Action::Deny));
-            }
-            (ConnectionVerdict::Opaque(said), _) => {
-                prop_assert_eq!((said.action, expected.action), (Action::Allow, Action::Allow));
-            }
-            (said, expected) => prop_assert_eq!(said, expected),
-        }
-    }
-    Ok(())
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases()))]
@@ -58,6 +32,33 @@ proptest! {
         prop_assert!(std::ptr::eq(before.table(), after.table()), "the table was compiled again");
         agrees(&after, &case)?;
         agrees(&before, &case)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases() / 10))]
+
+    /// Places of the index that hold many rules are searched, not walked.
+    #[test]
+    fn many_rules_say_what_the_interpreter_says(
+        case in generate::case().prop_filter("no policy", |case| !case.model.policies.is_empty()),
+        conditions in prop::collection::vec(models::condition(), 30..120),
+        denies in 0..10_usize,
+    ) {
+        let mut model = Model::clone(&case.model);
+        let policy = &mut model.policies[0];
+        let location = policy.location.clone();
+        let directions = [Direction::Inbound, Direction::Outbound];
+        policy.rules.extend(conditions.into_iter().enumerate().map(|(index, condition)| Rule {
+            name: format!("many-{index}").into(),
+            location: location.clone(),
+            direction: directions[index % 2],
+            effect: if index % 10 < denies { Effect::Deny } else { Effect::Allow },
+            condition,
+            expires: None,
+        }));
+        let world = World::new(Arc::new(model), Arc::clone(&case.registry), 1);
+        agrees(&world, &case)?;
     }
 }
 

@@ -7,9 +7,10 @@
 use hashbrown::HashMap;
 
 use crate::facts::Fact;
-use crate::model::{Pattern, Rule, Text};
+use crate::model::{Pattern, Rule, Segment, Text};
 use crate::table::asked::Asked;
 use crate::table::clause::{Clause, KeyText, clauses};
+use crate::table::flat::Flat;
 use crate::table::gate::{Gates, GatesBuilder};
 use crate::table::hash::{HashedMap, Seed};
 use crate::table::need::Need;
@@ -27,27 +28,43 @@ struct Span {
 }
 
 /// A clause at one place.
+///
+/// PERF: everything that most decisions need of a clause is here, in half a cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Posting {
     gate: u32,
-    clause: u32,
-    /// What the key must match; [`NOTHING`]: nothing is left to compare.
-    pattern: u32,
-    shape: u32,
-}
-
-/// Method and protocol states that a clause accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Shape {
-    methods: u64,
-    protocols: u16,
-}
-
-/// What is looked at only when everything else fits.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
     /// Position of the rule among all rules of the model.
     rule: u32,
+    /// Index of an [`Extra`], or [`NOTHING`].
+    extra: u32,
+    /// Where what the key must match starts in [`Bank::texts`], or its index in [`Bank::patterns`].
+    text: u32,
+    /// Method states that it accepts.
+    methods: u64,
+    /// Protocol states that it accepts.
+    protocols: u16,
+    length: u16,
+    comparison: Comparison,
+}
+
+/// How the key is compared. Whatever was found by hash is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Comparison {
+    /// Nothing is left to compare.
+    Nothing,
+    /// The path is the text.
+    Whole,
+    /// The path has the segments of the text, [`VARIABLE`] standing for any one that is not empty.
+    Segments,
+    /// The same, and it may go on.
+    Below,
+    /// By a pattern.
+    Pattern,
+}
+
+/// What few clauses have.
+#[derive(Clone, Copy, Debug)]
+struct Extra {
     /// Index of a residue, or [`NOTHING`].
     residue: u32,
     /// The first second in which the rule is gone.
@@ -59,7 +76,8 @@ struct Entry {
 struct Node {
     end: Span,
     below: Span,
-    ways: Ways,
+    has_literal: bool,
+    has_variable: bool,
 }
 
 /// Rules of one effect.
@@ -68,8 +86,9 @@ pub(super) struct Bank {
     need: Need,
     gates: Gates,
     postings: Box<[Posting]>,
-    shapes: Box<[Shape]>,
-    entries: Box<[Entry]>,
+    /// The bytes of paths.
+    texts: Box<[u8]>,
+    extras: Box<[Extra]>,
     patterns: Box<[(KeyText, Pattern)]>,
     residues: Box<[Residue]>,
     /// Clauses without a key.
@@ -77,15 +96,21 @@ pub(super) struct Bank {
     /// Clauses with a path as key, once each, for a path that cannot be seen.
     by_path: Span,
     anywhere: Span,
-    whole: HashedMap<Span>,
-    tree: HashedMap<Node>,
+    whole: Flat<Span>,
+    /// What all paths of the tree start with, and the node behind it.
+    stem: Box<[u8]>,
+    stem_node: u64,
+    tree: Flat<Node>,
     /// Clauses with another text as key: by hash, and once each for a text that cannot be seen.
-    texts: Box<[(KeyText, HashedMap<Span>, Span)]>,
+    others: Box<[(KeyText, HashedMap<Span>, Span)]>,
+    clauses: usize,
 }
 
 const NOTHING: u32 = u32::MAX;
 /// Places up to this size are walked.
 const SHORT: usize = 12;
+/// Stands for `{x}`. Patterns with this segment are compared the long way.
+const VARIABLE: &[u8] = b"\0";
 
 /// Collects the clauses of rules.
 #[derive(Debug)]
@@ -93,9 +118,9 @@ pub(super) struct BankBuilder {
     need: Need,
     gates: GatesBuilder,
     slots: Vec<(Slot, Posting)>,
-    shapes: Vec<Shape>,
-    shape_numbers: HashMap<Shape, u32, foldhash::fast::RandomState>,
-    entries: Vec<Entry>,
+    texts: Vec<u8>,
+    extras: Vec<Extra>,
+    clauses: usize,
     patterns: Vec<(KeyText, Pattern)>,
     pattern_numbers: HashMap<u64, Vec<u32>, foldhash::fast::RandomState>,
     residues: Vec<Residue>,
@@ -121,9 +146,9 @@ impl BankBuilder {
             need,
             gates: GatesBuilder::default(),
             slots: Vec::new(),
-            shapes: Vec::new(),
-            shape_numbers: HashMap::default(),
-            entries: Vec::new(),
+            texts: Vec::new(),
+            extras: Vec::new(),
+            clauses: 0,
             patterns: Vec::new(),
             pattern_numbers: HashMap::default(),
             residues: Vec::new(),
@@ -142,24 +167,31 @@ impl BankBuilder {
 
     fn add_clause(&mut self, rule: u32, expires: i64, clause: Clause, seed: &Seed) {
         let gate = self.gates.number(clause.gate);
-        let shape = self.shape(Shape { methods: clause.methods, protocols: clause.protocols });
         let residue = if clause.residue == Normal::True {
             NOTHING
         } else {
             self.residues.push(Residue::of(clause.residue, &mut self.gates));
             index(self.residues.len() - 1)
         };
-        let number = index(self.entries.len());
-        self.entries.push(Entry { rule, residue, expires });
-        let posting = Posting { gate, clause: number, pattern: NOTHING, shape };
-        let Some(key) = clause.key else {
+        let extra = if residue == NOTHING && expires == i64::MAX {
+            NOTHING
+        } else {
+            self.extras.push(Extra { residue, expires });
+            index(self.extras.len() - 1)
+        };
+        self.clauses += 1;
+        let Clause { methods, protocols, key, .. } = clause;
+        let posting =
+            Posting { gate, rule, extra, text: 0, methods, protocols, length: 0, comparison: Comparison::Nothing };
+        let Some(key) = key else {
             self.slots.push((Slot::Unkeyed, posting));
             return;
         };
         let is_path = matches!(key.of, KeyText::Path | KeyText::PathEitherSlash);
         self.slots.push((if is_path { Slot::EveryPath } else { Slot::EveryText(key.of) }, posting));
         for pattern in key.is {
-            let posting = Posting { pattern: self.pattern(key.of, &pattern, seed), ..posting };
+            let (comparison, text, length) = self.comparison(key.of, &pattern, seed);
+            let posting = Posting { comparison, text, length, ..posting };
             if is_path {
                 let either_slash = key.of == KeyText::PathEitherSlash;
                 for place in path::places(&pattern, either_slash, seed, &mut self.ways) {
@@ -171,11 +203,35 @@ impl BankBuilder {
         }
     }
 
-    fn shape(&mut self, shape: Shape) -> u32 {
-        *self.shape_numbers.entry(shape).or_insert_with(|| {
-            self.shapes.push(shape);
-            index(self.shapes.len() - 1)
-        })
+    /// How a key is compared with a pattern, and with which text.
+    fn comparison(&mut self, of: KeyText, pattern: &Pattern, seed: &Seed) -> (Comparison, u32, u16) {
+        let start = self.texts.len();
+        let comparison = match (of, pattern) {
+            (KeyText::Path, Pattern::Exact(path)) => {
+                self.texts.extend_from_slice(path);
+                Comparison::Whole
+            }
+            (KeyText::Path, Pattern::Segments { segments, rest })
+                if segments.iter().all(is_plain) && !segments.is_empty() =>
+            {
+                for segment in segments {
+                    self.texts.push(b'/');
+                    match segment {
+                        Segment::Literal(bytes) => self.texts.extend_from_slice(bytes),
+                        Segment::Variable => self.texts.extend_from_slice(VARIABLE),
+                    }
+                }
+                if *rest { Comparison::Below } else { Comparison::Segments }
+            }
+            _ => return (Comparison::Pattern, self.pattern(of, pattern, seed), 0),
+        };
+        match (u32::try_from(start), u16::try_from(self.texts.len() - start)) {
+            (Ok(start), Ok(length)) => (comparison, start, length),
+            _ => {
+                self.texts.truncate(start);
+                (Comparison::Pattern, self.pattern(of, pattern, seed), 0)
+            }
+        }
     }
 
     fn pattern(&mut self, of: KeyText, pattern: &Pattern, seed: &Seed) -> u32 {
@@ -195,54 +251,86 @@ impl BankBuilder {
 
     /// The finished bank; `None` if no rule can ever match.
     pub(super) fn finish(mut self, seed: &Seed) -> Option<Bank> {
-        if self.entries.is_empty() {
+        if self.clauses == 0 {
             return None;
         }
         self.slots.sort_unstable();
         self.slots.dedup();
-        let mut bank = Bank {
-            need: self.need,
-            gates: self.gates.finish(seed),
-            postings: self.slots.iter().map(|(_, posting)| *posting).collect(),
-            shapes: self.shapes.into(),
-            entries: self.entries.into(),
-            patterns: self.patterns.into(),
-            residues: self.residues.into(),
-            unkeyed: Span::default(),
-            by_path: Span::default(),
-            anywhere: Span::default(),
-            whole: HashedMap::default(),
-            tree: self.ways.into_iter().map(|(hash, ways)| (hash, Node { ways, ..Node::default() })).collect(),
-            texts: Box::default(),
-        };
-        let mut texts: Vec<(KeyText, HashedMap<Span>, Span)> = Vec::new();
+        let (mut unkeyed, mut by_path, mut anywhere) = (Span::default(), Span::default(), Span::default());
+        let mut whole: Vec<(u64, Span)> = Vec::new();
+        let mut tree: HashedMap<Node> = HashedMap::default();
+        let mut others: Vec<(KeyText, HashedMap<Span>, Span)> = Vec::new();
         let mut start = 0;
         for group in self.slots.chunk_by(|(one, _), (other, _)| one == other) {
             let span = Span { start, end: start + index(group.len()) };
             start = span.end;
             match group.first().map(|(slot, _)| *slot) {
                 None => {}
-                Some(Slot::Unkeyed) => bank.unkeyed = span,
-                Some(Slot::EveryPath) => bank.by_path = span,
-                Some(Slot::Path(Place::Anywhere)) => bank.anywhere = span,
-                Some(Slot::Path(Place::Whole(hash))) => {
-                    bank.whole.insert(hash, span);
-                }
-                Some(Slot::Path(Place::End(hash))) => bank.tree.entry(hash).or_default().end = span,
-                Some(Slot::Path(Place::Below(hash))) => bank.tree.entry(hash).or_default().below = span,
+                Some(Slot::Unkeyed) => unkeyed = span,
+                Some(Slot::EveryPath) => by_path = span,
+                Some(Slot::Path(Place::Anywhere)) => anywhere = span,
+                Some(Slot::Path(Place::Whole(hash))) => whole.push((hash, span)),
+                Some(Slot::Path(Place::End(hash))) => tree.entry(hash).or_default().end = span,
+                Some(Slot::Path(Place::Below(hash))) => tree.entry(hash).or_default().below = span,
                 // The order of slots puts the list of all before the single ones.
-                Some(Slot::EveryText(of)) => texts.push((of, HashedMap::default(), span)),
+                Some(Slot::EveryText(of)) => others.push((of, HashedMap::default(), span)),
                 Some(Slot::Text(of, hash)) => {
-                    if let Some((_, map, _)) = texts.iter_mut().find(|(held, ..)| *held == of) {
+                    if let Some((_, map, _)) = others.iter_mut().find(|(held, ..)| *held == of) {
                         map.insert(hash, span);
                     }
                 }
             }
         }
-        bank.whole.shrink_to_fit();
-        bank.tree.shrink_to_fit();
-        bank.texts = texts.into();
-        Some(bank)
+        let (stem, stem_node) = stem(&self.ways, &tree, seed);
+        let nodes: Vec<(u64, Node)> = self
+            .ways
+            .iter()
+            .map(|(hash, ways)| {
+                let Node { end, below, .. } = tree.get(hash).copied().unwrap_or_default();
+                (*hash, Node { end, below, has_literal: ways.literals > 0, has_variable: ways.variable })
+            })
+            .collect();
+        Some(Bank {
+            need: self.need,
+            gates: self.gates.finish(seed),
+            postings: self.slots.iter().map(|(_, posting)| *posting).collect(),
+            texts: self.texts.into(),
+            extras: self.extras.into(),
+            patterns: self.patterns.into(),
+            residues: self.residues.into(),
+            unkeyed,
+            by_path,
+            anywhere,
+            whole: Flat::new(&whole),
+            stem: stem.into(),
+            stem_node,
+            tree: Flat::new(&nodes),
+            others: others.into(),
+            clauses: self.clauses,
+        })
+    }
+}
+
+/// The segments that all patterns of the tree begin with, and the node behind them.
+fn stem(ways: &HashedMap<Ways>, tree: &HashedMap<Node>, seed: &Seed) -> (Vec<u8>, u64) {
+    let mut node = path::root();
+    let mut stem = Vec::new();
+    while let Some(held) = ways.get(&node)
+        && held.literals == 1
+        && !held.variable
+        && !tree.contains_key(&node)
+    {
+        stem.push(b'/');
+        stem.extend_from_slice(&held.only);
+        node = path::literal(node, &held.only, seed);
+    }
+    (stem, node)
+}
+
+fn is_plain(segment: &Segment) -> bool {
+    match segment {
+        Segment::Literal(bytes) => **bytes != *VARIABLE && !bytes.contains(&b'/'),
+        Segment::Variable => true,
     }
 }
 
@@ -281,7 +369,7 @@ impl Bank {
             Fact::Unknown if self.need == Need::Possibly => search.visit(self.by_path),
             Fact::Unknown | Fact::Absent => {}
         }
-        for (of, by_hash, every) in &self.texts {
+        for (of, by_hash, every) in &self.others {
             match text_of(*of, asked) {
                 Fact::Known(text) => {
                     if let Some(span) = by_hash.get(&asked.seed.caseless(text)) {
@@ -292,18 +380,18 @@ impl Bank {
                 Fact::Unknown | Fact::Absent => {}
             }
         }
-        self.entries.get(search.best as usize).map(|entry| entry.rule)
+        (search.best != NOTHING).then_some(search.best)
     }
 
     /// The first rule that acts on every request of a connection with these gates open.
     pub(super) fn find_certain(&self, open: &[u32], now: i64) -> Option<u32> {
         self.leading(open, now)
-            .filter(|(posting, entry)| {
-                let all = |shape: &Shape| shape.methods == u64::MAX && shape.protocols == u16::MAX;
-                let keyless = self.slice(self.unkeyed).binary_search(posting).is_ok();
-                keyless && entry.residue == NOTHING && self.shapes.get(posting.shape as usize).is_some_and(all)
+            .filter(|posting| {
+                let all = posting.methods == u64::MAX && posting.protocols == u16::MAX;
+                let residue = self.extras.get(posting.extra as usize).map_or(NOTHING, |extra| extra.residue);
+                all && residue == NOTHING && self.slice(self.unkeyed).binary_search(posting).is_ok()
             })
-            .map(|(_, entry)| entry.rule)
+            .map(|posting| posting.rule)
             .min()
     }
 
@@ -313,8 +401,8 @@ impl Bank {
     }
 
     /// Clauses whose gate is open and whose rule has not expired, once each.
-    fn leading(&self, open: &[u32], now: i64) -> impl Iterator<Item = (&Posting, &Entry)> {
-        let every = self.texts.iter().map(|(_, _, span)| *span);
+    fn leading(&self, open: &[u32], now: i64) -> impl Iterator<Item = &Posting> {
+        let every = self.others.iter().map(|(_, _, span)| *span);
         let spans = [self.unkeyed, self.by_path].into_iter().chain(every);
         spans.flat_map(move |span| {
             open.iter()
@@ -323,10 +411,7 @@ impl Bank {
                     let from = postings.partition_point(|posting| posting.gate < *gate);
                     postings.get(from..).unwrap_or_default().iter().take_while(|posting| posting.gate == *gate)
                 })
-                .filter_map(move |posting| {
-                    let entry = self.entries.get(posting.clause as usize)?;
-                    (now < entry.expires).then_some((posting, entry))
-                })
+                .filter(move |posting| self.extras.get(posting.extra as usize).is_none_or(|extra| now < extra.expires))
         })
     }
 
@@ -336,7 +421,7 @@ impl Bank {
 
     /// Gates, clauses and postings, for `--stats`.
     pub(super) fn size(&self) -> (usize, usize, usize) {
-        (self.gates.len(), self.entries.len(), self.postings.len())
+        (self.gates.len(), self.clauses, self.postings.len())
     }
 }
 
@@ -360,14 +445,18 @@ struct Search<'a> {
 impl Search<'_> {
     fn visit_paths(&mut self, path: &[u8]) {
         let bank = self.bank;
-        if let Some(span) = bank.whole.get(&self.asked.path) {
+        if let Some(span) = bank.whole.get(self.asked.path) {
             self.visit(*span);
         }
         self.visit(bank.anywhere);
-        if let Some(below) = path.strip_prefix(b"/")
-            && let Some(node) = bank.tree.get(&path::root())
-        {
-            self.descend(path::root(), node, Some(below));
+        let Some(left) = path.strip_prefix(&*bank.stem) else { return };
+        let left = match left {
+            [] => None,
+            [b'/', left @ ..] => Some(left),
+            _ => return,
+        };
+        if let Some(node) = bank.tree.get(bank.stem_node) {
+            self.descend(bank.stem_node, node, left);
         }
     }
 
@@ -384,15 +473,15 @@ impl Search<'_> {
             Some(at) => (left.get(..at).unwrap_or_default(), left.get(at + 1..)),
             None => (left, None),
         };
-        if node.ways.literal {
+        if node.has_literal {
             let hash = path::literal(hash, segment, self.asked.seed);
-            if let Some(node) = self.bank.tree.get(&hash) {
+            if let Some(node) = self.bank.tree.get(hash) {
                 self.descend(hash, node, left);
             }
         }
-        if node.ways.variable && !segment.is_empty() {
+        if node.has_variable && !segment.is_empty() {
             let hash = path::variable(hash);
-            if let Some(node) = self.bank.tree.get(&hash) {
+            if let Some(node) = self.bank.tree.get(hash) {
                 self.descend(hash, node, left);
             }
         }
@@ -402,8 +491,8 @@ impl Search<'_> {
         let postings = self.bank.slice(span);
         if postings.len() <= SHORT {
             for posting in postings {
-                if posting.clause < self.best && self.open.contains(&posting.gate) && self.admits(posting) {
-                    self.best = posting.clause;
+                if posting.rule < self.best && self.open.contains(&posting.gate) && self.admits(posting) {
+                    self.best = posting.rule;
                 }
             }
             return;
@@ -416,10 +505,10 @@ impl Search<'_> {
             if first.gate != *gate {
                 continue;
             }
-            // Within a gate clauses ascend: the first that fits is the first of all.
-            for posting in left.iter().take_while(|posting| posting.gate == *gate && posting.clause < self.best) {
+            // Within a gate rules ascend: the first that fits is the first of all.
+            for posting in left.iter().take_while(|posting| posting.gate == *gate && posting.rule < self.best) {
                 if self.admits(posting) {
-                    self.best = posting.clause;
+                    self.best = posting.rule;
                     break;
                 }
             }
@@ -427,25 +516,39 @@ impl Search<'_> {
     }
 
     fn admits(&self, posting: &Posting) -> bool {
-        let Some(shape) = self.bank.shapes.get(posting.shape as usize) else { return false };
-        if shape.methods & self.asked.method == 0 || shape.protocols & self.asked.protocol == 0 {
+        if posting.methods & self.asked.method == 0 || posting.protocols & self.asked.protocol == 0 {
             return false;
         }
-        if posting.pattern != NOTHING && !self.matches(posting.pattern) {
+        if !self.matches(posting) {
             return false;
         }
-        let Some(entry) = self.bank.entries.get(posting.clause as usize) else { return false };
-        self.asked.request.now < entry.expires
-            && (entry.residue == NOTHING
-                || self
-                    .bank
-                    .residues
-                    .get(entry.residue as usize)
-                    .is_some_and(|residue| residue.is_met(self.asked, self.open, self.bank.need)))
+        if posting.extra == NOTHING {
+            return true;
+        }
+        let Some(extra) = self.bank.extras.get(posting.extra as usize) else { return false };
+        let met = |residue: &Residue| residue.is_met(self.asked, self.open, self.bank.need);
+        self.asked.request.now < extra.expires
+            && (extra.residue == NOTHING || self.bank.residues.get(extra.residue as usize).is_some_and(met))
     }
 
     /// Whether the key really is what the pattern says: it was found by hash.
-    fn matches(&self, pattern: u32) -> bool {
+    fn matches(&self, posting: &Posting) -> bool {
+        let start = posting.text as usize;
+        let text = || self.bank.texts.get(start..start + usize::from(posting.length)).unwrap_or_default();
+        let path = || match self.asked.request.path {
+            Fact::Known(path) => path,
+            Fact::Absent | Fact::Unknown => b"",
+        };
+        match posting.comparison {
+            Comparison::Nothing => true,
+            Comparison::Whole => text() == path(),
+            Comparison::Segments => fits(text(), false, path()),
+            Comparison::Below => fits(text(), true, path()),
+            Comparison::Pattern => self.matches_pattern(posting.text),
+        }
+    }
+
+    fn matches_pattern(&self, pattern: u32) -> bool {
         let Some((of, pattern)) = self.bank.patterns.get(pattern as usize) else { return false };
         let Fact::Known(value) = text_of(*of, self.asked) else { return false };
         match of {
@@ -459,6 +562,23 @@ impl Search<'_> {
             KeyText::Sni => text::applies(&Text::Sni, pattern, value),
         }
     }
+}
+
+/// Whether a path has the segments of a text, and, where it may go on, no others than below them.
+fn fits(text: &[u8], may_go_on: bool, path: &[u8]) -> bool {
+    let (Some(text), Some(path)) = (text.strip_prefix(b"/"), path.strip_prefix(b"/")) else { return false };
+    let mut given = path.split(|byte| *byte == b'/');
+    for segment in text.split(|byte| *byte == b'/') {
+        let Some(held) = given.next() else { return false };
+        if segment == VARIABLE {
+            if held.is_empty() {
+                return false;
+            }
+        } else if segment != held {
+            return false;
+        }
+    }
+    may_go_on || given.next().is_none()
 }
 
 /// The first posting that is not before a gate: doubling steps, then a search, so that near ones are found fast.

@@ -8,6 +8,7 @@ mod asked;
 mod attribute;
 mod bank;
 mod clause;
+mod flat;
 mod gate;
 mod hash;
 mod judge;
@@ -17,6 +18,8 @@ mod path;
 pub(crate) mod plan;
 mod residue;
 mod state;
+#[cfg(test)]
+mod tests;
 mod text;
 mod unit;
 

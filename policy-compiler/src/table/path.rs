@@ -18,10 +18,12 @@ pub(super) enum Place {
 }
 
 /// One node of the tree: which ways lead on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ways {
-    /// Some pattern goes on with a literal segment.
-    pub(super) literal: bool,
+    /// How many literal segments patterns go on with.
+    pub(super) literals: u32,
+    /// One of them.
+    pub(super) only: Box<[u8]>,
     /// Some pattern goes on with `{x}`.
     pub(super) variable: bool,
 }
@@ -125,19 +127,23 @@ fn below(mut steps: Vec<Option<&[u8]>>, either_slash: bool, seed: &Seed, tree: &
 fn plant(steps: &[Option<&[u8]>], seed: &Seed, tree: &mut HashedMap<Ways>) -> u64 {
     let mut node = root();
     for step in steps {
-        let ways = tree.entry(node).or_default();
-        node = match step {
-            Some(segment) => {
-                ways.literal = true;
-                literal(node, segment, seed)
-            }
-            None => {
-                ways.variable = true;
-                variable(node)
-            }
+        let next = match step {
+            Some(segment) => literal(node, segment, seed),
+            None => variable(node),
         };
+        let is_new = !tree.contains_key(&next);
+        let ways = tree.entry(node).or_default();
+        match step {
+            Some(segment) if is_new => {
+                ways.literals += 1;
+                ways.only = (*segment).into();
+            }
+            Some(_) => {}
+            None => ways.variable = true,
+        }
+        tree.entry(next).or_default();
+        node = next;
     }
-    tree.entry(node).or_default();
     node
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Explain {
     #[arg(long, value_name = "JSON", required_unless_present = "decision")]
     request: Option<String>,
     /// The id that a refused client was given (`x-eastwall-decision-id`)
-    #[arg(value_name = "DECISION_ID", conflicts_with_all = ["request", "policy", "workloads"])]
+    #[arg(value_name = "DECISION_ID", conflicts_with = "request")]
     decision: Option<String>,
     /// Admin socket of the proxy that refused [default: where a proxy of this user has it]
     #[arg(long, value_name = "SOCKET", requires = "decision")]

@@ -49,3 +49,13 @@ pub fn run() -> ExitCode {
         Command::Redirect(command) => command.run(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_subcommand_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -234,3 +234,101 @@ fn address(number: u128, v4: bool) -> IpAddr {
         _ => Ipv6Addr::from(number).into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use eastwall_policy::registry::Registry;
+    use eastwall_policy::{dialect, source};
+
+    use super::*;
+
+    const WORKLOADS: &str = r#"
+- {name: web, namespace: shop, serviceAccount: web, ips: [10.0.0.3, "fd00::3"]}
+- {name: orders, namespace: shop, serviceAccount: orders, ips: [10.0.0.2, "fd00::2"], ports: [{name: u, port: 7000, protocol: UDP}]}
+- {name: dns, namespace: kube-system, serviceAccount: dns, ips: [10.0.0.53], ports: [{name: dns, port: 53, protocol: UDP}]}
+- {kind: Service, name: kube-dns, namespace: kube-system, ips: [10.96.0.10], ports: [{name: dns, port: 53, protocol: UDP}], endpoints: [kube-system/dns]}
+"#;
+
+    fn admitted(spec: &str) -> Unproxied {
+        let policy = format!(
+            "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  subject: [{{serviceAccount: orders}}]\n{spec}"
+        );
+        let compiled = dialect::compile(&source::parse("p.yaml", &Arc::from(policy)));
+        assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
+        let (registry, diagnostics) = Registry::parse("w.yaml", &Arc::from(WORKLOADS));
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+        let world = World::new(compiled.model, Arc::new(registry), 1);
+        unproxied(&world, world.registry().find_workload("shop", "orders").unwrap(), 1_000)
+    }
+
+    fn shown(admission: &Admission) -> Vec<String> {
+        match admission {
+            Admission::Open => vec!["open".into()],
+            Admission::Closed(openings) => openings
+                .iter()
+                .map(|o| format!("{}-{} {} {}", o.peers.0, o.peers.1, o.transport.name(), o.ports))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn what_the_table_says_is_what_nft_lets_through() {
+        let closed: &[&str] = &[];
+        let cases: &[(&str, &[&str], &[&str])] = &[
+            ("  directions: [Ingress]\n", closed, &["open"]),
+            (
+                "  directions: [Ingress, Egress]\n  ingress:\n  - {name: a, from: [{serviceAccount: web}], http: [{}]}\n",
+                closed,
+                closed,
+            ),
+            (
+                "  ingress:\n  - {name: a, from: [{serviceAccount: web}], ports: [\"6000-6010\"], udp: {}}\n",
+                &["10.0.0.3-10.0.0.3 udp 6000-6010", "fd00::3-fd00::3 udp 6000-6010"],
+                &["open"],
+            ),
+            (
+                "  ingress:\n  - {name: a, from: [{serviceAccount: web}], udp: {}}\n",
+                &["10.0.0.3-10.0.0.3 udp 7000", "fd00::3-fd00::3 udp 7000"],
+                &["open"],
+            ),
+            (
+                "  egress:\n  - {name: a, to: [{service: kube-dns, namespace: kube-system}], ports: [53], dns: [{}]}\n",
+                &["open"],
+                &["10.0.0.53-10.0.0.53 udp 53", "10.96.0.10-10.96.0.10 udp 53"],
+            ),
+            (
+                "  egress:\n  - {name: a, to: [{cidr: 198.51.100.0/24}], notTo: [{cidr: 198.51.100.128/25}], ports: [443], udp: {}}\n",
+                &["open"],
+                &["198.51.100.0-198.51.100.127 udp 443"],
+            ),
+            (
+                "  ingress:\n  - {name: a, from: [{serviceAccount: web}], ports: [\"1-100\"], udp: {}}\n  - {name: d, action: Deny, from: [{any: true}], ports: [\"50-60\"]}\n",
+                &[
+                    "10.0.0.3-10.0.0.3 udp 1-49",
+                    "10.0.0.3-10.0.0.3 udp 61-100",
+                    "fd00::3-fd00::3 udp 1-49",
+                    "fd00::3-fd00::3 udp 61-100",
+                ],
+                &["open"],
+            ),
+            (
+                "  ingress:\n  - {name: a, from: [{serviceAccount: web}], ports: [9], udp: {}, expires: \"1970-01-01T00:10:00Z\"}\n",
+                closed,
+                &["open"],
+            ),
+        ];
+        for (spec, inbound, outbound) in cases {
+            let found = admitted(spec);
+            assert_eq!(shown(&found.inbound), *inbound, "inbound: {spec}");
+            assert_eq!(shown(&found.outbound), *outbound, "outbound: {spec}");
+        }
+    }
+
+    #[test]
+    fn without_a_table_everything_is_closed() {
+        let (registry, _) = Registry::parse("w.yaml", &Arc::from(WORKLOADS));
+        assert_eq!(unproxied(&World::closed(Arc::new(registry), 1), WorkloadId(1), 0), Unproxied::default());
+    }
+}

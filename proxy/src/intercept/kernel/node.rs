@@ -428,3 +428,33 @@ fn pods_come_and_go_with_the_registry() {
     eventually("a pod that came back is reached", || net.ask(0, to).is_ok());
     drop(relay);
 }
+
+/// Prints how long the helper thread makes a worker wait for a socket:
+/// `cargo test --release -p eastwall --lib -- --ignored --nocapture time_of_a_socket`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn time_of_a_socket() {
+    let net = Net::new(Fabric::Bridged(false), 1);
+    let _server = Server::everywhere(&net.pods[0], PORT);
+    let to = SocketAddr::new(net.v4(0), PORT);
+    let source = SocketAddr::new(net.v4(0), 0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let namespace = std::sync::Arc::clone(&net.pods[0]);
+    runtime.block_on(async {
+        let mut hops = Vec::new();
+        let mut dials = Vec::new();
+        for _ in 0..2000 {
+            let start = std::time::Instant::now();
+            namespace.run(|| Ok(())).await.unwrap();
+            hops.push(start.elapsed());
+            let start = std::time::Instant::now();
+            let dialer = crate::intercept::Dialer::Pod { namespace: std::sync::Arc::clone(&namespace), source };
+            dialer.connect(to, super::net::PATIENCE).await.unwrap();
+            dials.push(start.elapsed());
+        }
+        for (what, mut times) in [("hop to the helper thread and back", hops), ("whole connect over loopback", dials)] {
+            times.sort_unstable();
+            println!("{what}: median {:?}, p99 {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
+        }
+    });
+}

@@ -4,6 +4,8 @@
 //! refuses every TCP packet that neither reached a listener of the proxy nor belongs to it. So a flow that was open
 //! before the redirect, a packet that NAT did not see and a port without a listener all end in a reset.
 
+#[cfg(test)]
+mod tests;
 mod text;
 pub(crate) mod unproxied;
 
