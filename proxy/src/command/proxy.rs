@@ -42,7 +42,7 @@ impl Proxy {
                 return ExitCode::from(2);
             }
         };
-        match app::run(config) {
+        match app::run(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("eastwall proxy: {error}");

@@ -5,7 +5,6 @@ mod serve;
 mod session;
 mod told;
 
-pub(crate) use opaque::refuse;
 pub(crate) use serve::serve;
 pub(crate) use session::{Session, now, revoked};
 pub(crate) use told::Told;

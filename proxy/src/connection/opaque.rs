@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{Session, Told, revoked};
 use crate::identity::Judged;
+use crate::observe::{Alert, AlertKind};
 use crate::policy::Watch;
 use crate::stream::{Buffer, Copied, Copy, reset};
 use crate::tls;
@@ -21,7 +22,7 @@ use crate::tls;
 pub(super) async fn pass<'r>(
     session: &Session,
     mut client: TcpStream,
-    first: &[u8],
+    first: Buffer,
     protocol: Protocol,
     allowed: (&Judged, &Verdict, Duration),
     request: Option<&dyn Fn() -> Request<'r>>,
@@ -46,11 +47,11 @@ pub(super) async fn pass<'r>(
         Ok(upstream) => upstream,
         Err(error) => {
             reset(client);
-            return Copied { received: first.len() as u64, sent: 0, result: Err(error) };
+            return Copied { received: first.bytes().len() as u64, sent: 0, result: Err(error) };
         }
     };
     let idle = session.worker.limits.idle_timeout;
-    let mut copy = Copy::new((&mut client, Buffer::with(first)), (&mut upstream, Buffer::default()), idle);
+    let mut copy = Copy::new((&mut client, first), (&mut upstream, Buffer::default()), idle);
     let again = |judged: &Judged| judge_again(judged, request);
     let copied = tokio::select! {
         biased;
@@ -86,11 +87,25 @@ fn judge_again<'r>(judged: &Judged, request: Option<&dyn Fn() -> Request<'r>>) -
 }
 
 /// Ends a connection that was denied as a whole: an alert for a TLS client, else a reset. The destination was never
-/// dialled.
-pub(crate) async fn refuse(session: &Session, mut client: TcpStream, told: &Told<'_>) {
+/// dialled. `mismatch`: first bytes that are not what the port or the rules say, for whoever is on call.
+pub(super) async fn refuse(session: &Session, mut client: TcpStream, told: &Told<'_>, mismatch: Option<&[u8]>) {
     debug_assert!(told.verdict.action != Action::Allow, "only what is not allowed is refused");
     let decision = session.recorder.decision_id();
     session.tell(told, Some(decision));
+    if let Some(evidence) = mismatch {
+        session.recorder.alert(&Alert {
+            kind: AlertKind::ProtocolMismatch,
+            world: &told.judged.world,
+            direction: session.ends.direction,
+            source: session.ends.source,
+            destination: session.ends.destination,
+            source_workload: told.judged.source_workload,
+            destination_workload: told.judged.destination_workload,
+            decision_id: Some(decision),
+            detail: "first bytes of another protocol than the port or the rules say",
+            evidence,
+        });
+    }
     if told.protocol == Protocol::Tls {
         // The alert fits into an empty socket buffer; a client that is gone does not need it.
         if client.write_all(&tls::ACCESS_DENIED).await.is_ok() && client.shutdown().await.is_ok() {

@@ -9,7 +9,6 @@ use eastwall_policy::facts::{Fact, Protocol, Request};
 use eastwall_policy::registry::ApplicationProtocol;
 use eastwall_policy::verdict::Action;
 use eastwall_policy::world::ConnectionVerdict;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -17,9 +16,9 @@ use super::{Session, Told, now, opaque};
 use crate::app::Worker;
 use crate::detect::{Sniffed, sniff};
 use crate::intercept::Accepted;
-use crate::observe::{Alert, AlertKind, ConnectionEnd};
+use crate::observe::ConnectionEnd;
 use crate::policy::Watch;
-use crate::stream::{Copied, reset};
+use crate::stream::{Buffer, Copied, reset};
 use crate::{http1, http2, tls};
 
 /// Serves one connection to its end.
@@ -57,22 +56,25 @@ async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) 
     let decision = asked.elapsed();
     if let ConnectionVerdict::Opaque(verdict) = &verdict {
         let allowed = (&*judged, verdict, decision);
-        return (Protocol::Tcp, opaque::pass(session, client, &[], Protocol::Tcp, allowed, None, watch).await);
+        return (
+            Protocol::Tcp,
+            opaque::pass(session, client, Buffer::default(), Protocol::Tcp, allowed, None, watch).await,
+        );
     }
     let declared = judged.declared;
     drop(judged);
 
-    let mut first = Vec::new();
+    let mut first = Buffer::default();
     let kind = match detect(session, &mut client, declared, &mut first).await {
         Ok(kind) => kind,
-        Err(error) => return (Protocol::Tcp, nothing(&first, Err(error))),
+        Err(error) => return (Protocol::Tcp, nothing(first.bytes(), Err(error))),
     };
     match kind {
         Kind::Http1 => (Protocol::Http, http1::serve(session, client, first, watch).await),
         Kind::Http2 => (Protocol::Http2, http2::serve(session, client, first).await),
         Kind::Tls => (Protocol::Tls, tls_through(session, client, first, watch).await),
-        Kind::Opaque(protocol) => (Protocol::Tcp, bytes(session, client, &first, protocol, watch).await),
-        Kind::Gone => (Protocol::Tcp, nothing(&first, Ok(()))),
+        Kind::Opaque(protocol) => (Protocol::Tcp, bytes(session, client, first, protocol, watch).await),
+        Kind::Gone => (Protocol::Tcp, nothing(first.bytes(), Ok(()))),
     }
 }
 
@@ -86,7 +88,7 @@ async fn detect(
     session: &Session,
     client: &mut TcpStream,
     declared: Option<ApplicationProtocol>,
-    first: &mut Vec<u8>,
+    first: &mut Buffer,
 ) -> io::Result<Kind> {
     let limits = &session.worker.limits;
     let believed = match declared {
@@ -97,8 +99,12 @@ async fn detect(
     if believed {
         let mut drain = session.worker.drain.clone();
         tokio::select! {
-            ready = timeout(limits.idle_timeout, client.readable()) => match ready {
-                Ok(ready) => ready?,
+            read = timeout(limits.idle_timeout, first.read(client)) => match read {
+                Ok(read) => {
+                    if read? == 0 {
+                        return Ok(Kind::Gone);
+                    }
+                }
                 Err(_) => return Ok(Kind::Gone),
             },
             _ = drain.wait_for(|draining| *draining) => return Ok(Kind::Gone),
@@ -107,11 +113,11 @@ async fn detect(
     let bound = if believed { limits.head_timeout } else { limits.detect_timeout };
     let seen = timeout(bound, async {
         loop {
-            match sniff(first) {
+            match sniff(first.bytes()) {
                 Sniffed::More => {}
                 answer => return io::Result::Ok(answer),
             }
-            if client.read_buf(first).await? == 0 {
+            if first.read(client).await? == 0 {
                 // It has said all it will say, and that was not enough.
                 return Ok(Sniffed::More);
             }
@@ -125,7 +131,6 @@ async fn detect(
             Sniffed::Http1 => Kind::Http1,
             Sniffed::Http2 => Kind::Http2,
             Sniffed::Tls => Kind::Tls,
-            Sniffed::More if first.is_empty() && believed => Kind::Gone,
             // The codec says what is wrong with it.
             Sniffed::Other | Sniffed::More if http => Kind::Http1,
             Sniffed::Other => Kind::Opaque(Fact::Known(Protocol::Tcp)),
@@ -140,7 +145,7 @@ async fn detect(
 async fn bytes(
     session: &Session,
     client: TcpStream,
-    first: &[u8],
+    first: Buffer,
     protocol: Fact<Protocol>,
     watch: &mut Watch,
 ) -> Copied {
@@ -158,8 +163,8 @@ async fn bytes(
         return opaque::pass(session, client, first, Protocol::Tcp, allowed, Some(&request), watch).await;
     }
     let facts = request();
-    refuse(session, client, Protocol::Tcp, (&judged, &verdict, decision, asked), &facts, None).await;
-    nothing(first, Err(io::ErrorKind::PermissionDenied.into()))
+    refuse(session, client, Protocol::Tcp, (&judged, &verdict, decision, asked), &facts, first.bytes()).await;
+    nothing(first.bytes(), Err(io::ErrorKind::PermissionDenied.into()))
 }
 
 async fn refuse(
@@ -168,13 +173,13 @@ async fn refuse(
     protocol: Protocol,
     denied: (&crate::identity::Judged, &eastwall_policy::verdict::Verdict, Duration, Instant),
     request: &Request<'_>,
-    refusal: Option<canonical::Refusal>,
+    first: &[u8],
 ) {
     let (judged, verdict, decision, started) = denied;
     let told = Told {
         judged,
         verdict,
-        refusal,
+        refusal: None,
         protocol,
         request: Some(request),
         status: None,
@@ -182,24 +187,32 @@ async fn refuse(
         started,
         revoked: false,
     };
-    opaque::refuse(session, client, &told).await;
+    // Silence is no protocol, and what denies TLS to TLS rules is the name in it.
+    let expected = match judged.declared {
+        None => protocol == Protocol::Tls,
+        Some(ApplicationProtocol::Tcp) => true,
+        Some(ApplicationProtocol::Tls) => protocol == Protocol::Tls,
+        Some(_) => false,
+    };
+    let mismatch = (!expected && !first.is_empty()).then_some(first);
+    opaque::refuse(session, client, &told, mismatch).await;
 }
 
 /// TLS is not decrypted: the ClientHello is judged, and then bytes pass.
-async fn tls_through(session: &Session, mut client: TcpStream, mut first: Vec<u8>, watch: &mut Watch) -> Copied {
+async fn tls_through(session: &Session, mut client: TcpStream, mut first: Buffer, watch: &mut Watch) -> Copied {
     let limits = &session.worker.limits;
     let read = timeout(limits.head_timeout, async {
         loop {
-            match tls::read(&first, limits.hello_bytes) {
+            match tls::read(first.bytes(), limits.hello_bytes) {
                 // Records as small as one byte each have a head of five.
-                Ok(None) if first.len() > limits.hello_bytes.saturating_mul(6) => {
+                Ok(None) if first.bytes().len() > limits.hello_bytes.saturating_mul(6) => {
                     return Ok(Err(tls::HelloError::TooLong));
                 }
                 Ok(None) => {}
                 Ok(Some(hello)) => return Ok(Ok(hello)),
                 Err(error) => return Ok(Err(error)),
             }
-            if client.read_buf(&mut first).await? == 0 {
+            if first.read(&mut client).await? == 0 {
                 return Ok(Err(tls::HelloError::Malformed));
             }
         }
@@ -211,7 +224,7 @@ async fn tls_through(session: &Session, mut client: TcpStream, mut first: Vec<u8
             tracing::debug!(source = %session.ends.source, %error, "no ClientHello");
             None
         }
-        Ok(Err(error)) => return nothing(&first, io::Result::Err(error)),
+        Ok(Err(error)) => return nothing(first.bytes(), io::Result::Err(error)),
         Err(_) => None,
     };
     // A hello that cannot be read hides everything.
@@ -245,14 +258,14 @@ async fn tls_through(session: &Session, mut client: TcpStream, mut first: Vec<u8
     let decision = asked.elapsed();
     if verdict.action == Action::Allow && hello.is_some() {
         let allowed = (&*judged, &verdict, decision);
-        return opaque::pass(session, client, &first, Protocol::Tls, allowed, Some(&request), watch).await;
+        return opaque::pass(session, client, first, Protocol::Tls, allowed, Some(&request), watch).await;
     }
     if verdict.action == Action::Allow {
         // Allowed whatever it hides, but nothing a TLS server would understand.
         reset(client);
-        return nothing(&first, Err(io::ErrorKind::InvalidData.into()));
+        return nothing(first.bytes(), Err(io::ErrorKind::InvalidData.into()));
     }
     let facts = request();
-    refuse(session, client, Protocol::Tls, (&judged, &verdict, decision, asked), &facts, None).await;
-    nothing(&first, Err(io::ErrorKind::PermissionDenied.into()))
+    refuse(session, client, Protocol::Tls, (&judged, &verdict, decision, asked), &facts, first.bytes()).await;
+    nothing(first.bytes(), Err(io::ErrorKind::PermissionDenied.into()))
 }

@@ -20,21 +20,20 @@ use crate::connection::{Session, Told, now, revoked};
 use crate::identity::Judged;
 use crate::observe::DecisionId;
 use crate::policy::Watch;
-use crate::stream::{Copied, Copy, Deadline, reset};
+use crate::stream::{Buffer, Copied, Copy, Deadline, reset};
 
 /// Serves the connection to its end. `first` was read from it already.
-pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Vec<u8>, watch: &mut Watch) -> Copied {
+pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Buffer, watch: &mut Watch) -> Copied {
     let limits = &session.worker.limits;
     let mut connection = Connection {
         session,
         watch,
-        client: Wire::new(client, &first),
+        client: Wire::new(client, first),
         codec: None,
         deadline: Deadline::new(tokio::time::Instant::now() + limits.idle_timeout),
         limits: HeadLimits { bytes: limits.head_bytes, fields: limits.header_fields },
         drain: session.worker.drain.clone(),
     };
-    drop(first);
     let after = loop {
         match connection.next().await {
             After::Next => {}
@@ -214,7 +213,7 @@ impl Connection<'_> {
                     }
                 }
             };
-            let mut upstream = Wire::new(stream, &[]);
+            let mut upstream = Wire::new(stream, Buffer::default());
             upstream.output = std::mem::take(&mut codec.scratch);
             upstream.output.clear();
             write::request_head(&codec.request, &mut upstream.output);

@@ -17,6 +17,7 @@ const CODECS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     idle: RefCell<HashMap<PoolKey, Vec<Idle>>>,
+    #[allow(clippy::vec_box, reason = "a codec moves between the pool and connections; it is a kilobyte")]
     codecs: RefCell<Vec<Box<Codec>>>,
 }
 

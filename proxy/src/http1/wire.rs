@@ -29,10 +29,9 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Begins with what was read already.
-    pub(super) fn new(stream: TcpStream, first: &[u8]) -> Self {
-        let received = first.len() as u64;
-        let input = Buffer::with(first);
-        Self { stream, input, output: Vec::new(), written: 0, ended: false, received, sent: 0 }
+    pub(super) fn new(stream: TcpStream, first: Buffer) -> Self {
+        let received = first.bytes().len() as u64;
+        Self { stream, input: first, output: Vec::new(), written: 0, ended: false, received, sent: 0 }
     }
 
     /// Reads once. `Ready(Ok(0))`: the peer has ended its direction.

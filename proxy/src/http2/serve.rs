@@ -12,10 +12,11 @@ use tokio::net::TcpStream;
 
 use super::{CONNECTION_WINDOW, STREAM_WINDOW, exchange};
 use crate::connection::Session;
-use crate::stream::Copied;
+use crate::stream::{Buffer, Copied};
 
 /// Serves the connection to its end. `first` was read from it already and begins with the preface.
-pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Vec<u8>) -> Copied {
+pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Buffer) -> Copied {
+    let first = first.bytes().to_vec();
     let counts = Rc::new(Counts { received: Cell::new(first.len() as u64), sent: Cell::new(0) });
     let io = Counted { stream: client, first, read: 0, counts: Rc::clone(&counts) };
     let result = streams(session, io).await;

@@ -29,6 +29,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     /// Begins with these bytes.
+    #[cfg(test)]
     pub(crate) fn with(bytes: &[u8]) -> Self {
         let mut buffer = Self::default();
         if !bytes.is_empty() {
@@ -80,6 +81,11 @@ impl Buffer {
         }
     }
 
+    /// [`Self::poll_read`] to wait for. Cancel safe.
+    pub(crate) async fn read(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
+        std::future::poll_fn(|context| self.poll_read(stream, context)).await
+    }
+
     /// Reads once behind what is there; grows only where there is no room at all. `Ready(Ok(0))`: the end.
     pub(crate) fn poll_read(&mut self, stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.memory.is_empty() {
@@ -102,7 +108,11 @@ impl Buffer {
         match result {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(read)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                // A socket can be called ready when it is not.
+                self.release();
+                Poll::Pending
+            }
         }
     }
 }

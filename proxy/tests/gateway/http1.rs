@@ -62,8 +62,8 @@ fn the_body_of_a_denied_request_is_no_request() {
         let bytes = format!(
             "POST /orders/1 HTTP/1.1\r\nHost: orders\r\n{framing}GET /orders/2 HTTP/1.1\r\nHost: orders\r\n\r\n"
         );
-        let answers = gateway.ask(WEB, bytes.as_bytes(), 3);
-        assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>()[..2], [403, 200]);
+        let answers = gateway.ask(WEB, bytes.as_bytes(), 2);
+        assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [403, 200]);
     }
     assert!(!record.text().contains("666"));
 }
