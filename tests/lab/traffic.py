@@ -1,7 +1,8 @@
 """Cases of a suite as real traffic: a gateway in a namespace that owns every address of the case; verdict and received bytes must agree.
 
 Each case that HTTP, gRPC, TLS or TCP can express is sent inbound from its source address to its destination's address and port, with a receiver
-there. What the proxy does is compared with what `decide` says of the inbound side of the same request (a gateway stands inbound).
+there. What the proxy does is compared with what `decide` says of the same request as it is sent: its inbound side (a gateway stands inbound), in
+plaintext (a principal that the case proves is left out of both).
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ def why_not(case: dict, workloads: list[dict]) -> str | None:
     protocol = case.get("protocol", "tcp")
     if case.get("direction") == "outbound":
         return "the gateway stands inbound"
-    if source.get("principal") is not None:
-        return "an identity proven by mTLS"
     if "jwt" in case or "remoteIp" in case:
         return "a token or a trusted remote address"
     if "now" in case:
@@ -60,6 +59,14 @@ def why_not(case: dict, workloads: list[dict]) -> str | None:
     if any(ipaddress.ip_address(each["ip"]).is_loopback for each in (source, destination) if each.get("ip")):
         return "a loopback address"
     return None
+
+
+def as_sent(case: dict) -> dict:
+    """The request of `decide` that the traffic is: inbound, and in plaintext, so that nobody's identity is proven."""
+    request = {key: value for key, value in case.items() if key not in ("expect", "why", "policy")} | {"direction": "inbound"}
+    if request.get("src"):
+        request["src"] = {key: value for key, value in request["src"].items() if key != "principal"}
+    return request
 
 
 def _registered(name: str, workloads: list[dict]) -> dict | None:
@@ -141,7 +148,7 @@ def send_group(folder: Path, policies: list[Path], workloads_file: Path | None, 
             sendable.append(case)
     if not sendable:
         return
-    requests = [{key: value for key, value in case.items() if key not in ("expect", "why", "policy")} | {"direction": "inbound"} for case in sendable]
+    requests = [as_sent(case) for case in sendable]
     said = decide(policies, workloads_file, requests)
     place = Namespace("suite")
     receivers = Receivers(place)

@@ -1,29 +1,46 @@
 //! Node mode: keeps listeners and rules of every pod in line with the world in force, on a thread of its own.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use eastwall_policy::facts::Direction;
+use eastwall_policy::world::World;
+
 use crate::connection::now;
+use crate::intercept::rules::Counts;
 use crate::intercept::{Listeners, Node};
+use crate::observe::{Alert, AlertKind, Recorder};
 use crate::policy::Live;
 
 /// How soon a pod that could not be served is tried again, and a namespace that appeared meanwhile is found.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Every so many looks the counters of the rules are read, which costs a run of `nft` a pod.
+const LOOKS_PER_COUNT: u32 = 2;
+
 /// Serves the pods that are there now, and goes on doing so.
-pub(super) fn serve(node: Node, live: Arc<Live>) -> io::Result<Listeners> {
+pub(super) fn serve(node: Node, live: Arc<Live>, recorder: Recorder) -> io::Result<Listeners> {
     reconcile(&node, &live);
     let listeners = node.listeners().clone();
+    let mut spoofed = BTreeMap::new();
+    alert_on_spoofing(&node.counts(), &mut spoofed, &live.load(), &recorder);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("pods".into()).spawn(move || {
         let mut watch = live.watch();
-        loop {
+        for look in (0..LOOKS_PER_COUNT).cycle() {
             // The rules are none of the connections that the time of a swap is measured by.
             watch.judged(&live.load());
             // A swap, or the next try.
             let _ = runtime.block_on(async { tokio::time::timeout(AGAIN, watch.changed()).await });
             reconcile(&node, &live);
+            if look == 0 {
+                let counts = node.counts();
+                recorder.metrics().set_unevaluated_bytes(unevaluated(&counts));
+                alert_on_spoofing(&counts, &mut spoofed, &live.load(), &recorder);
+            }
         }
     })?;
     Ok(listeners)
@@ -32,5 +49,43 @@ pub(super) fn serve(node: Node, live: Arc<Live>) -> io::Result<Listeners> {
 fn reconcile(node: &Node, live: &Live) {
     for failure in node.reconcile(&live.load(), now()) {
         tracing::error!(pod = %failure.pod, error = %failure.error, "cannot serve a pod");
+    }
+}
+
+/// Bytes that no verdict was asked about: bypassed TCP, and what rules of layer 4 let through.
+fn unevaluated(pods: &[(Arc<str>, Counts)]) -> u64 {
+    let counted = ["bypass_in", "bypass_out", "unproxied_in_passed", "unproxied_out_passed"];
+    let counts = pods.iter().flat_map(|(_, counts)| counted.iter().filter_map(|name| counts.get(*name)));
+    counts.map(|count| count.bytes).sum()
+}
+
+/// One alert a pod and period. What was counted before the process started is nobody's news.
+fn alert_on_spoofing(
+    pods: &[(Arc<str>, Counts)],
+    seen: &mut BTreeMap<Arc<str>, u64>,
+    world: &World,
+    recorder: &Recorder,
+) {
+    for (pod, counts) in pods {
+        let total =
+            ["spoofed", "spoofed_at_device"].iter().filter_map(|name| counts.get(*name)).map(|c| c.packets).sum();
+        let before = seen.insert(Arc::clone(pod), total).unwrap_or(total);
+        if total <= before {
+            continue;
+        }
+        let id = pod.split_once('/').and_then(|(namespace, name)| world.registry().find_workload(namespace, name));
+        let own = id.and_then(|id| world.registry().workload(id)?.ips.first().copied());
+        recorder.alert(&Alert {
+            kind: AlertKind::SpoofedSource,
+            world,
+            direction: Direction::Outbound,
+            source: SocketAddr::new(own.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), 0),
+            destination: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            source_workload: id,
+            destination_workload: None,
+            decision_id: None,
+            detail: "packets with a source address that is not the pod's were dropped in its namespace",
+            evidence: pod.as_bytes(),
+        });
     }
 }
