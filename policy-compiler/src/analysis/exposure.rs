@@ -7,19 +7,21 @@ use crate::model::interpret::leg::legs;
 use crate::model::interpret::tier::{self, Table};
 use crate::registry::{Registry, WorkloadId};
 
-/// How many registered workloads no stack closes in this direction. Rules of the Admin tier close nothing.
-pub(crate) fn unprotected(model: &Model, registry: &Registry, direction: Direction) -> usize {
+/// How many registered workloads no stack closes in this direction, as the interpreter has it. Rules of the Admin tier close nothing.
+#[must_use]
+pub fn unprotected(model: &Model, registry: &Registry, direction: Direction) -> usize {
     (0u32..).zip(&registry.workloads).filter(|(id, _)| is_open(model, registry, direction, WorkloadId(*id))).count()
 }
 
-fn is_open(model: &Model, registry: &Registry, direction: Direction, workload: WorkloadId) -> bool {
+/// A connection of which nothing is known but the end that is judged.
+pub(crate) fn from_anyone(workload: WorkloadId, direction: Direction) -> Connection<'static> {
     let here = End { address: None, place: Place::Workload(workload), principal: None };
     let anyone = End { address: None, place: Place::Unknown, principal: None };
     let (source, destination) = match direction {
         Direction::Inbound => (anyone, here),
         Direction::Outbound => (here, anyone),
     };
-    let connection = Connection {
+    Connection {
         source,
         destination,
         port: 0,
@@ -27,7 +29,11 @@ fn is_open(model: &Model, registry: &Registry, direction: Direction, workload: W
         service: None,
         fqdn: None,
         direction: Some(direction),
-    };
+    }
+}
+
+fn is_open(model: &Model, registry: &Registry, direction: Direction, workload: WorkloadId) -> bool {
+    let connection = from_anyone(workload, direction);
     legs(model, registry, &connection)
         .iter()
         .all(|leg| STACKS.into_iter().all(|stack| tier::closing(leg, Table::Enforced, stack).is_none()))

@@ -51,6 +51,8 @@ pub(super) struct Maker {
     /// As compiled; rules that end are still in it.
     model: Arc<Model>,
     registry: Option<Arc<Registry>>,
+    /// The last world: its table serves as long as the rules are the same.
+    last: Option<Arc<World>>,
     /// A good table was read once.
     good: bool,
     next_expiry: Option<i64>,
@@ -74,6 +76,7 @@ impl Maker {
             workloads_text: None,
             last_good: LastGood::default(),
             model: Arc::default(),
+            last: None,
             good: false,
             next_expiry: None,
             again: None,
@@ -246,12 +249,18 @@ impl Maker {
             Some(registry) if !self.good && self.origin.start_closed => World::closed(Arc::clone(registry), number),
             registry => {
                 self.model = expiry::without_expired(&self.model, now);
-                World::new(Arc::clone(&self.model), registry.clone().unwrap_or_default(), number)
+                let registry = registry.clone().unwrap_or_default();
+                match &self.last {
+                    Some(last) if Arc::ptr_eq(last.model(), &self.model) => last.with_registry(registry, number),
+                    _ => World::new(Arc::clone(&self.model), registry, number),
+                }
             }
         };
         self.next_expiry = expiry::next(&self.model);
         self.status.next_expiry = self.next_expiry;
-        Arc::new(world)
+        let world = Arc::new(world);
+        self.last = Some(Arc::clone(&world));
+        world
     }
 
     fn finish(&mut self, result: Outcome, took: Duration) {
