@@ -19,16 +19,17 @@ use crate::policy::Live;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Every so many looks the counters of the rules are read, which costs a run of `nft` a pod.
-const LOOKS_PER_COUNT: u32 = 5;
+const LOOKS_PER_COUNT: u32 = 2;
 
 /// Serves the pods that are there now, and goes on doing so.
 pub(super) fn serve(node: Node, live: Arc<Live>, recorder: Recorder) -> io::Result<Listeners> {
     reconcile(&node, &live);
     let listeners = node.listeners().clone();
+    let mut spoofed = BTreeMap::new();
+    alert_on_spoofing(&node.counts(), &mut spoofed, &live.load(), &recorder);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("pods".into()).spawn(move || {
         let mut watch = live.watch();
-        let mut spoofed = BTreeMap::new();
         for look in (0..LOOKS_PER_COUNT).cycle() {
             // The rules are none of the connections that the time of a swap is measured by.
             watch.judged(&live.load());
