@@ -83,6 +83,12 @@ class Recorder:
             return sum(len(connection.raw) for connection in self.connections)
 
     @property
+    def arrived(self) -> int:
+        """How much of what clients sent has arrived. HTTP/2 connections upstream have frames of their own (SETTINGS, PING): there, requests count."""
+        with self._lock:
+            return sum(len(each.raw) for each in self.connections if each.version == "1") + sum(1 for each in self.requests if each.version == "2")
+
+    @property
     def raw(self) -> list[bytes]:
         with self._lock:
             return [connection.raw for connection in self.connections if connection.raw]

@@ -134,9 +134,7 @@ class Stage:
         else:
             verdict = {200: "allow", 101: "allow", 403: "deny"}.get(status, "reject" if 400 <= status < 500 else "other")
         requests = list(self.recorder.requests)
-        # HTTP/2 connections upstream have frames of their own (SETTINGS, PING): there, what was asked counts.
-        received = sum(len(each.raw) for each in self.recorder.connections if each.version == "1") + sum(1 for each in requests if each.version == "2")
-        return Outcome(verdict, status, requests, received, answer, ended, port, self.since)
+        return Outcome(verdict, status, requests, self.recorder.arrived, answer, ended, port, self.since)
 
     def logged(self, outcome: Outcome, count: int = 1) -> list[dict]:
         """The lines of the access log that tell of this outcome's connection."""
