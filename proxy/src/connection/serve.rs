@@ -16,7 +16,7 @@ use super::{Session, Told, now, opaque};
 use crate::app::Worker;
 use crate::detect::{Sniffed, sniff};
 use crate::intercept::Accepted;
-use crate::observe::ConnectionEnd;
+use crate::observe::{ConnectionEnd, Limit};
 use crate::policy::Watch;
 use crate::stream::{Buffer, Copied, reset};
 use crate::{http1, http2, tls};
@@ -112,7 +112,10 @@ async fn detect(
                         return Ok(Kind::Gone);
                     }
                 }
-                Err(_) => return Ok(Kind::Gone),
+                Err(_) => {
+                    session.worker.recorder.refused_connection(Limit::IdleTimeout);
+                    return Ok(Kind::Gone);
+                }
             },
             _ = drain.wait_for(|draining| *draining) => return Ok(Kind::Gone),
         }
