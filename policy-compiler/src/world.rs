@@ -104,7 +104,12 @@ impl World {
     /// How many registered workloads no policy closes in this direction.
     #[must_use]
     pub fn unprotected(&self, direction: Direction) -> usize {
-        if self.closed { 0 } else { crate::analysis::exposure::unprotected(&self.model, &self.registry, direction) }
+        if self.closed { 0 } else { crate::analysis::exposure::unprotected(self, direction) }
+    }
+
+    /// Whether no policy closes any side of a flow.
+    pub(crate) fn is_open(&self, flow: &Flow) -> bool {
+        self.table.is_open(&flow.plan)
     }
 
     /// The generation that every verdict of this world carries.

@@ -1,5 +1,6 @@
 //! Wires everything: configuration, the live table, listeners, workers, admin, signals, drain.
 
+mod bypass;
 mod pods;
 mod slots;
 mod worker;
@@ -37,7 +38,7 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     let seen =
         Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
     let admin = admin::start(config.admin, &socket, seen)?;
-    let listeners = listeners(config, &live)?;
+    let listeners = listeners(config, &live, &recorder)?;
     let workers = Workers::start(config.workers, &live, config.limits.clone(), &recorder, &listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -54,7 +55,7 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
             () = lifecycle.drain_asked() => {}
         }
         tracing::info!(connections = workers.connections(), "draining");
-        listeners.replace(Vec::new());
+        listeners.close();
         if !workers.drain(config.drain).await {
             tracing::warn!(connections = workers.connections(), "cut what did not end in time");
         }
@@ -62,11 +63,14 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     })
 }
 
-fn listeners(config: &Config, live: &Arc<Live>) -> io::Result<Listeners> {
+fn listeners(config: &Config, live: &Arc<Live>, recorder: &Recorder) -> io::Result<Listeners> {
     match (config.mode, config.gateway) {
         (Mode::Gateway, Some(gateway)) => Listeners::gateway(gateway.listen, gateway.upstream),
         (Mode::Gateway, None) => Err(io::Error::other("gateway mode needs a listener and an upstream")),
-        (Mode::Sidecar, _) => Listeners::sidecar(config.redirected.ports, config.redirected.family),
-        (Mode::Node, _) => pods::serve(Node::new(config.redirected.clone()), Arc::clone(live)),
+        (Mode::Sidecar, _) => {
+            bypass::of_sidecar(recorder)?;
+            Listeners::sidecar(config.redirected.ports, config.redirected.family)
+        }
+        (Mode::Node, _) => pods::serve(Node::new(config.redirected.clone()), Arc::clone(live), recorder.clone()),
     }
 }

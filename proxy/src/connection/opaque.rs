@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{Session, Told, revoked};
 use crate::identity::Judged;
-use crate::observe::{Alert, AlertKind};
+use crate::observe::{Alert, AlertKind, Limit};
 use crate::policy::Watch;
 use crate::stream::{Buffer, Copied, Copy, reset};
 use crate::tls;
@@ -66,7 +66,10 @@ pub(super) async fn pass<'r>(
         }
         copied = copy.run() => copied,
     };
-    if copied.result.is_err() {
+    if let Err(error) = &copied.result {
+        if error.kind() == std::io::ErrorKind::TimedOut {
+            session.worker.recorder.refused_connection(Limit::IdleTimeout);
+        }
         reset(client);
         reset(upstream);
     }

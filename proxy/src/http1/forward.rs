@@ -18,7 +18,7 @@ use super::write::{self, Answer};
 use super::{BodyLength, HeadLimits, RequestHead, Version};
 use crate::connection::{Session, Told, now, revoked};
 use crate::identity::Judged;
-use crate::observe::DecisionId;
+use crate::observe::{DecisionId, Limit};
 use crate::policy::Watch;
 use crate::stream::{Buffer, Copied, Copy, Deadline, reset};
 
@@ -178,8 +178,14 @@ impl Connection<'_> {
                 Some(Ok(0)) => return Head::Refused(self.session.judged(), Refusal::Truncated),
                 Some(Ok(_)) => {}
                 Some(Err(_)) => return Head::Gone,
-                None if idle => return Head::Close,
-                None => return Head::Refused(self.session.judged(), Refusal::HeadTimeout),
+                None if idle => {
+                    self.session.worker.recorder.refused_connection(Limit::IdleTimeout);
+                    return Head::Close;
+                }
+                None => {
+                    self.session.worker.recorder.refused_connection(Limit::HeadTimeout);
+                    return Head::Refused(self.session.judged(), Refusal::HeadTimeout);
+                }
             }
         }
     }

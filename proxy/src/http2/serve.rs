@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::{CONNECTION_WINDOW, STREAM_WINDOW, exchange};
 use crate::connection::Session;
+use crate::observe::Limit;
 use crate::stream::{Buffer, Copied};
 
 /// Serves the connection to its end. `first` was read from it already and begins with the preface.
@@ -61,6 +62,7 @@ async fn streams(session: &Rc<Session>, io: Counted) -> io::Result<()> {
                 } else if draining {
                     return Err(io::ErrorKind::TimedOut.into());
                 } else {
+                    session.worker.recorder.refused_connection(Limit::IdleTimeout);
                     draining = true;
                     connection.graceful_shutdown();
                     limits.head_timeout
