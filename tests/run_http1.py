@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,10 +22,24 @@ from lab.recorder import Recorder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "conformance"
 LISTEN, BACKEND = 8000, 8080
+# Of nginx through the same script.
+NGINX_PASSES = 91
 # What a proxy may never pass on, whatever the corpus says of it.
 FORBIDDEN = {"two-framings", "bad-te", "bad-cl", "bare-cr", "bare-lf", "nul", "obs-fold", "bad-name", "bad-chunk", "extra-request", "accepted-must-reject"}
 WORKLOADS = [{"name": "orders", "namespace": "shop", "serviceAccount": "orders", "ips": ["127.0.0.2"], "ports": [{"name": "http", "port": BACKEND}]}]
 OPEN = [policy("orders", "orders", [{"name": "open", "from": [{"any": True}], "http": [{}]}])]
+
+
+# What the corpora refuse for reasons of the server they were made for, and a proxy rightly passes on: limits that its owner set lower, methods
+# and headers that it does not know, and bytes behind a message that closed the connection (they go nowhere).
+NOT_A_PROXYS = {
+    "invalid/003c.http": "a method that is a token", "invalid/006.http": "a limit of that server", "invalid/007.http": "a limit of that server",
+    "invalid/008.http": "a limit of that server", "invalid/010.http": "a limit of that server", "invalid/017.http": "a limit of that server",
+    "invalid/019.http": "schemes that its settings compare", "invalid/041.http": "two Content-Type lines, which the application judges",
+    "invalid/limit_header_default_01.http": "a limit of that server", "connection.md:84": "bytes behind a message that closes",
+    "connection.md:297": "bytes behind a message that closes", "connection.md:347": "bytes behind a message that closes",
+    "invalid.md:69": "a method of another protocol", "invalid.md:359": "a method that is a token",
+}
 
 
 def gateway(folder: Path, stack: ExitStack) -> Namespace:
@@ -36,37 +51,37 @@ def gateway(folder: Path, stack: ExitStack) -> Namespace:
     return place
 
 
-def corpora(folder: Path) -> tuple[int, int]:
-    """Every corpus of raw messages; a case is bad when it carries a forbidden flag."""
+def corpus(folder: Path, file: Path) -> tuple[int, int, str]:
+    """One corpus of raw messages; a case is bad when it carries a forbidden flag."""
     good = bad = 0
+    said = []
     with ExitStack() as stack:
         place = gateway(folder, stack)
-        for corpus in sorted((SHARED / "data" / "http1").glob("*.jsonl")):
-            out = folder / f"{corpus.stem}.result"
-            done = place.run([sys.executable, SHARED / "http1.py", "--proxy", f"127.0.0.1:{LISTEN}", "--backend", f"127.0.0.2:{BACKEND}", "--timeout", "0.6", "--add-host", "--out", out, corpus],
-                             timeout=900)
-            results = [json.loads(line) for line in out.read_text().splitlines()]
-            for result in results:
-                flags = FORBIDDEN & set(result.get("flags", []))
-                if flags or "error" in result:
-                    bad += 1
-                    print(f"{result['id']}: {sorted(flags)} {result.get('error', '')} statuses {result.get('statuses')}")
-                else:
-                    good += 1
-            print(f"{corpus.stem}: {done.stdout.strip().splitlines()[-1]}")
-    return good, bad
+        out = folder / f"{file.stem}.result"
+        done = place.run([sys.executable, SHARED / "http1.py", "--proxy", f"127.0.0.1:{LISTEN}", "--backend", f"127.0.0.2:{BACKEND}", "--timeout", "0.6", "--add-host", "--out", out, file], timeout=900)
+        for result in map(json.loads, out.read_text().splitlines()):
+            flags = FORBIDDEN & set(result.get("flags", []))
+            if result["id"] in NOT_A_PROXYS:
+                flags -= {"accepted-must-reject"}
+            if flags or "error" in result:
+                bad += 1
+                said.append(f"{result['id']}: {sorted(flags)} {result.get('error', '')} statuses {result.get('statuses')}")
+            else:
+                good += 1
+        said.append(f"{file.stem}: {done.stdout.strip().splitlines()[-1]}")
+    return good, bad, "\n".join(said)
 
 
-def probe(folder: Path) -> tuple[int, int]:
-    """Http11Probe: no failure of level Must, and far more passes than failures."""
+def probe(folder: Path) -> tuple[int, int, str]:
+    """Http11Probe: no failure of level Must, and passes well above nginx's."""
     with ExitStack() as stack:
         place = gateway(folder, stack)
         stack.enter_context(Recorder(place, "127.0.0.2", BACKEND))
         done = place.run([sys.executable, SHARED / "http11probe.py", "127.0.0.1", LISTEN, "--show"], check=False, timeout=600)
-        print(done.stdout[-6000:], done.stderr[-2000:])
         must = int(re.search(r"failures of level Must (\d+)", done.stdout).group(1))
         passed = int(re.search(r"(\d+) passed", done.stdout).group(1))
-        return passed, must
+        below = int(passed < NGINX_PASSES + 20)
+        return passed, must + below, f"http11probe: {passed} passed (nginx: {NGINX_PASSES}), {must} failures of level Must\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
 
 
 def main() -> None:
@@ -74,9 +89,12 @@ def main() -> None:
         raise SystemExit(f"{SHARED} is not there: its corpora and http11probe cannot run here")
     namespace.sweep()
     good = bad = 0
-    with tempfile.TemporaryDirectory(prefix="ewlab-http1-") as name:
-        for index, run in enumerate((corpora, probe)):
-            more_good, more_bad = run(Path(name) / str(index))
+    files = sorted((SHARED / "data" / "http1").glob("*.jsonl"))
+    with tempfile.TemporaryDirectory(prefix="ewlab-http1-") as name, ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(corpus, Path(name) / file.stem, file) for file in files] + [pool.submit(probe, Path(name) / "probe")]
+        for run in runs:
+            more_good, more_bad, said = run.result()
+            print(said)
             good, bad = good + more_good, bad + more_bad
     print(f"{good} passed, {bad} failed")
     sys.exit(1 if bad or not good else 0)

@@ -11,7 +11,7 @@ use crate::facts::{Connection, Direction, End, Request};
 use crate::model::{Model, content};
 use crate::registry::Registry;
 use crate::table::Table;
-use crate::table::plan::{Plan, Residents};
+use crate::table::plan::{self, Plan, Residents};
 use crate::verdict::{Action, Generation, Reason, Verdict};
 
 /// Policies and registry, ready to answer.
@@ -104,12 +104,10 @@ impl World {
     /// How many registered workloads no policy closes in this direction.
     #[must_use]
     pub fn unprotected(&self, direction: Direction) -> usize {
-        if self.closed { 0 } else { crate::analysis::exposure::unprotected(self, direction) }
-    }
-
-    /// Whether no policy closes any side of a flow.
-    pub(crate) fn is_open(&self, flow: &Flow) -> bool {
-        self.table.is_open(&flow.plan)
+        if self.closed {
+            return 0;
+        }
+        plan::unprotected(&self.table, &self.model, &self.registry, &self.residents, direction)
     }
 
     /// The generation that every verdict of this world carries.

@@ -71,6 +71,6 @@ fn listeners(config: &Config, live: &Arc<Live>, recorder: &Recorder) -> io::Resu
             bypass::of_sidecar(recorder)?;
             Listeners::sidecar(config.redirected.ports, config.redirected.family)
         }
-        (Mode::Node, _) => pods::serve(Node::new(config.redirected.clone()), Arc::clone(live), recorder.clone()),
+        (Mode::Node, _) => pods::serve(Node::new(config.redirected.clone()), Arc::clone(live), recorder.for_worker()),
     }
 }

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import threading
 
 import pytest
 
@@ -80,9 +81,11 @@ def test_attack_31_malformed_chunks(stage, body):
 
 def test_attack_31_well_framed_bodies_pass(stage):
     for data, body in ((post(b"content-length: 5", body=b"hello"), b"hello"), (post(b"transfer-encoding: chunked", body=b"5\r\nhello\r\n0\r\n\r\n"), b"hello"),
-                       (post(b"Transfer-Encoding: Chunked", body=b"5;ext=1\r\nhello\r\n0\r\nx-trail: 1\r\n\r\n"), b"hello"), (post(b"content-length: 0"), b"")):
+                       (post(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\n\r\n"), b"hello"),
+                       (post(b"transfer-encoding: chunked", body=b"5\r\nhello\r\n0\r\nx-trail: 1\r\n\r\n"), b"hello"),
+                       (post(b"transfer-encoding: chunked", body=b"5;ext=1\r\nhello\r\n0\r\n\r\n"), b"hello"), (post(b"content-length: 0"), b"")):
         outcome = stage.raw(data)
-        assert outcome.verdict == "allow" and [request.body for request in outcome.requests] == [body], outcome
+        assert outcome.verdict == "allow" and [request.body for request in outcome.requests] == [body], (data, outcome)
 
 
 @pytest.mark.parametrize("data", [
@@ -105,7 +108,12 @@ UPGRADE = b"GET /open/feed HTTP/1.1\r\n" + HOST_LINE + b"connection: Upgrade\r\n
 @pytest.fixture(scope="module")
 def upgrades(module_folder, module_ending):
     """An upgrade is allowed to /feed alone; the receiver answers what the path says."""
+    held = threading.Event()
+
     def answer(request):
+        if request.method == "CONNECT":
+            held.wait(10)
+            return int(request.header("x-answer")), [], b""
         if request.path == "/feed" and request.header("x-answer") == "101":
             return 101, [("connection", "Upgrade"), ("upgrade", "websocket")], b""
         return 200, [], b"served"
@@ -113,7 +121,9 @@ def upgrades(module_folder, module_ending):
     rules = [{"name": "feed", "from": [{"serviceAccount": "web"}], "http": [{"paths": ["/feed"], "upgrades": ["websocket"]}]},
              {"name": "open", "from": [{"serviceAccount": "web"}], "http": [{"paths": ["/open/**"]}]},
              {"name": "tunnel", "from": [{"serviceAccount": "web"}], "http": [{"hosts": ["tunnel.local"], "methods": ["CONNECT"], "upgrades": ["connect"]}]}]
-    return Stage(module_folder / "upgrades", module_ending, [policy("orders", "orders", rules)], answer=answer)
+    made = Stage(module_folder / "upgrades", module_ending, [policy("orders", "orders", rules)], answer=answer)
+    made.held = held
+    return made
 
 
 def upgrade(path: bytes, answer: bytes = b"200") -> bytes:
@@ -134,9 +144,25 @@ def test_attack_33_denied_upgrade_reaches_nothing(upgrades):
 
 
 def test_attack_34_early_data_after_connect(upgrades):
-    head = b"CONNECT tunnel.local:443 HTTP/1.1\r\nhost: tunnel.local:443\r\n\r\n"
-    outcome = upgrades.raw(head + SMUGGLED)
-    assert b"/admin" not in b"".join(upgrades.recorder.raw) or outcome.status == 200, outcome
+    """The receiver takes its time with its answer: until it comes nothing goes on, and after a refusal nothing goes on unjudged."""
+    head = b"CONNECT tunnel.local:443 HTTP/1.1\r\nhost: tunnel.local:443\r\nx-answer: %s\r\n\r\n"
+    for word in (b"502", b"200"):
+        upgrades.recorder.forget()
+        upgrades.held.clear()
+        with upgrades.http1() as client:
+            client.send(head % word + SMUGGLED)
+            until(lambda: upgrades.recorder.requests, "the request at the receiver")
+            assert b"/admin" not in b"".join(upgrades.recorder.raw), "nothing before the answer"
+            upgrades.held.set()
+            if word == b"502":
+                answer = client.response()
+                assert answer is not None and answer.status >= 400
+                after = None if client.closed else client.response()
+                assert after is None or after.status == 403, "judged as the next request, or the connection closed"
+                assert b"/admin" not in b"".join(upgrades.recorder.raw)
+            else:
+                assert client.response().status == 200
+                until(lambda: b"/admin" in b"".join(upgrades.recorder.raw), "the tunnel's bytes, after its answer")
     refused_connect = upgrades.raw(b"CONNECT evil.local:443 HTTP/1.1\r\nhost: evil.local:443\r\n\r\n" + SMUGGLED)
     assert 400 <= refused_connect.status < 500 and not refused_connect.requests and refused_connect.bytes == 0, refused_connect
 

@@ -29,28 +29,33 @@ def test_attack_65_no_request_sees_half_a_set(stage):
         while not done.is_set():
             stage.firewall.write_policies(shape_policy(SHAPES[swaps % 2]))
             swaps += 1
-            time.sleep(0.002)
+            time.sleep(0.03)
 
     swapper = threading.Thread(target=swap, daemon=True)
     swapper.start()
     try:
-        with stage.http1() as client:
-            end = time.monotonic() + 5
-            while time.monotonic() < end:
-                for path, allowed in (("/open/x", {200}), ("/admin", {403}), ("/else", {200, 403})):
-                    client.send(f"GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode())
-                    answer = client.response()
-                    assert answer is not None and answer.status in allowed, (path, answer)
+        client = stage.http1()
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            for path, allowed in (("/open/x", {200}), ("/admin", {403}), ("/else", {200, 403, "cut"})):
+                client.send(f"GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode())
+                answer = client.response()
+                assert (answer.status if answer else "cut") in allowed, (path, answer)
+                if answer is None:
+                    # It was open when the set that allowed it went.
+                    client.close()
+                    client = stage.http1()
+        client.close()
     finally:
         done.set()
         swapper.join(10)
-    assert swaps > 100
+    assert swaps > 50
     rules: dict[str, set] = {}
     for line in stage.firewall.log():
         if line["event"] == "request" and line["url.path"] == "/open/x":
             assert line["verdict"] == "allow", line
             rules.setdefault(line["generation"], set()).add(line["rule"])
-    assert len(rules) > 1 and all(len(names) == 1 for names in rules.values()), rules
+    assert len(rules) > 20 and all(len(names) == 1 for names in rules.values()), rules
 
 
 def test_attack_57_a_random_walk_agrees_with_the_oracle(stage):
@@ -92,7 +97,7 @@ def passthrough(module_folder, module_ending):
     """TLS by server name on the port."""
     rules = [{"name": "tls", "from": WEB_PEER, "ports": [BACKEND], "tls": [{"serverNames": ["good.local", "*.wild.local"]}]}]
     workloads = [WORKLOADS[0] | {"ports": [{"name": "tls", "port": BACKEND}]}] + WORKLOADS[1:]
-    return Stage(module_folder / "tls", module_ending, [policy("orders", "orders", rules)], workloads)
+    return Stage(module_folder / "tls", module_ending, [policy("orders", "orders", rules)], workloads, http=False)
 
 
 def first_flight(stage, data: bytes) -> str:
@@ -108,7 +113,7 @@ def first_flight(stage, data: bytes) -> str:
                 client._more()
             except TimeoutError:
                 return None
-            if client.closed or client.buffer.startswith(b"\x15\x03"):
+            if client.closed or client.buffer.startswith((b"\x15\x03", b"HTTP/1.1 403")):
                 return "deny"
             return None
 

@@ -98,6 +98,8 @@ class Firewall:
         self.admin = admin or f"127.0.0.1:{ADMIN_PORT}"
         self.program: Program | None = None
         self.starts = 0
+        self._log: list[dict] = []
+        self._log_read = 0
         self.write_policies(policies)
         self.write_workloads(workloads)
 
@@ -200,6 +202,15 @@ class Firewall:
                 total += value
         return total
 
+    def complaints(self) -> list:
+        """What `/readyz` says is not in force as it stands."""
+        policy = json.loads(self.ask("/readyz")[1])["policy"]
+        return policy["errors"] + policy["held"] + ([policy["workloads"]] if policy["workloads"] else [])
+
+    def reloads(self) -> float:
+        """Reloads so far, whatever came of them."""
+        return self.metric("eastwall_policy_reloads_total")
+
     def generation(self) -> int:
         return int(self.metric("eastwall_policy_generation"))
 
@@ -211,18 +222,18 @@ class Firewall:
 
     def log(self) -> list[dict]:
         """The access log so far, whole lines only."""
-        if not self.log_file.exists():
-            return []
-        text = self.log_file.read_text()
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines() if line.strip()]
+        if self.log_file.exists():
+            with open(self.log_file, "rb") as file:
+                file.seek(self._log_read)
+                text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._log_read += len(whole)
+            self._log += [json.loads(line) for line in whole.splitlines() if line.strip()]
+        return list(self._log)
 
     def wait_log(self, condition, timeout: float = 10) -> dict:
         """The first line that meets the condition."""
         return until(lambda: next((line for line in self.log() if condition(line)), None), "a line of the access log", timeout)
-
-    def forget_log(self) -> int:
-        """How many lines there are now, to look only behind them."""
-        return len(self.log())
 
 
 def _exchange(connection: socket.socket, method: str, path: str) -> tuple[int, str]:
@@ -263,7 +274,9 @@ class Sidecar(Firewall):
         super().__init__(folder, "sidecar", pod, policies, workloads, uid=SIDECAR_UID, **more)
 
     def apply(self) -> None:
-        redirect(self.place, "apply", "sidecar", "--uid", SIDECAR_UID)
+        """The rules, those for what is not proxied included; a change of policy for UDP needs them again, for the proxy may not touch them."""
+        redirect(self.place, "apply", "sidecar", "--uid", SIDECAR_UID, "--workloads", self.workloads_file, "--policy", self.policy_folder,
+                 "--workload", f"shop/{self.place.label}")
 
     def start(self) -> "Sidecar":
         self.apply()

@@ -14,7 +14,7 @@ class Program:
 
     def __init__(self, place, arguments: list, folder: Path, label: str, uid: int | None = None, environment: dict | None = None):
         self.label = label
-        self.output = Path(folder) / f"{label}-{time.monotonic_ns()}.out"
+        self.output = Path(folder) / f"{label}-{time.monotonic_ns()}.log"
         with open(self.output, "wb") as file:
             self.process = subprocess.Popen(place.command(arguments, uid), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
                                             start_new_session=True, env={**os.environ, **(environment or {})})

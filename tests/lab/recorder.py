@@ -83,6 +83,12 @@ class Recorder:
             return sum(len(connection.raw) for connection in self.connections)
 
     @property
+    def arrived(self) -> int:
+        """How much of what clients sent has arrived. HTTP/2 connections upstream have frames of their own (SETTINGS, PING): there, requests count."""
+        with self._lock:
+            return sum(len(each.raw) for each in self.connections if each.version == "1") + sum(1 for each in self.requests if each.version == "2")
+
+    @property
     def raw(self) -> list[bytes]:
         with self._lock:
             return [connection.raw for connection in self.connections if connection.raw]
@@ -200,6 +206,7 @@ class _Http2Side:
     def __init__(self, recorder: Recorder, accepted: socket.socket, connection: Connection):
         self.recorder, self.socket, self.connection = recorder, accepted, connection
         self.open: dict[int, Received] = {}
+        self.waiting: dict[int, bytes] = {}
         configuration = h2.config.H2Configuration(client_side=False, header_encoding="latin-1", validate_inbound_headers=False,
                                                   normalize_inbound_headers=False)
         self.h2 = h2.connection.H2Connection(configuration)
@@ -222,18 +229,45 @@ class _Http2Side:
                     self.open[event.stream_id].body += event.data
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.TrailersReceived):
-                self.open[event.stream_id].trailers = [(str(key), str(value)) for key, value in event.headers]
+                if event.stream_id in self.open:
+                    self.open[event.stream_id].trailers = [(str(key), str(value)) for key, value in event.headers]
             elif isinstance(event, h2.events.StreamReset):
                 self.open.pop(event.stream_id, None)
+                self.waiting.pop(event.stream_id, None)
+            elif isinstance(event, (h2.events.WindowUpdated, h2.events.RemoteSettingsChanged)):
+                self._flush()
             elif isinstance(event, h2.events.StreamEnded):
                 self._answer(event.stream_id)
         self.socket.sendall(self.h2.data_to_send())
 
     def _answer(self, stream: int) -> None:
-        request = self.open.pop(stream)
+        request = self.open.pop(stream, None)
+        if request is None:
+            return
         with self.recorder._lock:
             self.recorder.requests.append(request)
         status, headers, body = self.recorder.answer(request)
-        self.h2.send_headers(stream, [(":status", str(status))] + [(key.lower(), value) for key, value in headers], end_stream=not body)
+        try:
+            self.h2.send_headers(stream, [(":status", str(status))] + [(key.lower(), value) for key, value in headers], end_stream=not body)
+        except h2.exceptions.ProtocolError:
+            return  # reset meanwhile
         if body:
-            self.h2.send_data(stream, body, end_stream=True)
+            self.waiting[stream] = body
+            self._flush()
+
+    def _flush(self) -> None:
+        """Sends of the waiting bodies what the windows let through."""
+        for stream, body in list(self.waiting.items()):
+            try:
+                while body:
+                    size = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, len(body))
+                    if size <= 0:
+                        break
+                    self.h2.send_data(stream, body[:size], end_stream=size == len(body))
+                    body = body[size:]
+            except h2.exceptions.ProtocolError:
+                body = b""
+            if body:
+                self.waiting[stream] = body
+            else:
+                del self.waiting[stream]

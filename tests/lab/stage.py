@@ -58,15 +58,16 @@ class Outcome:
     answer: Message | Answer2 | None = None
     connection_ended: bool = False
     port: int = 0
+    since: int = 0
 
 
 class Stage:
     """One gateway, one receiver, in a namespace of their own."""
 
-    def __init__(self, folder, ending, policies: list[dict], workloads: list[dict] | None = None, answer=None, arguments: list = ()):
+    def __init__(self, folder, ending, policies: list[dict], workloads: list[dict] | None = None, answer=None, arguments: list = (), http: bool = True):
         self.place = Namespace("stage")
         ending.callback(self.place.delete)
-        self.recorder = ending.enter_context(Recorder(self.place, ORDERS, BACKEND, answer=answer))
+        self.recorder = ending.enter_context(Recorder(self.place, ORDERS, BACKEND, answer=answer, http=http))
         self.firewall = Firewall(folder, "gateway", self.place, policies, workloads or WORKLOADS, listen=f"127.0.0.1:{LISTEN}",
                                  upstream=f"{ORDERS}:{BACKEND}", arguments=arguments)
         ending.enter_context(self.firewall)
@@ -84,6 +85,7 @@ class Stage:
     def raw(self, data: bytes, source: str = WEB, answers: int = 1) -> Outcome:
         """Literal HTTP/1 bytes on a connection of their own."""
         self.recorder.forget()
+        self.since = len(self.firewall.log())
         with self.http1(source) as client:
             port = client.socket.getsockname()[1]
             client.send(data)
@@ -95,7 +97,7 @@ class Stage:
                     raise AssertionError(f"malformed answer to {data!r}: {error}; {client.buffer!r}") from error
                 if answer is None:
                     break
-            ended = client.closed or (answer is not None and answer.status >= 400 and client.ended(1))
+            ended = client.closed or (answer is not None and answer.value("connection") == "close" and client.ended())
         return self._outcome(answer.status if answer else None, answer, port, ended)
 
     def send(self, version: str, method: str, target: str | bytes, headers: list = (), body: bytes | None = None, host: str | None = HOST,
@@ -119,6 +121,7 @@ class Stage:
     def fields(self, fields: list, body: bytes | None = None, source: str = WEB, trailers: list | None = None) -> Outcome:
         """One HTTP/2 request with exactly these fields."""
         self.recorder.forget()
+        self.since = len(self.firewall.log())
         with self.http2(source) as client:
             answer = client.wait(client.request(fields, body, trailers=trailers))
             refused = answer.reset is not None or client.goaway not in (None, 0)
@@ -131,14 +134,12 @@ class Stage:
         else:
             verdict = {200: "allow", 101: "allow", 403: "deny"}.get(status, "reject" if 400 <= status < 500 else "other")
         requests = list(self.recorder.requests)
-        # HTTP/2 connections upstream have frames of their own (SETTINGS, PING): there, what was asked counts.
-        received = sum(len(each.raw) for each in self.recorder.connections if each.version == "1") + sum(1 for each in requests if each.version == "2")
-        return Outcome(verdict, status, requests, received, answer, ended, port)
+        return Outcome(verdict, status, requests, self.recorder.arrived, answer, ended, port, self.since)
 
     def logged(self, outcome: Outcome, count: int = 1) -> list[dict]:
         """The lines of the access log that tell of this outcome's connection."""
         def lines():
-            found = [line for line in self.firewall.log() if line.get("client.port") == outcome.port and line["event"] == "request"]
+            found = [line for line in self.firewall.log()[outcome.since :] if line.get("client.port") == outcome.port and line["event"] == "request"]
             return found if len(found) >= count else None
 
         return until(lines, f"{count} lines of the access log of port {outcome.port}", 10)

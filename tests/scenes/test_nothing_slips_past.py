@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 import threading
 import time
 
@@ -83,9 +84,13 @@ def test_udp_passes_where_a_rule_says_so(scene, ending):
     receiver = Datagrams(scene["orders"], 5353)
     ending.callback(receiver.close)
     scene.write_policies([policy("orders", "orders", RULES + [{"name": "telemetry", "from": WEB, "ports": [5353], "udp": {}}])])
+    if scene.placement == "sidecar":
+        scene.firewall().apply()
+
     def arrives():
         send_datagram(scene["web"], scene["orders"].ipv4, 5353, b"from web")
         return b"from web" in receiver.got
+
     until(arrives, "an allowed datagram")
     send_datagram(scene["attacker"], scene["orders"].ipv4, 5353, b"from attacker")
     time.sleep(0.3)
@@ -117,7 +122,7 @@ def test_ipv6_when_only_ipv4_is_registered(folder, ending, placement):
 def test_the_proxys_mark_from_another_process(scene, mark):
     for family, address in ((socket.AF_INET, scene["orders"].ipv4), (socket.AF_INET6, scene["orders"].ipv6)):
         made = scene["attacker"].socket(family)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark.to_bytes(4, sys.byteorder))
         made.settimeout(5)
         try:
             made.connect((address, 8080))
@@ -194,8 +199,7 @@ def test_attack_70_a_spoofed_source_address(folder, ending):
             except OSError:
                 pass
         assert receiver.bytes_received == 0
-    alerts = [line for line in scene.log() if line["event"] == "alert"]
-    assert alerts, "a spoofed address is an alert"
+    until(lambda: [line for line in scene.log() if line["event"] == "alert"], "the alert of a spoofed address")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])

@@ -23,7 +23,7 @@ def scene(request, module_folder, module_ending):
 def ask(place, address: str, line: str):
     with Http1(place.connect(address, 8080)) as client:
         client.send(f"{line} HTTP/1.1\r\nhost: {address if ':' not in address else f'[{address}]'}:8080\r\nuser-agent: kube-probe/1.34\r\n\r\n".encode())
-        answer = client.response()
+        answer = client.response(head=line.startswith("HEAD"))
         return answer.status if answer else None
 
 

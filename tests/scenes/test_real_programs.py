@@ -69,8 +69,10 @@ def test_curl_and_nginx_over_http1(scene, address):
 
 def test_curl_and_nginx_over_h2c(scene, address):
     base = f"http://{bracketed(address)}:8081"
-    done = curl(scene, "web", "--http2-prior-knowledge", f"{base}/orders/7", f"{base}/orders/8")
-    assert done.stdout.count("200") >= 1 and "GET /orders/8" in done.stdout
+    # One URL a call: curl 7.88 cannot reuse a connection that began with prior knowledge.
+    for number in (7, 8):
+        done = curl(scene, "web", "--http2-prior-knowledge", f"{base}/orders/{number}")
+        assert done.stdout.endswith("200") and f"GET /orders/{number}" in done.stdout
     for pod, path in (("web", "/admin"), ("attacker", "/orders/7")):
         assert curl(scene, pod, "--http2-prior-knowledge", f"{base}{path}").stdout.endswith("403")
 

@@ -2,5 +2,5 @@
 
 pub mod check;
 pub mod explain;
-pub(crate) mod exposure;
+pub mod exposure;
 pub mod test;

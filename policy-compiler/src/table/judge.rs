@@ -89,11 +89,6 @@ impl Table {
         }
     }
 
-    /// Whether no stack closes any leg.
-    pub(crate) fn is_open(&self, plan: &Plan) -> bool {
-        plan.legs.iter().all(|leg| closing(plan.units(leg), Which::Enforced).is_none())
-    }
-
     fn verdict(&self, plan: &Plan, registry: &Registry, asked: &Asked<'_>) -> Verdict {
         let enforced = self.judge_all(plan, registry, asked, Which::Enforced);
         let audit = plan.audited.then(|| {

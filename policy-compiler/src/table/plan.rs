@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use crate::analysis::exposure;
 use crate::canonical;
 use crate::facts::{Connection, Direction, Place};
 use crate::model::interpret::leg::{Leg, legs};
@@ -240,6 +241,29 @@ impl Table {
         varying.sort_unstable();
         varying
     }
+}
+
+/// How many registered workloads no stack closes in this direction. Rules of the Admin tier close nothing.
+pub(crate) fn unprotected(
+    table: &Table,
+    model: &Model,
+    registry: &Registry,
+    residents: &Residents,
+    direction: Direction,
+) -> usize {
+    let mut varying = Vec::new();
+    let ids = (0u32..).zip(&registry.workloads).map(|(id, _)| WorkloadId(id));
+    ids.filter(|id| {
+        let connection = exposure::from_anyone(*id, direction);
+        legs(model, registry, &connection).iter().all(|leg| {
+            table.selecting(leg, residents, &mut varying).iter().filter_map(|number| table.unit(*number)).all(|unit| {
+                let side = unit.side(direction);
+                let closes = unit.tier != Tier::Admin && side.closes.is_some();
+                !unit.enforced || (!closes && side.breaks.is_none())
+            })
+        })
+    })
+    .count()
 }
 
 /// The opt-ins belong to the destination, whichever side asks: the strictest of every possible one.

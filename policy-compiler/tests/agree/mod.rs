@@ -1,5 +1,7 @@
 //! Every answer of a world beside the reference interpreter's. Shared by the differential test and the fuzz target.
 
+use eastwall_policy::analysis::exposure::unprotected;
+use eastwall_policy::facts::Direction;
 use eastwall_policy::model::interpret;
 use eastwall_policy::verdict::Action;
 use eastwall_policy::world::{ConnectionVerdict, World};
@@ -15,6 +17,9 @@ pub(crate) fn agrees(world: &World, case: &Case) -> Result<(), TestCaseError> {
     let flow = world.flow(&connection);
     let scope = interpret::canonical_scope(model, registry, &connection);
     prop_assert_eq!(world.canonical_scope(&flow), &scope);
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        prop_assert_eq!(world.unprotected(direction), unprotected(model, registry, direction));
+    }
     for owned in &case.requests {
         let request = owned.request();
         let verdict = world.request_verdict(&flow, &request);

@@ -16,55 +16,31 @@ use crate::observe::Recorder;
 /// own admits).
 const UNEVALUATED: [&str; 4] = ["bypass_in", "bypass_out", "unproxied_in_passed", "unproxied_out_passed"];
 
-/// How often. Each reading runs `nft` once a pod.
-pub(super) const EVERY: Duration = Duration::from_secs(15);
+/// How often a sidecar looks: each time runs `nft`.
+const EVERY: Duration = Duration::from_secs(15);
 
 /// What was counted of each pod when it was last asked.
 #[derive(Debug, Default)]
 pub(super) struct Bypassed {
-    seen: BTreeMap<Arc<str>, Seen>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Seen {
-    bytes: u64,
-    spoofed: u64,
+    seen: BTreeMap<Arc<str>, u64>,
 }
 
 impl Bypassed {
-    /// Tells what has passed and what was spoofed since the last time, pod by pod: a pod that left takes nothing away,
-    /// and one whose namespace was made anew counts from zero.
+    /// Tells what has passed since the last time, pod by pod: a pod that left takes nothing away, and one whose namespace
+    /// was made anew counts from zero.
     pub(super) fn tell(&mut self, counts: &[(Arc<str>, Counts)], recorder: &Recorder) {
-        let mut bytes = 0;
+        let mut grown = 0;
         let mut seen = BTreeMap::new();
         for (pod, counts) in counts {
-            let now = Seen::of(counts);
+            let now: u64 = UNEVALUATED.iter().filter_map(|name| counts.get(*name)).map(|count| count.bytes).sum();
             let before = self.seen.get(pod).copied().unwrap_or_default();
-            bytes += grown(before.bytes, now.bytes);
-            let spoofed = grown(before.spoofed, now.spoofed);
-            if spoofed > 0 {
-                tracing::warn!(%pod, packets = spoofed, "the kernel dropped packets with a forged source address");
-            }
+            // A smaller count than before began again.
+            grown += now.checked_sub(before).unwrap_or(now);
             seen.insert(Arc::clone(pod), now);
         }
         self.seen = seen;
-        recorder.metrics().bypassed(bytes);
+        recorder.metrics().bypassed(grown);
     }
-}
-
-impl Seen {
-    fn of(counts: &Counts) -> Self {
-        let of = |name: &str| counts.get(name).copied().unwrap_or_default();
-        Self {
-            bytes: UNEVALUATED.iter().map(|name| of(name).bytes).sum(),
-            spoofed: of("spoofed").packets + of("spoofed_at_device").packets,
-        }
-    }
-}
-
-/// A smaller count than before began again at zero.
-fn grown(before: u64, now: u64) -> u64 {
-    now.checked_sub(before).unwrap_or(now)
 }
 
 /// Reads the counters of the namespace that the sidecar lives in, on a thread of its own.

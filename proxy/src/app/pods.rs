@@ -1,38 +1,51 @@
 //! Node mode: keeps listeners and rules of every pod in line with the world in force, on a thread of its own.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use eastwall_policy::facts::Direction;
 use eastwall_policy::world::World;
 
-use super::bypass::{self, Bypassed};
+use super::bypass::Bypassed;
 use crate::connection::now;
+use crate::intercept::rules::Counts;
 use crate::intercept::{Listeners, Node};
-use crate::observe::Recorder;
+use crate::observe::{Alert, AlertKind, Recorder};
 use crate::policy::Live;
 
 /// How soon a pod that could not be served is tried again, and a namespace that appeared meanwhile is found.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Every so many looks the counters of the rules are read, which costs a run of `nft` a pod.
+const LOOKS_PER_COUNT: u32 = 2;
+
 /// Serves the pods that are there now, and goes on doing so.
 pub(super) fn serve(node: Node, live: Arc<Live>, recorder: Recorder) -> io::Result<Listeners> {
     let mut watch = live.watch();
-    reconcile(&node, &live.load());
+    let world = live.load();
+    // The rules are none of the connections that the time of a swap is measured by.
+    watch.judged(&world);
+    reconcile(&node, &world);
     let listeners = node.listeners().clone();
+    let mut spoofed = BTreeMap::new();
+    let mut bypassed = Bypassed::default();
+    alert_on_spoofing(&node.counts(), &mut spoofed, &world, &recorder);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("pods".into()).spawn(move || {
-        let (mut bypassed, mut counted) = (Bypassed::default(), Instant::now());
-        loop {
+        for look in (0..LOOKS_PER_COUNT).cycle() {
             // A swap, or the next try.
             let _ = runtime.block_on(async { tokio::time::timeout(AGAIN, watch.changed()).await });
+            // Loaded once: a swap in between is then one more look, not one that is missed.
             let world = live.load();
-            // The rules are none of the connections that the time of a swap is measured by.
             watch.judged(&world);
             reconcile(&node, &world);
-            if counted.elapsed() >= bypass::EVERY {
-                bypassed.tell(&node.counts(), &recorder);
-                counted = Instant::now();
+            if look == 0 {
+                let counts = node.counts();
+                bypassed.tell(&counts, &recorder);
+                alert_on_spoofing(&counts, &mut spoofed, &world, &recorder);
             }
         }
     })?;
@@ -42,5 +55,36 @@ pub(super) fn serve(node: Node, live: Arc<Live>, recorder: Recorder) -> io::Resu
 fn reconcile(node: &Node, world: &World) {
     for failure in node.reconcile(world, now()) {
         tracing::error!(pod = %failure.pod, error = %failure.error, "cannot serve a pod");
+    }
+}
+
+/// One alert a pod and period. What was counted before the process started is nobody's news.
+fn alert_on_spoofing(
+    pods: &[(Arc<str>, Counts)],
+    seen: &mut BTreeMap<Arc<str>, u64>,
+    world: &World,
+    recorder: &Recorder,
+) {
+    for (pod, counts) in pods {
+        let total =
+            ["spoofed", "spoofed_at_device"].iter().filter_map(|name| counts.get(*name)).map(|c| c.packets).sum();
+        let before = seen.insert(Arc::clone(pod), total).unwrap_or(total);
+        if total <= before {
+            continue;
+        }
+        let id = pod.split_once('/').and_then(|(namespace, name)| world.registry().find_workload(namespace, name));
+        let own = id.and_then(|id| world.registry().workload(id)?.ips.first().copied());
+        recorder.alert(&Alert {
+            kind: AlertKind::SpoofedSource,
+            world,
+            direction: Direction::Outbound,
+            source: SocketAddr::new(own.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), 0),
+            destination: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            source_workload: id,
+            destination_workload: None,
+            decision_id: None,
+            detail: "packets with a source address that is not the pod's were dropped in its namespace",
+            evidence: pod.as_bytes(),
+        });
     }
 }

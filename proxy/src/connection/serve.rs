@@ -299,3 +299,20 @@ async fn tls_through(session: &Session, mut client: TcpStream, mut first: Buffer
     refuse(session, client, Protocol::Tls, (&judged, &verdict, decision, asked), &facts, first.bytes()).await;
     nothing(first.bytes(), Err(io::ErrorKind::PermissionDenied.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the future of a call that is never made would have.
+    fn size_of_future<F: Future>(_: impl FnOnce(Accepted, Rc<Worker>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // Every connection pays for the largest branch of its future, and there may be ten thousand.
+        let size = size_of_future(serve);
+        assert!(size <= 4096, "{size} bytes");
+    }
+}

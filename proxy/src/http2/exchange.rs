@@ -21,13 +21,19 @@ use super::answer::Answer;
 use super::head::{Head, is_grpc, strip};
 use super::pool::NoUpstream;
 use super::relay::{Broken, reason, relay};
+use super::serve::Hurry;
 use crate::connection::{Session, Told, now, revoked};
 use crate::identity::Judged;
 use crate::observe::DecisionId;
 use crate::policy::Watch;
 
 /// Serves one stream to its end.
-pub(super) async fn stream(session: Rc<Session>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub(super) async fn stream(
+    session: Rc<Session>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    hurry: Rc<Hurry>,
+) {
     let started = Instant::now();
     let mut watch = session.worker.live.watch();
     let judged = session.judged();
@@ -50,7 +56,12 @@ pub(super) async fn stream(session: Rc<Session>, request: Request<RecvStream>, m
     match end {
         End::Done => {}
         End::Revoked(judged, verdict) => return call.deny(&judged, &verdict, true, &mut given),
-        End::Reset(reason) => given.reset(reason),
+        End::Reset(reason) => {
+            if given.status.is_none() {
+                hurry.abandon();
+            }
+            given.reset(reason);
+        }
         End::NoAnswer => given.refuse(Answer::Unavailable, protocol),
     }
     call.tell(&judged, &verdict, given.status, false, None);

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use h2::Reason;
 use h2::server::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -46,6 +47,7 @@ async fn streams(session: &Rc<Session>, io: Counted) -> io::Result<()> {
     if draining {
         connection.graceful_shutdown();
     }
+    let hurry = Rc::new(Hurry::default());
     let idle = tokio::time::sleep(limits.idle_timeout);
     tokio::pin!(idle);
     loop {
@@ -72,13 +74,37 @@ async fn streams(session: &Rc<Session>, io: Counted) -> io::Result<()> {
             }
         };
         match accepted {
+            Some(Ok(_)) if hurry.is_flood(limits.stream_resets) => {
+                // CVE-2023-44487: streams that were accepted, sent upstream, and reset before their answer.
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
             Some(Ok((request, respond))) => {
+                hurry.streams.set(hurry.streams.get() + 1);
                 idle.as_mut().reset(tokio::time::Instant::now() + limits.idle_timeout);
-                tokio::task::spawn_local(exchange::stream(Rc::clone(session), request, respond));
+                tokio::task::spawn_local(exchange::stream(Rc::clone(session), request, respond, Rc::clone(&hurry)));
             }
             Some(Err(error)) => return Err(io::Error::other(error)),
             None => return Ok(()),
         }
+    }
+}
+
+/// How often a client does not wait for what it asked for.
+#[derive(Debug, Default)]
+pub(super) struct Hurry {
+    streams: Cell<usize>,
+    abandoned: Cell<usize>,
+}
+
+impl Hurry {
+    /// A stream was reset before its answer began.
+    pub(super) fn abandon(&self) {
+        self.abandoned.set(self.abandoned.get() + 1);
+    }
+
+    /// Cancelling is a right; to do little else is an attack.
+    fn is_flood(&self, limit: usize) -> bool {
+        self.abandoned.get() > limit && self.abandoned.get() > self.streams.get() / 2
     }
 }
 
@@ -149,5 +175,20 @@ impl AsyncWrite for Counted {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cancelling_is_a_right_and_a_flood_of_it_is_not() {
+        for (streams, abandoned, flood) in
+            [(100, 100, false), (101, 101, true), (10_000, 4_000, false), (10_000, 5_001, true)]
+        {
+            let hurry = Hurry { streams: Cell::new(streams), abandoned: Cell::new(abandoned) };
+            assert_eq!(hurry.is_flood(100), flood, "{abandoned} of {streams}");
+        }
     }
 }
