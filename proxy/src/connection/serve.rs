@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eastwall_policy::canonical;
-use eastwall_policy::facts::{Fact, Protocol, Request};
+use eastwall_policy::facts::{Direction, Fact, Protocol, Request};
 use eastwall_policy::registry::ApplicationProtocol;
-use eastwall_policy::verdict::Action;
+use eastwall_policy::verdict::{Action, Reason};
 use eastwall_policy::world::ConnectionVerdict;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -47,11 +47,18 @@ async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) 
     watch.judged(&judged.world);
     let verdict = judged.world.connection_verdict(&judged.flow, now());
     let decision = asked.elapsed();
-    if let ConnectionVerdict::Opaque(verdict) = &verdict {
+    // HTTP is canonicalised on an open workload too, so its bytes are looked at; what is no HTTP passes as it is.
+    let open_http = matches!(&verdict, ConnectionVerdict::Opaque(verdict) if verdict.reason == Reason::Unprotected)
+        && session.ends.direction == Direction::Inbound
+        && matches!(
+            judged.declared,
+            Some(ApplicationProtocol::Http | ApplicationProtocol::Http2 | ApplicationProtocol::Grpc)
+        );
+    if !open_http && let ConnectionVerdict::Opaque(verdict) = &verdict {
         let allowed = (&*judged, verdict, decision);
         return opaque::pass(session, client, Buffer::default(), Protocol::Tcp, allowed, None, watch).await;
     }
-    let declared = judged.declared;
+    let declared = if open_http { None } else { judged.declared };
     drop(judged);
 
     let mut first = Buffer::default();

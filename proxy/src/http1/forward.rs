@@ -315,6 +315,9 @@ impl Connection<'_> {
                 self.answer_refusal(codec, judged, refusal, call).await
             }
             End::Broken(error) => {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    self.session.worker.recorder.refused_connection(Limit::IdleTimeout);
+                }
                 tracing::debug!(%error, "exchange broken off");
                 reset(upstream.stream);
                 self.tell(codec, (judged, verdict), progress.status, call);

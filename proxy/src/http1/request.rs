@@ -226,8 +226,9 @@ impl RequestHead {
         Ok(())
     }
 
-    /// An upgrade counts where HTTP/1.1 asks for it in Connection, too. `h2c` is not granted: the request goes on
-    /// without it, as HTTP/1.1, and nothing is ever switched to a protocol that would not be inspected.
+    /// An upgrade counts where HTTP/1.1 asks for it in Connection, too. `h2c` is refused, as `decide` refuses it; other
+    /// names of HTTP are not granted: the request goes on without them, and nothing is ever switched to a protocol that
+    /// would not be inspected.
     fn read_upgrade(&mut self) -> Result<(), Refusal> {
         if self.form == Form::Authority && self.body_length() != BodyLength::None {
             return Err(Refusal::MalformedUpgrade);
@@ -248,7 +249,10 @@ impl RequestHead {
         }
         let Some(asked) = asked.map(|part| self.lines.lower(part)) else { return Ok(()) };
         let protocol = self.lines.part(asked);
-        if matches!(protocol, b"h2c" | b"h2") || protocol.starts_with(b"http/") {
+        if protocol == b"h2c" {
+            return Err(Refusal::MalformedUpgrade);
+        }
+        if protocol == b"h2" || protocol.starts_with(b"http/") {
             return Ok(());
         }
         if self.body_length() != BodyLength::None {
