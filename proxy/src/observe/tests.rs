@@ -108,7 +108,7 @@ fn the_line_of_a_denial() {
 fn no_line_holds_a_query_a_password_or_what_stands_behind_the_first_bytes() {
     let (bench, world) = (Bench::new(), world());
     let verdict = Verdict { action: Action::Reject, reason: Reason::Rejected, rule: None, ..deny() };
-    let refusal = eastwall_policy::canonical::Refusal::EscapedSlash;
+    let refusal = Refusal::EscapedSlash;
     for target in [&b"/a%2fb?token=SECRET"[..], b"http://user:SECRET@host/a?SECRET", b"user:SECRET@host:443"] {
         let event = RequestEvent { path: Some(target), refusal: Some(refusal), ..event(&world, &verdict) };
         bench.connection(&world).request(&event, Some(bench.recorder.decision_id()));
