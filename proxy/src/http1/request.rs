@@ -226,8 +226,9 @@ impl RequestHead {
         Ok(())
     }
 
-    /// An upgrade counts where HTTP/1.1 asks for it in Connection, too. `h2c` is not granted: the request goes on
-    /// without it, as HTTP/1.1, and nothing is ever switched to a protocol that would not be inspected.
+    /// An upgrade counts where HTTP/1.1 asks for it in Connection, too. `h2c` is refused, as `decide` refuses it; other
+    /// names of HTTP are not granted: the request goes on without them, and nothing is ever switched to a protocol that
+    /// would not be inspected.
     fn read_upgrade(&mut self) -> Result<(), Refusal> {
         if self.form == Form::Authority && self.body_length() != BodyLength::None {
             return Err(Refusal::MalformedUpgrade);
@@ -248,7 +249,10 @@ impl RequestHead {
         }
         let Some(asked) = asked.map(|part| self.lines.lower(part)) else { return Ok(()) };
         let protocol = self.lines.part(asked);
-        if matches!(protocol, b"h2c" | b"h2") || protocol.starts_with(b"http/") {
+        if protocol == b"h2c" {
+            return Err(Refusal::MalformedUpgrade);
+        }
+        if protocol == b"h2" || protocol.starts_with(b"http/") {
             return Ok(());
         }
         if self.body_length() != BodyLength::None {
@@ -376,7 +380,8 @@ impl RequestHead {
         Request {
             protocol: Fact::Known(Protocol::Http),
             method: Fact::Known(self.method()),
-            path: known(self.path),
+            // The way of a tunnel cannot be seen: unknown, so that a Deny of some path refuses it.
+            path: if self.is_connect() { Fact::Unknown } else { known(self.path) },
             query: known(self.query),
             host: known(self.host),
             host_port: self.host_port,
