@@ -6,6 +6,7 @@
 
 mod fields;
 mod framing;
+mod grpc;
 mod host;
 pub mod octet;
 mod path;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use fields::{connection_options, fields, is_reserved, response_trailers, trailers};
 pub use framing::Framing;
+pub use grpc::is_grpc_call;
 pub use host::{authorities_agree, authority, server_name};
 pub use path::{path, query};
 pub use refusal::Refusal;

@@ -123,9 +123,9 @@ pub(super) fn canonicalise(question: &Question, scope: &CanonicalScope, now: i64
 fn protocol(question: &Question) -> Fact<Protocol> {
     if let Some(stated) = question.protocol {
         return Fact::Known(match stated {
-            // A call is known by its content type, as the proxy knows it.
-            Protocol::Http2 if content_type_is_grpc(question) == Some(true) => Protocol::Grpc,
-            Protocol::Grpc if content_type_is_grpc(question) == Some(false) => Protocol::Http2,
+            // A call is known by its method and content type, as the proxy knows it.
+            Protocol::Http2 if is_grpc(question) == Some(true) => Protocol::Grpc,
+            Protocol::Grpc if is_grpc(question) == Some(false) => Protocol::Http2,
             other => other,
         });
     }
@@ -148,11 +148,17 @@ fn protocol(question: &Question) -> Fact<Protocol> {
     }
 }
 
-fn content_type_is_grpc(question: &Question) -> Option<bool> {
+/// Whether it is a gRPC call; `None` where that is not said.
+fn is_grpc(question: &Question) -> Option<bool> {
+    let method: &[u8] = match &question.method {
+        Given::Value(method) if method != b"POST" => return Some(false),
+        Given::Value(_) | Given::Missing => b"POST",
+        Given::Null => return None,
+    };
     let Given::Value(lines) = &question.headers else { return None };
-    let (_, value) = lines.iter().find(|(name, _)| name.eq_ignore_ascii_case(b"content-type"))?;
-    let rest = octet::trim(value).strip_prefix(b"application/grpc");
-    Some(matches!(rest, Some([] | [b'+' | b';', ..])))
+    let mut types = lines.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"content-type")).peekable();
+    types.peek()?;
+    Some(canonical::is_grpc_call(method, types.map(|(_, value)| octet::trim(value))))
 }
 
 /// What a missing value is: absent once the protocol is known (of one that must have it: unknown), else unknown.
@@ -180,7 +186,6 @@ fn http(question: &Question, scope: &CanonicalScope, request: &mut OwnedRequest)
             }
             Fact::Known(path.as_slice().into())
         }
-        Given::Missing if connect => Fact::Absent,
         other => normalised(other, Fact::Unknown, |raw, out| canonical::path(raw, scope.options, out))?,
     };
     request.query = plain(&question.query, Fact::Absent);

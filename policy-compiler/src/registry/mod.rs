@@ -152,13 +152,24 @@ pub struct Registry {
     /// Nodes; a [`NodeId`] is an index.
     pub nodes: Vec<Node>,
     by_address: hashbrown::HashMap<IpAddr, Owner, foldhash::fast::RandomState>,
+    /// Everybody who claims an address that several do.
+    contested: hashbrown::HashMap<IpAddr, Vec<Claimant>, foldhash::fast::RandomState>,
+}
+
+/// One owner of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// A workload.
+    Workload(WorkloadId),
+    /// A node.
+    Node(NodeId),
+    /// A Service.
+    Service(ServiceId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    Workload(WorkloadId),
-    Node(NodeId),
-    Service(ServiceId),
+    One(Claimant),
     Several,
 }
 
@@ -166,29 +177,32 @@ impl Registry {
     /// Indexes addresses. An address with two owners is nobody's; a `hostNetwork` workload owns none.
     #[must_use]
     pub fn new(workloads: Vec<Workload>, services: Vec<Service>, nodes: Vec<Node>) -> Self {
-        let mut by_address = hashbrown::HashMap::default();
-        let mut claim = |address: IpAddr, owner: Owner| {
-            by_address
-                .entry(address.to_canonical())
-                .and_modify(|held| {
-                    if *held != owner {
-                        *held = Owner::Several;
-                    }
-                })
-                .or_insert(owner);
+        let mut by_address: hashbrown::HashMap<IpAddr, Owner, _> = hashbrown::HashMap::default();
+        let mut contested: hashbrown::HashMap<IpAddr, Vec<Claimant>, _> = hashbrown::HashMap::default();
+        let mut claim = |address: IpAddr, claimant: Claimant| {
+            let address = address.to_canonical();
+            let held = by_address.entry(address).or_insert(Owner::One(claimant));
+            match *held {
+                Owner::One(first) if first == claimant => {}
+                Owner::One(first) => {
+                    *held = Owner::Several;
+                    contested.insert(address, vec![first, claimant]);
+                }
+                Owner::Several => contested.entry(address).or_default().push(claimant),
+            }
         };
         for (index, workload) in (0u32..).zip(&workloads) {
             if !workload.host_network {
-                workload.ips.iter().for_each(|ip| claim(*ip, Owner::Workload(WorkloadId(index))));
+                workload.ips.iter().for_each(|ip| claim(*ip, Claimant::Workload(WorkloadId(index))));
             }
         }
         for (index, node) in (0u32..).zip(&nodes) {
-            node.ips.iter().for_each(|ip| claim(*ip, Owner::Node(NodeId(index))));
+            node.ips.iter().for_each(|ip| claim(*ip, Claimant::Node(NodeId(index))));
         }
         for (index, service) in (0u32..).zip(&services) {
-            service.ips.iter().for_each(|ip| claim(*ip, Owner::Service(ServiceId(index))));
+            service.ips.iter().for_each(|ip| claim(*ip, Claimant::Service(ServiceId(index))));
         }
-        Self { workloads, services, nodes, by_address }
+        Self { workloads, services, nodes, by_address, contested }
     }
 
     /// Who is at an address, as a peer.
@@ -196,9 +210,9 @@ impl Registry {
     pub fn place(&self, address: IpAddr, settings: &Settings) -> Place {
         let address = address.to_canonical();
         match self.by_address.get(&address) {
-            Some(Owner::Workload(id)) => Place::Workload(*id),
-            Some(Owner::Node(id)) => Place::Node(Some(*id)),
-            Some(Owner::Service(_) | Owner::Several) => Place::Unknown,
+            Some(Owner::One(Claimant::Workload(id))) => Place::Workload(*id),
+            Some(Owner::One(Claimant::Node(id))) => Place::Node(Some(*id)),
+            Some(Owner::One(Claimant::Service(_)) | Owner::Several) => Place::Unknown,
             None if settings.node_networks.iter().any(|net| net.contains(&address)) => Place::Node(None),
             None if settings.networks.iter().any(|net| net.contains(&address)) => Place::Unknown,
             None => Place::External,
@@ -209,7 +223,7 @@ impl Registry {
     #[must_use]
     pub fn service_at(&self, address: IpAddr) -> Option<ServiceId> {
         match self.by_address.get(&address.to_canonical()) {
-            Some(Owner::Service(id)) => Some(*id),
+            Some(Owner::One(Claimant::Service(id))) => Some(*id),
             _ => None,
         }
     }
@@ -218,6 +232,12 @@ impl Registry {
     #[must_use]
     pub fn is_contested(&self, address: IpAddr) -> bool {
         self.by_address.get(&address.to_canonical()) == Some(&Owner::Several)
+    }
+
+    /// Everybody who claims an address with several owners; nobody of any other.
+    #[must_use]
+    pub fn claimants(&self, address: IpAddr) -> &[Claimant] {
+        self.contested.get(&address.to_canonical()).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The workload with this index.

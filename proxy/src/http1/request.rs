@@ -358,7 +358,8 @@ impl RequestHead {
         Request {
             protocol: Fact::Known(Protocol::Http),
             method: Fact::Known(self.method()),
-            path: known(self.path),
+            // The way of a tunnel cannot be seen: unknown, so that a Deny of some path refuses it.
+            path: if self.is_connect() { Fact::Unknown } else { known(self.path) },
             query: known(self.query),
             host: known(self.host),
             host_port: self.host_port,

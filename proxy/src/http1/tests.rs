@@ -322,7 +322,7 @@ fn rules_see_what_is_forwarded() {
     assert_eq!(lines, expected.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())));
     // attack 39
     let head = read(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n").unwrap().unwrap();
-    assert_eq!(head.facts(0).path, Fact::Absent);
+    assert_eq!(head.facts(0).path, Fact::Unknown);
     assert_eq!(head.facts(0).upgrade, Fact::Known(b"connect".as_slice()));
     let head = read(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().unwrap();
     assert_eq!(head.facts(0).path, Fact::Known(b"*".as_slice()));

@@ -18,7 +18,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::sync::Notify;
 
 use super::answer::Answer;
-use super::head::{Head, is_grpc, strip};
+use super::head::{self, Head, strip};
 use super::pool::NoUpstream;
 use super::relay::{Broken, reason, relay};
 use super::serve::Hurry;
@@ -39,7 +39,7 @@ pub(super) async fn stream(
     let judged = session.judged();
     watch.judged(&judged.world);
     let (parts, body) = request.into_parts();
-    let protocol = if is_grpc(&parts.headers) { Protocol::Grpc } else { Protocol::Http2 };
+    let protocol = head::protocol(&parts.method, &parts.headers);
     let scope = judged.world.canonical_scope(&judged.flow);
     let head = match Head::new(parts, scope, session.worker.limits.header_fields) {
         Ok(head) => head,

@@ -68,7 +68,7 @@ impl Head {
         // The name of the destination goes upstream as `:authority`.
         headers.remove(HOST);
         let fields = keep(&mut headers, &mut bytes)?;
-        let protocol = if is_grpc(&headers) { Protocol::Grpc } else { Protocol::Http2 };
+        let protocol = protocol(&method, &headers);
         Ok(Self { method, headers, bytes, fields, path, query, host, host_port, protocol })
     }
 
@@ -88,7 +88,8 @@ impl Head {
         let optional = |range: Option<(usize, usize)>| range.map_or(Fact::Absent, |range| Fact::Known(part(range)));
         Request {
             method: Fact::Known(self.method.as_str().as_bytes()),
-            path: optional(self.path),
+            // The way of a tunnel cannot be seen: unknown, so that a Deny of some path refuses it.
+            path: if self.is_connect() { Fact::Unknown } else { optional(self.path) },
             query: optional(self.query),
             host: Fact::Known(part(self.host)),
             host_port: self.host_port,
@@ -156,16 +157,8 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// `application/grpc`, with or without a suffix or parameters.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return false };
-    match value.as_bytes().split_at_checked(GRPC.len()) {
-        Some((kind, rest)) => {
-            kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-        }
-        None => false,
-    }
+/// What the stream carries: a gRPC call, or HTTP/2 of any other kind.
+pub(super) fn protocol(method: &Method, headers: &HeaderMap) -> Protocol {
+    let types = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    if canonical::is_grpc_call(method.as_str().as_bytes(), types) { Protocol::Grpc } else { Protocol::Http2 }
 }
-
-const GRPC: &[u8] = b"application/grpc";

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::facts::{Connection, Direction, End, Place, Transport};
 use crate::model::Model;
-use crate::registry::{Registry, Service, ServiceId, TargetPort, Workload, WorkloadId};
+use crate::registry::{Claimant, Registry, Service, ServiceId, TargetPort, Workload, WorkloadId};
 
 /// One side of a flow: which workload's policies are asked, about which two ends.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,8 @@ impl<'a> Leg<'a> {
     }
 }
 
-/// The legs of a connection, in the order of its way. An end that is no registered workload is not judged.
+/// The legs of a connection, in the order of its way. An end that is no registered workload is not judged; of an address
+/// with several owners every workload is: a second claim to its address must not take a workload's protection away.
 pub(crate) fn legs<'a>(model: &'a Model, registry: &'a Registry, connection: &Connection<'a>) -> Vec<Leg<'a>> {
     let asked = |direction| connection.direction.is_none_or(|only| only == direction);
     let destinations = destinations(model, registry, connection);
@@ -87,18 +88,55 @@ pub(crate) fn legs<'a>(model: &'a Model, registry: &'a Registry, connection: &Co
         transport: connection.transport,
     };
     let mut legs = Vec::new();
-    if asked(Direction::Outbound)
-        && let Place::Workload(subject) = connection.source.place
-    {
-        legs.extend(destinations.iter().map(|destination| leg(Direction::Outbound, subject, *destination)));
+    if asked(Direction::Outbound) {
+        for subject in subjects(registry, connection.source) {
+            legs.extend(destinations.iter().map(|destination| leg(Direction::Outbound, subject, *destination)));
+        }
     }
     if asked(Direction::Inbound) {
-        legs.extend(destinations.iter().filter_map(|destination| match destination.end.place {
+        let claimed = claimed(model, registry, connection);
+        legs.extend(destinations.iter().chain(&claimed).filter_map(|destination| match destination.end.place {
             Place::Workload(subject) => Some(leg(Direction::Inbound, subject, *destination)),
             _ => None,
         }));
     }
     legs
+}
+
+/// The workloads whose egress rules a source is under.
+fn subjects(registry: &Registry, source: End<'_>) -> Vec<WorkloadId> {
+    match source.place {
+        Place::Workload(subject) => vec![subject],
+        Place::Unknown => claimants(registry, source)
+            .filter_map(|claimant| match claimant {
+                Claimant::Workload(id) => Some(id),
+                Claimant::Node(_) | Claimant::Service(_) => None,
+            })
+            .collect(),
+        Place::Node(_) | Place::External => Vec::new(),
+    }
+}
+
+/// Where a connection to an address with several owners could end up, should each of them be there alone.
+fn claimed<'a>(model: &Model, registry: &'a Registry, connection: &Connection<'a>) -> Vec<Destination<'a>> {
+    let end = connection.destination;
+    if connection.service.is_some() || end.place != Place::Unknown {
+        return Vec::new();
+    }
+    claimants(registry, end)
+        .flat_map(|claimant| match claimant {
+            Claimant::Workload(id) => {
+                let end = End { place: Place::Workload(id), ..end };
+                vec![Destination { end, workload: Some(id), dialled: None, port: Some(connection.port) }]
+            }
+            Claimant::Service(id) => behind(id, model, registry, connection),
+            Claimant::Node(_) => Vec::new(),
+        })
+        .collect()
+}
+
+fn claimants(registry: &Registry, end: End<'_>) -> impl Iterator<Item = Claimant> {
+    end.address.map(|address| registry.claimants(address)).unwrap_or_default().iter().copied()
 }
 
 /// Everywhere that the connection could end up: one place, or every ready endpoint of the Service.
@@ -110,6 +148,22 @@ fn destinations<'a>(model: &Model, registry: &'a Registry, connection: &Connecti
         };
         return vec![Destination { end: connection.destination, workload, dialled: None, port: Some(connection.port) }];
     };
+    let mut found = behind(id, model, registry, connection);
+    if found.is_empty() {
+        let end = End { address: connection.destination.address, place: Place::Unknown, principal: None };
+        let dialled = Some((id, connection.destination.address));
+        found.push(Destination { end, workload: None, dialled, port: None });
+    }
+    found
+}
+
+/// The ready endpoints of a Service, each with its own port.
+fn behind<'a>(
+    id: ServiceId,
+    model: &Model,
+    registry: &'a Registry,
+    connection: &Connection<'a>,
+) -> Vec<Destination<'a>> {
     let dialled = Some((id, connection.destination.address));
     let mut found = Vec::new();
     if let Some(service) = registry.service(id) {
@@ -125,10 +179,6 @@ fn destinations<'a>(model: &Model, registry: &'a Registry, connection: &Connecti
             let end = End { address, place, principal: connection.destination.principal };
             found.push(Destination { end, workload: Some(*endpoint), dialled, port: Some(port) });
         }
-    }
-    if found.is_empty() {
-        let end = End { address: connection.destination.address, place: Place::Unknown, principal: None };
-        found.push(Destination { end, workload: None, dialled, port: None });
     }
     found
 }
