@@ -10,10 +10,12 @@ use crate::diagnostic::{Code, Diagnostic, Location, Snippet};
 
 pub mod fields;
 mod files;
+mod reader;
 mod split;
 pub mod tree;
 
 pub use fields::{Fields, Findings};
+pub use reader::Reader;
 pub use tree::{Key, Node, Span, Value};
 
 /// One document of one file.
@@ -33,8 +35,8 @@ pub struct Document {
     pub namespace: String,
     /// `metadata.name`, empty if missing.
     pub name: String,
-    /// Everything; of a broken document what stands before the error.
-    pub root: Node,
+    /// Everything; of a broken document what stands before the error. Shared, so that keeping a document costs nothing.
+    pub root: Arc<Node>,
     /// It has a syntax error (already among the diagnostics): it counts as refused, and `root` is only a part.
     pub broken: bool,
 }
@@ -49,7 +51,7 @@ impl Document {
             kind: String::new(),
             namespace: String::new(),
             name: String::new(),
-            root: Node { span: Span::default(), value: Value::Null },
+            root: Arc::new(Node { span: Span::default(), value: Value::Null }),
             broken: true,
         }
     }
@@ -92,12 +94,7 @@ impl Default for Bounds {
 pub fn read(paths: &[PathBuf]) -> Sources {
     let bounds = Bounds::default();
     let (files, diagnostics) = files::load(paths, &bounds);
-    let mut sources = Sources::default();
-    for diagnostic in diagnostics {
-        // A file that is there and cannot be read is a document of which nothing is known, never an absent one.
-        sources.documents.push(Document::unreadable(diagnostic.location.clone()));
-        sources.diagnostics.push(diagnostic);
-    }
+    let mut sources = Sources::unreadable(diagnostics);
     for file in files {
         sources.add(&file.name, &file.text, &bounds);
     }
@@ -135,6 +132,12 @@ pub fn text_of(path: &std::path::Path) -> Result<(String, Arc<str>), Box<Diagnos
 }
 
 impl Sources {
+    /// A file that is there and cannot be read is a document of which nothing is known, never an absent one.
+    fn unreadable(diagnostics: Vec<Diagnostic>) -> Self {
+        let documents = diagnostics.iter().map(|one| Document::unreadable(one.location.clone())).collect();
+        Self { documents, diagnostics }
+    }
+
     /// Gives a finding that knows only its place the line that it is about.
     pub fn illustrate(&self, finding: &mut Diagnostic) {
         if finding.snippet.is_some() {
@@ -145,7 +148,7 @@ impl Sources {
         let Some(line) = text.split_inclusive('\n').nth(finding.location.line.saturating_sub(1) as usize) else {
             return;
         };
-        finding.snippet = Snippet::of(line, 0);
+        finding.snippet = Snippet::of(line, 0, 1);
     }
 
     /// Documents and diagnostics of both.
@@ -202,7 +205,7 @@ impl Sources {
             name: metadata("name"),
             api_version,
             kind,
-            root,
+            root: Arc::new(root),
             broken: whole.broken,
         };
         if !document.broken && (document.api_version.is_empty() || document.kind.is_empty()) {
@@ -247,7 +250,7 @@ fn diagnostic(file: &Arc<str>, text: &str, error: tree::TreeError) -> Diagnostic
     let mut diagnostic = Diagnostic::new(error.code, location(file, error.span), error.message);
     diagnostic.length = error.span.length as usize;
     diagnostic.help = error.help.map(str::to_owned);
-    diagnostic.snippet = Snippet::of(text, error.span.start as usize);
+    diagnostic.snippet = Snippet::of(text, error.span.start as usize, error.span.column);
     diagnostic
 }
 
@@ -260,7 +263,7 @@ fn not_an_object(document: &Document) -> Diagnostic {
     let mut diagnostic = Diagnostic::new(Code::NotAnObject, document.location.clone(), message)
         .help("a policy begins with `apiVersion: eastwall.dev/v1alpha1` and `kind: FirewallPolicy`");
     diagnostic.length = document.root.span.length as usize;
-    diagnostic.snippet = Snippet::of(&document.file_text, document.root.span.start as usize);
+    diagnostic.snippet = Snippet::of(&document.file_text, document.root.span.start as usize, document.root.span.column);
     diagnostic
 }
 

@@ -1,5 +1,6 @@
 //! Wires everything: configuration, the live table, listeners, workers, admin, signals, drain.
 
+mod bypass;
 mod pods;
 mod slots;
 mod worker;
@@ -66,7 +67,10 @@ fn listeners(config: &Config, live: &Arc<Live>, recorder: &Recorder) -> io::Resu
     match (config.mode, config.gateway) {
         (Mode::Gateway, Some(gateway)) => Listeners::gateway(gateway.listen, gateway.upstream),
         (Mode::Gateway, None) => Err(io::Error::other("gateway mode needs a listener and an upstream")),
-        (Mode::Sidecar, _) => Listeners::sidecar(config.redirected.ports, config.redirected.family),
+        (Mode::Sidecar, _) => {
+            bypass::of_sidecar(recorder)?;
+            Listeners::sidecar(config.redirected.ports, config.redirected.family)
+        }
         (Mode::Node, _) => pods::serve(Node::new(config.redirected.clone()), Arc::clone(live), recorder.for_worker()),
     }
 }

@@ -306,6 +306,11 @@ impl Config {
             Some(path) => read(path)?,
             None => Settings::default(),
         };
+        let mut named = flags.policy.iter().chain(&file.policy).chain(&flags.workloads).chain(&file.workloads);
+        if named.any(|path| path.as_os_str() == "-") {
+            // It can be read once: the first reload would find nothing, and open what it had closed.
+            return Err(ConfigError::Misplaced("the proxy reads files and folders again and again: `-` is none"));
+        }
         let mode = flags.mode.or(file.mode).ok_or(ConfigError::Missing("say how traffic arrives: `--mode`"))?;
         let listen = flags.listen.or(file.listen);
         let upstream = flags.upstream.or(file.upstream);
@@ -471,7 +476,14 @@ mod tests {
 
     #[test]
     fn impossible_settings_are_errors() {
-        for text in ["mode: gateway\n", "mode: sidecar\nlisten: 127.0.0.1:80\n", "{}\n", "mode: door\n"] {
+        for text in [
+            "mode: gateway\n",
+            "mode: sidecar\nlisten: 127.0.0.1:80\n",
+            "mode: sidecar\npolicy: [\"-\"]\n",
+            "mode: sidecar\nworkloads: \"-\"\n",
+            "{}\n",
+            "mode: door\n",
+        ] {
             assert!(file(text).is_err(), "{text}");
         }
         assert!(matches!(file(&format!("{GATEWAY}limits: {{headBytes: 0}}\n")), Err(ConfigError::Zero("headBytes"))));

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,9 @@ pub(super) fn bind(wanted: &SocketPath) -> io::Result<(UnixListener, Bound)> {
         && !folder.as_os_str().is_empty()
     {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        if *wanted == SocketPath::Default {
+            owned(folder)?;
+        }
     }
     match (listen(&path), wanted) {
         (Err(error), SocketPath::Default) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -56,6 +59,17 @@ pub(super) fn bind(wanted: &SocketPath) -> io::Result<(UnixListener, Bound)> {
         }
         (result, _) => result,
     }
+}
+
+/// The default folder may stand where anybody can make one: it must be ours, and nobody else's to write to.
+fn owned(folder: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(folder)?;
+    let ours = metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw();
+    if ours && metadata.permissions().mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let message = format!("{} belongs to somebody else or can be written by others: name a socket", folder.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
 }
 
 fn listen(path: &Path) -> io::Result<(UnixListener, Bound)> {
@@ -117,6 +131,20 @@ mod tests {
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         drop(bound);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_write_to_is_none_for_the_default_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        fs::create_dir(&own).unwrap();
+        std::os::unix::fs::symlink(&own, folder.path().join("link")).unwrap();
+        for (mode, expected) in [(0o700, true), (0o755, true), (0o775, false), (0o1777, false)] {
+            fs::set_permissions(&own, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(owned(&own).is_ok(), expected, "{mode:o}");
+        }
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(owned(&folder.path().join("link")).is_err(), "a link may lead anywhere");
     }
 
     #[test]

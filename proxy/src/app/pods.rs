@@ -9,6 +9,7 @@ use std::time::Duration;
 use eastwall_policy::facts::Direction;
 use eastwall_policy::world::World;
 
+use super::bypass::Bypassed;
 use crate::connection::now;
 use crate::intercept::rules::Counts;
 use crate::intercept::{Listeners, Node};
@@ -23,40 +24,38 @@ const LOOKS_PER_COUNT: u32 = 2;
 
 /// Serves the pods that are there now, and goes on doing so.
 pub(super) fn serve(node: Node, live: Arc<Live>, recorder: Recorder) -> io::Result<Listeners> {
-    reconcile(&node, &live);
+    let mut watch = live.watch();
+    let world = live.load();
+    // The rules are none of the connections that the time of a swap is measured by.
+    watch.judged(&world);
+    reconcile(&node, &world);
     let listeners = node.listeners().clone();
     let mut spoofed = BTreeMap::new();
-    alert_on_spoofing(&node.counts(), &mut spoofed, &live.load(), &recorder);
+    let mut bypassed = Bypassed::default();
+    alert_on_spoofing(&node.counts(), &mut spoofed, &world, &recorder);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("pods".into()).spawn(move || {
-        let mut watch = live.watch();
         for look in (0..LOOKS_PER_COUNT).cycle() {
-            // The rules are none of the connections that the time of a swap is measured by.
-            watch.judged(&live.load());
             // A swap, or the next try.
             let _ = runtime.block_on(async { tokio::time::timeout(AGAIN, watch.changed()).await });
-            reconcile(&node, &live);
+            // Loaded once: a swap in between is then one more look, not one that is missed.
+            let world = live.load();
+            watch.judged(&world);
+            reconcile(&node, &world);
             if look == 0 {
                 let counts = node.counts();
-                recorder.metrics().set_unevaluated_bytes(unevaluated(&counts));
-                alert_on_spoofing(&counts, &mut spoofed, &live.load(), &recorder);
+                bypassed.tell(&counts, &recorder);
+                alert_on_spoofing(&counts, &mut spoofed, &world, &recorder);
             }
         }
     })?;
     Ok(listeners)
 }
 
-fn reconcile(node: &Node, live: &Live) {
-    for failure in node.reconcile(&live.load(), now()) {
+fn reconcile(node: &Node, world: &World) {
+    for failure in node.reconcile(world, now()) {
         tracing::error!(pod = %failure.pod, error = %failure.error, "cannot serve a pod");
     }
-}
-
-/// Bytes that no verdict was asked about: bypassed TCP, and what rules of layer 4 let through.
-fn unevaluated(pods: &[(Arc<str>, Counts)]) -> u64 {
-    let counted = ["bypass_in", "bypass_out", "unproxied_in_passed", "unproxied_out_passed"];
-    let counts = pods.iter().flat_map(|(_, counts)| counted.iter().filter_map(|name| counts.get(*name)));
-    counts.map(|count| count.bytes).sum()
 }
 
 /// One alert a pod and period. What was counted before the process started is nobody's news.

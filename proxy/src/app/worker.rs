@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::slots::{Full, Slots};
 use crate::config::Limits;
-use crate::intercept::{Acceptor, Listeners};
-use crate::observe::{Limit, Recorder};
+use crate::intercept::{Acceptor, Listeners, Refused, TurnedAway};
+use crate::observe::{Alert, AlertKind, Limit, Recorder};
 use crate::policy::Live;
 use crate::{connection, http1, http2};
 
@@ -115,7 +115,14 @@ async fn accept(worker: &Rc<Worker>, mut acceptor: Acceptor) {
         let accepted = tokio::select! {
             biased;
             _ = drain.wait_for(|draining| *draining) => return,
-            accepted = acceptor.accept() => accepted,
+            accepted = acceptor.next() => accepted,
+        };
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(away) => {
+                turned_away(worker, &away);
+                continue;
+            }
         };
         match worker.slots.take(accepted.remote.0.ip()) {
             Ok(slot) => {
@@ -133,5 +140,31 @@ async fn accept(worker: &Rc<Worker>, mut acceptor: Acceptor) {
                 crate::stream::reset(accepted.stream);
             }
         }
+    }
+}
+
+/// Counts a connection that nobody will judge; a forged source address is for whoever is on call.
+fn turned_away(worker: &Worker, away: &TurnedAway) {
+    let limit = match away.why {
+        Refused::DirectHit => Limit::Loop,
+        Refused::ForeignDestination => Limit::ForeignDestination,
+        Refused::SpoofedSource => Limit::SpoofedSource,
+        Refused::Gone => return,
+    };
+    worker.recorder.refused_connection(limit);
+    if away.why == Refused::SpoofedSource {
+        worker.recorder.alert(&Alert {
+            kind: AlertKind::SpoofedSource,
+            world: &worker.live.load(),
+            direction: away.direction,
+            source: away.remote,
+            destination: away.destination,
+            // Who it pretends to be is not who it is.
+            source_workload: None,
+            destination_workload: None,
+            decision_id: None,
+            detail: "a pod sent from an address that it does not own; the evidence is the pod",
+            evidence: away.pod.as_deref().unwrap_or_default().as_bytes(),
+        });
     }
 }

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eastwall_policy::canonical;
-use eastwall_policy::facts::{Fact, Protocol, Request};
+use eastwall_policy::facts::{Direction, Fact, Protocol, Request};
 use eastwall_policy::registry::ApplicationProtocol;
-use eastwall_policy::verdict::Action;
+use eastwall_policy::verdict::{Action, Reason};
 use eastwall_policy::world::ConnectionVerdict;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -23,18 +23,11 @@ use crate::{http1, http2, tls};
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(accepted: Accepted, worker: Rc<Worker>) {
-    let started = Instant::now();
     let mut watch = worker.live.watch();
     let (session, client) = Session::new(accepted, worker);
     let session = Rc::new(session);
-    let (protocol, copied) = route(&session, client, &mut watch).await;
-    session.recorder.closed(&ConnectionEnd {
-        direction: session.ends.direction,
-        protocol,
-        received: copied.received,
-        sent: copied.sent,
-        duration: started.elapsed(),
-    });
+    let copied = route(&session, client, &mut watch).await;
+    session.recorder.closed(&ConnectionEnd { received: copied.received, sent: copied.sent });
 }
 
 /// What the first bytes are, and the bytes.
@@ -48,33 +41,71 @@ enum Kind {
     Gone,
 }
 
-async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) -> (Protocol, Copied) {
+async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) -> Copied {
     let asked = Instant::now();
     let judged = session.judged();
     watch.judged(&judged.world);
     let verdict = judged.world.connection_verdict(&judged.flow, now());
     let decision = asked.elapsed();
-    if let ConnectionVerdict::Opaque(verdict) = &verdict {
-        let allowed = (&*judged, verdict, decision);
-        return (
-            Protocol::Tcp,
-            opaque::pass(session, client, Buffer::default(), Protocol::Tcp, allowed, None, watch).await,
+    // HTTP is canonicalised on an open workload too, so its bytes are looked at; what is no HTTP passes as it is.
+    let open_http = matches!(&verdict, ConnectionVerdict::Opaque(verdict) if verdict.reason == Reason::Unprotected)
+        && session.ends.direction == Direction::Inbound
+        && matches!(
+            judged.declared,
+            Some(ApplicationProtocol::Http | ApplicationProtocol::Http2 | ApplicationProtocol::Grpc)
         );
+    if !open_http && let ConnectionVerdict::Opaque(verdict) = &verdict {
+        let allowed = (&*judged, verdict, decision);
+        return opaque::pass(session, client, Buffer::default(), Protocol::Tcp, allowed, None, watch).await;
     }
-    let declared = judged.declared;
+    let declared = if open_http { None } else { judged.declared };
     drop(judged);
 
     let mut first = Buffer::default();
-    let kind = match detect(session, &mut client, declared, &mut first).await {
+    let detected = tokio::select! {
+        biased;
+        () = taken_back(session, watch) => {
+            reset(client);
+            return nothing(first.bytes(), Err(io::ErrorKind::PermissionDenied.into()));
+        }
+        detected = detect(session, &mut client, declared, &mut first) => detected,
+    };
+    let kind = match detected {
         Ok(kind) => kind,
-        Err(error) => return (Protocol::Tcp, nothing(first.bytes(), Err(error))),
+        Err(error) => return nothing(first.bytes(), Err(error)),
     };
     match kind {
-        Kind::Http1 => (Protocol::Http, http1::serve(session, client, first, watch).await),
-        Kind::Http2 => (Protocol::Http2, http2::serve(session, client, first).await),
-        Kind::Tls => (Protocol::Tls, tls_through(session, client, first, watch).await),
-        Kind::Opaque(protocol) => (Protocol::Tcp, bytes(session, client, first, protocol, watch).await),
-        Kind::Gone => (Protocol::Tcp, nothing(first.bytes(), Ok(()))),
+        Kind::Http1 => http1::serve(session, client, first, watch).await,
+        Kind::Http2 => http2::serve(session, client, first).await,
+        Kind::Tls => tls_through(session, client, first, watch).await,
+        Kind::Opaque(protocol) => bytes(session, client, first, protocol, watch).await,
+        Kind::Gone => nothing(first.bytes(), Ok(())),
+    }
+}
+
+/// Ends when a swap leaves no request that could be allowed: a client that was let wait for its first byte is cut as
+/// any other connection is.
+async fn taken_back(session: &Session, watch: &mut Watch) {
+    loop {
+        watch.changed().await;
+        let judged = session.judged();
+        let asked = Instant::now();
+        if let ConnectionVerdict::Deny(verdict) = judged.world.connection_verdict(&judged.flow, now()) {
+            let told = Told {
+                judged: &judged,
+                verdict: &verdict,
+                refusal: None,
+                protocol: Protocol::Tcp,
+                request: None,
+                status: None,
+                decision: asked.elapsed(),
+                started: asked,
+                revoked: true,
+            };
+            session.tell(&told, Some(session.recorder.decision_id()));
+            return;
+        }
+        watch.judged(&judged.world);
     }
 }
 
@@ -228,7 +259,10 @@ async fn tls_through(session: &Session, mut client: TcpStream, mut first: Buffer
             None
         }
         Ok(Err(error)) => return nothing(first.bytes(), io::Result::Err(error)),
-        Err(_) => None,
+        Err(_) => {
+            session.worker.recorder.refused_connection(Limit::HeadTimeout);
+            None
+        }
     };
     // A hello that cannot be read hides everything.
     let (mut name, mut alpn) = (Fact::Unknown, Fact::Unknown);

@@ -63,6 +63,21 @@ pub(crate) enum Refused {
     Gone,
 }
 
+/// A connection that was reset before anybody judged it.
+#[derive(Clone, Debug)]
+pub(crate) struct TurnedAway {
+    /// Why.
+    pub(crate) why: Refused,
+    /// Where it came from.
+    pub(crate) remote: SocketAddr,
+    /// Where it wanted to go: the original destination, or the listener where there is none.
+    pub(crate) destination: SocketAddr,
+    /// What its listener is for.
+    pub(crate) direction: Direction,
+    /// The pod whose listener it was, in node mode.
+    pub(crate) pod: Option<Arc<str>>,
+}
+
 /// How many connections were [`Refused`], since the process started.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
@@ -221,8 +236,18 @@ fn listen(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpListener> {
 // === impl Acceptor ===
 
 impl Acceptor {
-    /// The next connection that may be judged; those that may not are reset and counted here. Cancel-safe.
+    /// The next connection that may be judged.
+    #[cfg(test)]
     pub(crate) async fn accept(&mut self) -> Accepted {
+        loop {
+            if let Ok(accepted) = self.next().await {
+                return accepted;
+            }
+        }
+    }
+
+    /// The next connection; one that may not be judged is reset and counted here. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<Accepted, TurnedAway> {
         loop {
             let Self { changes, open, next, .. } = self;
             let arrival = tokio::select! {
@@ -239,8 +264,11 @@ impl Acceptor {
                     }
                 }
                 Some(Ok((stream, remote, listening))) => match identify(&listening, stream, remote) {
-                    Ok(accepted) => return accepted,
-                    Err(refused) => self.refusals.count(refused, remote),
+                    Ok(accepted) => return Ok(accepted),
+                    Err(away) => {
+                        self.refusals.count(away.why, remote);
+                        return Err(away);
+                    }
                 },
                 Some(Err(error)) => {
                     // One connection's own failure is no reason to keep the others waiting.
@@ -292,28 +320,34 @@ fn poll_any(
     Poll::Pending
 }
 
-fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Result<Accepted, Refused> {
+fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Result<Accepted, TurnedAway> {
+    let (direction, pod) = match &listening.role {
+        Role::Gateway(_) => (Direction::Inbound, None),
+        Role::Sidecar(direction, _) => (*direction, None),
+        Role::Pod(direction, _, pod) => (*direction, Some(Arc::clone(&pod.name))),
+    };
+    let away = |why, destination| TurnedAway { why, remote, destination, direction, pod: pod.clone() };
     let checked = destination(&listening.role, &stream, remote);
     let socket = SockRef::from(&stream);
-    let (direction, destination) = match checked {
-        Ok(found) => found,
-        Err(refused) => {
+    let destination = match checked {
+        Ok(destination) => destination,
+        Err((refused, destination)) => {
             // A reset, not an orderly end; a socket that is gone needs neither.
             let _ = socket.set_linger(Some(Duration::ZERO));
-            return Err(refused);
+            return Err(away(refused, destination));
         }
     };
-    socket.set_tcp_nodelay(true).map_err(|_| Refused::Gone)?;
-    let (dialer, pod) = match &listening.role {
-        Role::Gateway(upstream) => (Dialer::Fixed(*upstream), None),
-        Role::Sidecar(..) => (Dialer::Direct, None),
+    socket.set_tcp_nodelay(true).map_err(|_| away(Refused::Gone, destination))?;
+    let dialer = match &listening.role {
+        Role::Gateway(upstream) => Dialer::Fixed(*upstream),
+        Role::Sidecar(..) => Dialer::Direct,
         Role::Pod(_, _, pod) => {
             let source = match direction {
                 Direction::Inbound => remote,
                 // The pod's own socket holds its port.
                 Direction::Outbound => SocketAddr::new(remote.ip(), 0),
             };
-            (Dialer::Pod { namespace: Arc::clone(&pod.namespace), source }, Some(Arc::clone(&pod.name)))
+            Dialer::Pod { namespace: Arc::clone(&pod.namespace), source }
         }
     };
     Ok(Accepted {
@@ -326,17 +360,19 @@ fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Res
     })
 }
 
-fn destination(role: &Role, stream: &TcpStream, remote: SocketAddr) -> Result<(Direction, SocketAddr), Refused> {
+/// The original destination, or why there is none that may be judged, and what was dialled then.
+fn destination(role: &Role, stream: &TcpStream, remote: SocketAddr) -> Result<SocketAddr, (Refused, SocketAddr)> {
     let (direction, ports, pod) = match role {
-        Role::Gateway(upstream) => return Ok((Direction::Inbound, *upstream)),
+        Role::Gateway(upstream) => return Ok(*upstream),
         Role::Sidecar(direction, ports) => (*direction, *ports, None),
         Role::Pod(direction, ports, pod) => (*direction, *ports, Some(pod)),
     };
-    let local = stream.local_addr().map_err(|_| Refused::Gone)?;
-    let original = original_destination(stream, local)?;
+    let local = stream.local_addr().map_err(|_| (Refused::Gone, remote))?;
+    let original = original_destination(stream, local).map_err(|refused| (refused, local))?;
     let own = pod.map(|pod| pod.addresses.load());
-    judge(direction, ports, own.as_ref().map(|own| own.as_slice()), local, remote, original)?;
-    Ok((direction, original))
+    judge(direction, ports, own.as_ref().map(|own| own.as_slice()), local, remote, original)
+        .map_err(|refused| (refused, original))?;
+    Ok(original)
 }
 
 fn original_destination(stream: &TcpStream, local: SocketAddr) -> Result<SocketAddr, Refused> {

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use dial::Dialer;
 pub(crate) use install::Plan;
-pub(crate) use listener::{Acceptor, Listeners};
+pub(crate) use listener::{Acceptor, Listeners, Refused, TurnedAway};
 pub(crate) use namespace::Namespace;
 pub(crate) use node::{Node, NodeSetup};
 

@@ -56,16 +56,10 @@ pub(crate) struct RequestEvent<'a> {
 /// The end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionEnd {
-    /// Direction.
-    pub(crate) direction: Direction,
-    /// As declared or detected.
-    pub(crate) protocol: Protocol,
     /// Bytes from the client.
     pub(crate) received: u64,
     /// Bytes to the client.
     pub(crate) sent: u64,
-    /// How long it lived.
-    pub(crate) duration: Duration,
 }
 
 /// What an analyst should see, beside the verdict that was given.
@@ -135,10 +129,10 @@ pub(crate) enum Limit {
     HeadTimeout,
     /// No byte for too long.
     IdleTimeout,
-    /// The proxy drains.
-    Draining,
     /// The original destination is the listener itself.
     Loop,
+    /// The original destination is loopback, or an address that is not the pod's.
+    ForeignDestination,
     /// A source address that its pod does not own.
     SpoofedSource,
 }
@@ -151,8 +145,8 @@ impl Limit {
             Self::ConnectionsPerSource => "connections-per-source",
             Self::HeadTimeout => "head-timeout",
             Self::IdleTimeout => "idle-timeout",
-            Self::Draining => "draining",
             Self::Loop => "loop",
+            Self::ForeignDestination => "foreign-destination",
             Self::SpoofedSource => "spoofed-source",
         }
     }

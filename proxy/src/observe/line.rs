@@ -1,6 +1,6 @@
 //! The access-log line of one event. Attribute names are OpenTelemetry's where it has one.
 
-use super::event::{Alert, RequestEvent};
+use super::event::{Alert, AlertKind, RequestEvent};
 use super::json::Object;
 use super::{DecisionId, label};
 
@@ -77,7 +77,7 @@ pub(super) fn request(event: &RequestEvent<'_>, id: Option<DecisionId>, out: &mu
         line.wire("http.request.method", method);
     }
     if let Some(path) = event.path {
-        line.wire("url.path", path);
+        line.wire("url.path", path_alone(path));
     }
     if let Some(status) = event.status {
         line.number("http.response.status_code", status);
@@ -114,9 +114,32 @@ pub(super) fn alert(alert: &Alert<'_>, out: &mut Vec<u8>) {
         line.shown("decision_id", id);
     }
     line.text("detail", alert.detail);
-    line.wire("evidence", alert.evidence);
+    line.wire("evidence", evidence(alert));
     line.close();
 }
+
+/// Of a request that was refused as it stood on the wire: neither its query nor the user and password of an authority,
+/// since both may be secrets. A canonical path has neither.
+fn path_alone(target: &[u8]) -> &[u8] {
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    match path.iter().rposition(|byte| *byte == b'@') {
+        Some(at) if !path.starts_with(b"/") => path.get(at + 1..).unwrap_or_default(),
+        _ => path,
+    }
+}
+
+/// First bytes of a connection may be a password or a head with a token: what tells one protocol from another is logged,
+/// and no more.
+fn evidence<'a>(alert: &Alert<'a>) -> &'a [u8] {
+    match alert.kind {
+        AlertKind::ProtocolMismatch => alert.evidence.get(..FIRST_BYTES).unwrap_or(alert.evidence),
+        AlertKind::EvasionAttempt => path_alone(alert.evidence),
+        AlertKind::SpoofedSource => alert.evidence,
+    }
+}
+
+/// `SSH-2.0-`, `GET /ord`, a TLS record's head.
+const FIRST_BYTES: usize = 8;
 
 /// Whether a line must not be lost: what was refused, what was cut, and what the shadow table sees differently.
 pub(super) fn matters(event: &RequestEvent<'_>) -> bool {

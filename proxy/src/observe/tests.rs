@@ -11,7 +11,7 @@ use eastwall_policy::verdict::{Action, Audit, Proof, Reason, RuleRef, Verdict};
 use eastwall_policy::world::World;
 use serde_json::Value;
 
-use super::{ConnectionEnd, ConnectionRecorder, Destination, LogWriter, Recorder, RequestEvent};
+use super::{Alert, AlertKind, ConnectionEnd, ConnectionRecorder, Destination, LogWriter, Recorder, RequestEvent};
 
 fn world() -> World {
     let workloads =
@@ -105,6 +105,34 @@ fn the_line_of_a_denial() {
 }
 
 #[test]
+fn no_line_holds_a_query_a_password_or_what_stands_behind_the_first_bytes() {
+    let (bench, world) = (Bench::new(), world());
+    let verdict = Verdict { action: Action::Reject, reason: Reason::Rejected, rule: None, ..deny() };
+    let refusal = Refusal::EscapedSlash;
+    for target in [&b"/a%2fb?token=SECRET"[..], b"http://user:SECRET@host/a?SECRET", b"user:SECRET@host:443"] {
+        let event = RequestEvent { path: Some(target), refusal: Some(refusal), ..event(&world, &verdict) };
+        bench.connection(&world).request(&event, Some(bench.recorder.decision_id()));
+    }
+    bench.recorder.alert(&Alert {
+        kind: AlertKind::ProtocolMismatch,
+        world: &world,
+        direction: Direction::Inbound,
+        source: ([10, 0, 0, 3], 4000).into(),
+        destination: ([10, 0, 0, 2], 80).into(),
+        source_workload: None,
+        destination_workload: None,
+        decision_id: None,
+        detail: "first bytes",
+        evidence: b"AUTH x SECRET",
+    });
+    let lines = bench.lines();
+    let text = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(!text.contains("SECRET"), "{text}");
+    assert!(text.contains("\"url.path\":\"/a%2fb\"") && text.contains("\"evidence\":\"/a%2fb\""), "{text}");
+    assert!(text.contains("\"evidence\":\"AUTH x S\""), "{text}");
+}
+
+#[test]
 fn every_protocol_says_what_carried_it() {
     for (protocol, name, version) in [
         (Protocol::Http, "http", Some("1.1")),
@@ -181,13 +209,7 @@ fn two_workers_share_the_metrics_and_the_log() {
     let metrics = bench.recorder.metrics().render().unwrap();
     assert!(metrics.contains("verdict=\"allow\"} 2") && metrics.contains("eastwall_connections_total 2"), "{metrics}");
     assert!(metrics.contains("eastwall_connections_active 1"), "one is still open: {metrics}");
-    second.closed(&ConnectionEnd {
-        direction: Direction::Inbound,
-        protocol: Protocol::Http,
-        received: 3,
-        sent: 4,
-        duration: Duration::ZERO,
-    });
+    second.closed(&ConnectionEnd { received: 3, sent: 4 });
     drop(second);
     let metrics = bench.recorder.metrics().render().unwrap();
     assert!(

@@ -102,11 +102,6 @@ impl Watch {
         }
     }
 
-    /// Whether a newer world is in force than the one that this connection was last judged by.
-    pub(crate) fn has_changed(&self) -> bool {
-        *self.changed.borrow() > self.judged
-    }
-
     /// Everything that lives on this connection was judged by `world`, and cut where it had to be.
     pub(crate) fn judged(&mut self, world: &World) {
         let number = world.generation().number;

@@ -30,7 +30,8 @@ pub(super) struct Gathered {
 
 #[derive(Debug)]
 struct Workloads {
-    registry: Registry,
+    /// `None`: the text is the one in force.
+    registry: Option<Registry>,
     text: [u8; 32],
 }
 
@@ -42,6 +43,8 @@ pub(super) struct Maker {
     recorder: Recorder,
     latch: Latch,
     number: u64,
+    /// The last world that has a table: another registry joins that table without compiling a rule.
+    compiled: Option<Arc<World>>,
     /// Hash of the table in force.
     in_force: Option<Arc<str>>,
     /// Of what is in force: to see whether anything changed.
@@ -51,8 +54,6 @@ pub(super) struct Maker {
     /// As compiled; rules that end are still in it.
     model: Arc<Model>,
     registry: Option<Arc<Registry>>,
-    /// The last world: its table serves as long as the rules are the same.
-    last: Option<Arc<World>>,
     /// A good table was read once.
     good: bool,
     next_expiry: Option<i64>,
@@ -71,12 +72,12 @@ impl Maker {
             recorder,
             latch: Latch::new(),
             number: 0,
+            compiled: None,
             in_force: None,
             content: None,
             workloads_text: None,
             last_good: LastGood::default(),
             model: Arc::default(),
-            last: None,
             good: false,
             next_expiry: None,
             again: None,
@@ -100,7 +101,7 @@ impl Maker {
     /// Reads everything.
     pub(super) fn gather(&mut self, now: Instant) -> Gathered {
         let reading = self.sources.read(now, self.good);
-        let workloads = self.origin.workloads.as_deref().map(read_workloads);
+        let workloads = self.origin.workloads.as_deref().map(|path| read_workloads(path, self.workloads_text));
         Gathered { reading, workloads }
     }
 
@@ -161,17 +162,15 @@ impl Maker {
             None => false,
             Some(Ok(workloads)) => {
                 self.status.workloads = None;
-                if self.workloads_text == Some(workloads.text) {
-                    return false;
-                }
+                let Some(registry) = workloads.registry else { return false };
                 tracing::info!(
-                    workloads = workloads.registry.workloads.len(),
-                    services = workloads.registry.services.len(),
-                    nodes = workloads.registry.nodes.len(),
+                    workloads = registry.workloads.len(),
+                    services = registry.services.len(),
+                    nodes = registry.nodes.len(),
                     "workloads read"
                 );
                 self.workloads_text = Some(workloads.text);
-                self.registry = Some(Arc::new(workloads.registry));
+                self.registry = Some(Arc::new(registry));
                 true
             }
             Some(Err(problem)) => {
@@ -236,10 +235,14 @@ impl Maker {
         }
         let generation = world.generation();
         self.status.generation = generation.to_string();
-        let metrics = self.recorder.metrics();
-        metrics.set_generation(generation.number);
-        metrics.set_unprotected(world.unprotected(Direction::Inbound), world.unprotected(Direction::Outbound));
+        self.recorder.metrics().set_generation(generation.number);
         tracing::info!(%generation, seconds = started.elapsed().as_secs_f64(), good = self.good, "table in force");
+    }
+
+    /// Counts what a world leaves open: after the swap, since nobody waits for it.
+    pub(super) fn count_unprotected(&self, world: &World) {
+        let (inbound, outbound) = (world.unprotected(Direction::Inbound), world.unprotected(Direction::Outbound));
+        self.recorder.metrics().set_unprotected(inbound, outbound);
     }
 
     fn world(&mut self, number: u64) -> Arc<World> {
@@ -250,16 +253,18 @@ impl Maker {
             registry => {
                 self.model = expiry::without_expired(&self.model, now);
                 let registry = registry.clone().unwrap_or_default();
-                match &self.last {
-                    Some(last) if Arc::ptr_eq(last.model(), &self.model) => last.with_registry(registry, number),
-                    _ => World::new(Arc::clone(&self.model), registry, number),
+                match self.compiled.as_ref().filter(|world| Arc::ptr_eq(world.model(), &self.model)) {
+                    Some(world) => world.with_registry(registry, number),
+                    None => World::new(Arc::clone(&self.model), registry, number),
                 }
             }
         };
         self.next_expiry = expiry::next(&self.model);
         self.status.next_expiry = self.next_expiry;
         let world = Arc::new(world);
-        self.last = Some(Arc::clone(&world));
+        if !world.is_closed() {
+            self.compiled = Some(Arc::clone(&world));
+        }
         world
     }
 
@@ -271,20 +276,21 @@ impl Maker {
     }
 }
 
-fn read_workloads(path: &Path) -> Result<Workloads, String> {
+/// `known` is the hash of the text in force, which is not parsed again.
+fn read_workloads(path: &Path, known: Option<[u8; 32]>) -> Result<Workloads, String> {
     let (name, text) = source::text_of(path).map_err(|diagnostic| as_text(&diagnostic, Style::Plain))?;
     if text.trim().is_empty() {
         // Somebody is writing it: an empty list is written `[]`.
         return Err(format!("{name} is empty: write `[]` if there are no workloads"));
     }
+    let hash = Sha256::digest(text.as_bytes()).into();
+    if known == Some(hash) {
+        return Ok(Workloads { registry: None, text: hash });
+    }
     let (registry, diagnostics) = Registry::parse(&name, &text);
     let errors: Vec<String> =
         diagnostics.iter().filter(|one| one.is_error()).map(|one| as_text(one, Style::Plain)).collect();
-    if errors.is_empty() {
-        Ok(Workloads { registry, text: Sha256::digest(text.as_bytes()).into() })
-    } else {
-        Err(errors.join("\n"))
-    }
+    if errors.is_empty() { Ok(Workloads { registry: Some(registry), text: hash }) } else { Err(errors.join("\n")) }
 }
 
 /// What the documents say and where: a moved rule is a new location in the log.

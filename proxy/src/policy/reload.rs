@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use eastwall_policy::world::World;
 use tokio::sync::oneshot;
 
 use super::live::Live;
@@ -64,6 +65,7 @@ pub(crate) fn start(origin: Origin, recorder: &Recorder) -> io::Result<(Arc<Live
     // Watch first: what changes while the first world is made is then seen.
     let seen = look(&paths, &mut watch);
     let (maker, world) = Maker::start(origin, recorder.clone());
+    maker.count_unprotected(&world);
     let live = Arc::new(Live::new(world, recorder.metrics().revocation_seconds()));
     let status = Arc::new(Mutex::new(Arc::new(maker.status().clone())));
     let keeper = Keeper {
@@ -192,7 +194,7 @@ impl Keeper {
                 }
             }
             if let Some(world) = self.maker.expire() {
-                self.live.swap(world);
+                self.swap(world);
                 self.publish();
             }
         }
@@ -214,9 +216,14 @@ impl Keeper {
         }
         self.fingerprint = before;
         if let Some(world) = self.maker.apply(gathered) {
-            self.live.swap(world);
+            self.swap(world);
         }
         self.publish();
+    }
+
+    fn swap(&self, world: Arc<World>) {
+        self.live.swap(Arc::clone(&world));
+        self.maker.count_unprotected(&world);
     }
 
     fn publish(&self) {

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eastwall_policy::source::{self, Document};
+use eastwall_policy::source::{self, Document, Reader};
 
 /// Where policies come from, and what was read of them last.
 #[derive(Debug)]
 pub(super) struct Sources {
     paths: Vec<PathBuf>,
+    reader: Reader,
     held: Vec<Document>,
     gone: BTreeMap<Arc<str>, Instant>,
 }
@@ -44,13 +45,13 @@ pub(super) struct Hold {
 
 impl Sources {
     pub(super) fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, held: Vec::new(), gone: BTreeMap::new() }
+        Self { paths, reader: Reader::default(), held: Vec::new(), gone: BTreeMap::new() }
     }
 
     /// Reads everything. `running`: a table was good before, so what was never good is left out instead of closing
     /// everything that it might have selected.
     pub(super) fn read(&mut self, now: Instant, running: bool) -> Reading {
-        let mut fresh = source::read(&self.paths);
+        let mut fresh = self.reader.read(&self.paths);
         let named: BTreeSet<_> = fresh.documents.iter().filter(|one| !is_nameless(one)).map(identity).collect();
         let seen: BTreeSet<Arc<str>> = fresh
             .documents

@@ -321,6 +321,22 @@ fn without_a_registry_nothing_passes_at_all() {
 }
 
 #[test]
+fn a_change_of_addresses_compiles_no_rule() {
+    let site = Site::with(&[("a.yaml", &policy("one", "/a1"))]);
+    let before = site.live.load();
+    fs::write(site.folder.path().join("workloads.yaml"), WORKLOADS.replace("10.0.0.3", "10.0.0.4")).unwrap();
+    site.reload();
+    let after = site.live.load();
+    assert!(!site.allows("/a1"));
+    assert!(std::ptr::eq(before.table(), after.table()), "the table is the same one");
+    assert!(after.generation().number > before.generation().number);
+    assert_eq!(after.generation().hash, before.generation().hash);
+    site.write("a.yaml", &policy("one", "/a2"));
+    site.reload();
+    assert!(!std::ptr::eq(after.table(), site.live.load().table()));
+}
+
+#[test]
 fn what_is_deleted_on_purpose_goes_but_not_at_once() {
     let site = Site::with(&[("a.yaml", &policy("one", "/a1")), ("b.yaml", &policy("two", "/b1"))]);
     fs::remove_file(site.at("a.yaml")).unwrap();
@@ -332,7 +348,9 @@ fn what_is_deleted_on_purpose_goes_but_not_at_once() {
     fs::remove_file(site.at("b.yaml")).unwrap();
     site.until("the last one's deletion", |site| site.allows("/never"));
     assert_eq!(site.get("/never").reason, Reason::Unprotected);
-    assert!(site.recorder.metrics().render().unwrap().contains("unprotected_workloads{direction=\"inbound\"} 2"));
+    site.until("the count of what is open", |site| {
+        site.recorder.metrics().render().unwrap().contains("unprotected_workloads{direction=\"inbound\"} 2")
+    });
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! The same paths, read again and again: a file whose text has not changed is not parsed again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Bounds, Sources, files};
+
+/// Reads paths as [`super::read`] does, and keeps what it parsed for the next time.
+#[derive(Debug, Default)]
+pub struct Reader {
+    kept: hashbrown::HashMap<Arc<str>, Parsed, foldhash::fast::RandomState>,
+}
+
+/// One file as it was when it was parsed. Texts are compared whole: a hash could only be less exact, and the documents
+/// hold the text anyway.
+#[derive(Debug)]
+struct Parsed {
+    text: Arc<str>,
+    sources: Sources,
+}
+
+impl Reader {
+    /// Reads every file and parses those that changed. Documents of the others are the very same as last time: their
+    /// `root` is the same allocation.
+    #[must_use]
+    pub fn read(&mut self, paths: &[PathBuf]) -> Sources {
+        let bounds = Bounds::default();
+        let (files, diagnostics) = files::load(paths, &bounds);
+        let mut sources = Sources::unreadable(diagnostics);
+        let mut before = std::mem::take(&mut self.kept);
+        for file in files {
+            let parsed = match before.remove(&file.name) {
+                Some(parsed) if parsed.text == file.text => parsed,
+                _ => {
+                    let mut fresh = Sources::default();
+                    fresh.add(&file.name, &file.text, &bounds);
+                    Parsed { text: file.text, sources: fresh }
+                }
+            };
+            sources = sources.and(parsed.sources.clone());
+            self.kept.insert(file.name, parsed);
+        }
+        sources
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::Reader;
+
+    #[test]
+    fn only_what_changed_is_parsed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [folder.path().to_owned()];
+        let at = |name: &str| folder.path().join(name);
+        let document = |name: &str| format!("apiVersion: v1\nkind: X\nmetadata: {{name: {name}}}\n");
+        fs::write(at("a.yaml"), document("a")).unwrap();
+        fs::write(at("b.yaml"), document("b") + "---\n[broken").unwrap();
+        let mut reader = Reader::default();
+        let first = reader.read(&paths);
+        fs::write(at("a.yaml"), document("z")).unwrap();
+        let second = reader.read(&paths);
+        let names =
+            |sources: &crate::source::Sources| sources.documents.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&first), ["a", "b", ""]);
+        assert_eq!(names(&second), ["z", "b", ""]);
+        let same: Vec<bool> = first
+            .documents
+            .iter()
+            .zip(&second.documents)
+            .map(|(first, second)| Arc::ptr_eq(&first.root, &second.root))
+            .collect();
+        assert_eq!(same, [false, true, true]);
+        assert_eq!(second.diagnostics.len(), first.diagnostics.len(), "a mistake is reported each time");
+        fs::remove_file(at("b.yaml")).unwrap();
+        assert_eq!(names(&reader.read(&paths)), ["z"]);
+        fs::write(at("b.yaml"), document("b")).unwrap();
+        assert_eq!(names(&reader.read(&paths)), ["z", "b"]);
+    }
+}
