@@ -96,3 +96,22 @@ fn opaque_bytes_are_cut_when_no_longer_allowed_or_no_longer_unseen() {
         assert!(is_reset(&end), "{end:?}");
     }
 }
+
+#[test]
+fn an_idle_http2_connection_is_cut() {
+    let (address, _) = backend(|_| {});
+    let gateway = Gateway::start(&policy(READS), address);
+    let mut stream = gateway.connect(WEB);
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut settings = [0; 9];
+    stream.read_exact(&mut settings).unwrap();
+    gateway.rewrite(&policy(&READS.replace("serviceAccount: web", "serviceAccount: clerk")));
+    let mut space = [0; 1024];
+    let end = loop {
+        match stream.read(&mut space) {
+            Ok(1..) => {}
+            end => break end,
+        }
+    };
+    assert!(is_reset(&end), "{end:?}");
+}
