@@ -395,7 +395,9 @@ impl Connection<'_> {
 
     async fn reject(&mut self, codec: &mut Codec, judged: &Judged, refusal: Refusal, started: Instant) -> After {
         let call = Call { decision: started.elapsed(), started };
-        self.answer_refusal(codec, judged, (refusal, !refusal.closes()), &call).await
+        // INVARIANT: a head that was not consumed would be read, and refused, again and again.
+        let keep = !refusal.closes() && codec.request.consumed().is_some();
+        self.answer_refusal(codec, judged, (refusal, keep), &call).await
     }
 
     async fn answer_refusal(
