@@ -32,6 +32,12 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         workloads: config.workloads.clone(),
         start_closed: config.start_closed,
     };
+    if !config.start_closed {
+        tracing::warn!("--start-closed=false: until a good table was read, EVERYTHING PASSES; nothing else fails open");
+    }
+    if config.workloads.is_none() && config.mode == Mode::Gateway {
+        tracing::warn!("no --workloads: nobody is registered, so no policy protects anybody and EVERYTHING PASSES");
+    }
     let (live, reloader) = policy::start(origin, &recorder)?;
     let lifecycle = Arc::new(Lifecycle::default());
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
