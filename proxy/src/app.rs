@@ -30,13 +30,11 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     let origin = Origin {
         policies: config.policy.clone(),
         workloads: config.workloads.clone(),
+        upstream: config.gateway.map(|gateway| gateway.upstream),
         start_closed: config.start_closed,
     };
     if !config.start_closed {
         tracing::warn!("--start-closed=false: until a good table was read, EVERYTHING PASSES; nothing else fails open");
-    }
-    if config.workloads.is_none() && config.mode == Mode::Gateway {
-        tracing::warn!("no --workloads: nobody is registered, so no policy protects anybody and EVERYTHING PASSES");
     }
     let (live, reloader) = policy::start(origin, &recorder)?;
     let lifecycle = Arc::new(Lifecycle::default());
