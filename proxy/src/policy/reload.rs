@@ -198,7 +198,7 @@ impl Keeper {
                 }
             }
             if let Some(world) = self.maker.expire() {
-                self.swap(world);
+                self.swap(&world);
                 self.publish();
             }
         }
@@ -220,14 +220,14 @@ impl Keeper {
         }
         self.fingerprint = before;
         if let Some(world) = self.maker.apply(gathered) {
-            self.swap(world);
+            self.swap(&world);
         }
         self.publish();
     }
 
-    fn swap(&self, world: Arc<World>) {
-        self.live.swap(Arc::clone(&world));
-        self.maker.count_unprotected(&world);
+    fn swap(&self, world: &Arc<World>) {
+        self.live.swap(Arc::clone(world));
+        self.maker.count_unprotected(world);
     }
 
     fn publish(&self) {

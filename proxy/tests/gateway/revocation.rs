@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, ErrorKind, Read, Write};
 
-use crate::harness::{Answer, Gateway, WEB, backend, header, policy, read_head};
+use crate::harness::{Answer, Gateway, WEB, backend, header, http_backend, policy, read_head};
 
 const READS: &str =
     "  - {name: reads, from: [{serviceAccount: web}], http: [{methods: [GET], paths: [\"/orders/{id}\"]}]}";
@@ -64,6 +64,18 @@ fn a_request_under_way_and_an_idle_connection_are_cut() {
     }
     let again = gateway.ask(WEB, b"GET /orders/1 HTTP/1.1\r\nHost: orders\r\n\r\n", 1);
     assert_eq!(again[0].status, 403);
+}
+
+#[test]
+fn a_connection_that_never_spoke_is_cut() {
+    let (address, _) = http_backend();
+    let gateway = Gateway::start(&policy(READS), address);
+    let mut silent = gateway.connect(WEB);
+    // Connections are accepted in order: once a later one is answered, this one waits for its first byte.
+    assert_eq!(gateway.ask(WEB, b"GET /orders/1 HTTP/1.1\r\nHost: orders\r\n\r\n", 1)[0].status, 200);
+    gateway.rewrite(&policy(READS).replace("web", "clerk"));
+    let end = silent.read(&mut [0]);
+    assert!(is_reset(&end), "{end:?}");
 }
 
 #[test]
