@@ -326,3 +326,40 @@ async fn who_leaves_while_waiting_for_a_place_upstream_waits_no_more() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// Attack 45: answers that nobody reads stop at their own windows.
+#[tokio::test]
+async fn streams_whose_readers_pause_do_not_hold_up_others() {
+    let listener = tokio::net::TcpListener::bind((ORDERS, 0)).await.unwrap();
+    let gateway = Gateway::start(&rules(), listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            let length = if request.uri().path() == "/orders/1" { 5 } else { 2 << 20 };
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            stream.send_data(Bytes::from(vec![b'x'; length]), true).unwrap();
+        }
+    });
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(WEB, 0)).unwrap();
+    let stream = socket.connect(gateway.address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let (mut sender, connection) =
+        builder.initial_connection_window_size(1 << 24).handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut paused = Vec::new();
+    for _ in 0..8 {
+        let (response, _) = sender.send_request(request("GET", "/orders/2"), true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        // Read, and never given back: the window stays shut.
+        let mut read = 0;
+        while read < 65_535 {
+            read += body.data().await.unwrap().unwrap().len();
+        }
+        paused.push(body);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), ask(&sender, request("GET", "/orders/1"), b"")).await;
+    assert_eq!(answer.expect("an answer beside paused ones").1, b"xxxxx");
+}
