@@ -42,7 +42,7 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     let seen =
         Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
     let admin = admin::start(config.admin, &socket, seen)?;
-    let listeners = listeners(config, &live, &recorder)?;
+    let listeners = listeners(config, &live, &recorder, &lifecycle)?;
     let workers = Workers::start(config.workers, &live, config.limits.clone(), &recorder, &listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -57,6 +57,10 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
             _ = terminate.recv() => lifecycle.drain(),
             _ = interrupt.recv() => lifecycle.drain(),
             () = lifecycle.drain_asked() => {}
+            () = workers.one_died() => {
+                // Whoever it had accepted is cut already; the others would serve half of what comes.
+                return Err(io::Error::other("a worker cannot run"));
+            }
         }
         tracing::info!(connections = workers.connections(), "draining");
         listeners.close();
@@ -67,7 +71,12 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     })
 }
 
-fn listeners(config: &Config, live: &Arc<Live>, recorder: &Recorder) -> io::Result<Listeners> {
+fn listeners(
+    config: &Config,
+    live: &Arc<Live>,
+    recorder: &Recorder,
+    lifecycle: &Arc<Lifecycle>,
+) -> io::Result<Listeners> {
     match (config.mode, config.gateway) {
         (Mode::Gateway, Some(gateway)) => Listeners::gateway(gateway.listen, gateway.upstream),
         (Mode::Gateway, None) => Err(io::Error::other("gateway mode needs a listener and an upstream")),
@@ -75,6 +84,11 @@ fn listeners(config: &Config, live: &Arc<Live>, recorder: &Recorder) -> io::Resu
             bypass::of_sidecar(recorder)?;
             Listeners::sidecar(config.redirected.ports, config.redirected.family)
         }
-        (Mode::Node, _) => pods::serve(Node::new(config.redirected.clone()), Arc::clone(live), recorder.for_worker()),
+        (Mode::Node, _) => pods::serve(
+            Node::new(config.redirected.clone()),
+            Arc::clone(live),
+            recorder.for_worker(),
+            Arc::clone(lifecycle),
+        ),
     }
 }

@@ -1,6 +1,8 @@
 //! Where the process stands between its start and its end.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -9,11 +11,15 @@ use tokio::sync::watch;
 pub(crate) struct Lifecycle {
     listening: AtomicBool,
     draining: watch::Sender<bool>,
+    unserved: Mutex<Unserved>,
 }
+
+/// Pods (`namespace/name`) that could not be served, and why.
+pub(crate) type Unserved = BTreeMap<Arc<str>, String>;
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { listening: AtomicBool::new(false), draining: watch::Sender::new(false) }
+        Self { listening: AtomicBool::new(false), draining: watch::Sender::new(false), unserved: Mutex::default() }
     }
 }
 
@@ -21,6 +27,16 @@ impl Lifecycle {
     /// Every listener is open: readiness depends on the table alone from now on.
     pub(crate) fn listens(&self) {
         self.listening.store(true, Ordering::Release);
+    }
+
+    /// Who could not be served, in place of what was said before. Gives that back.
+    pub(crate) fn unserved_are(&self, pods: Unserved) -> Unserved {
+        std::mem::replace(&mut self.unserved.lock().unwrap_or_else(PoisonError::into_inner), pods)
+    }
+
+    /// Who could not be served.
+    pub(super) fn unserved(&self) -> Unserved {
+        self.unserved.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks for the drain: `POST /drain`, or a signal.

@@ -14,7 +14,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub(crate) use lifecycle::Lifecycle;
+pub(crate) use lifecycle::{Lifecycle, Unserved};
 pub(crate) use server::start;
 pub(crate) use socket::SocketPath;
 

@@ -88,11 +88,13 @@ pub(super) async fn answer<B>(admin: &Admin, door: Door, request: &Request<B>) -
 fn ready(admin: &Admin) -> Response<Full<Bytes>> {
     let status = admin.reloader.status();
     let (listening, draining) = (admin.lifecycle.is_listening(), admin.lifecycle.is_draining());
-    let is_ready = status.is_ready() && listening && !draining;
+    let unserved = admin.lifecycle.unserved();
+    let is_ready = status.is_ready() && listening && !draining && unserved.is_empty();
     let detail = json!({
         "ready": is_ready,
         "listening": listening,
         "draining": draining,
+        "unservedPods": unserved,
         "generation": admin.live.load().generation().to_string(),
         "policy": &*status,
     });

@@ -126,6 +126,12 @@ fn readiness_waits_for_the_listeners_and_ends_with_the_drain() {
     assert_eq!(status, 200, "{detail}");
     assert_eq!(detail["policy"]["good"], true);
     assert!(detail["generation"].as_str().unwrap().starts_with("1-"));
+    // A pod that nobody serves is no small thing.
+    bench.admin.lifecycle.unserved_are([("shop/web".into(), "no such namespace".to_owned())].into());
+    let (status, detail) = ready();
+    assert_eq!((status, &detail["unservedPods"]["shop/web"]), (503, &"no such namespace".into()), "{detail}");
+    bench.admin.lifecycle.unserved_are([].into());
+    assert_eq!(ready().0, 200);
     // A broken file says so, and the last good table serves on.
     fs::write(bench.policy_file(), POLICY.replace("methods", "method")).unwrap();
     assert_eq!(bench.socket("GET", "/reload").status, 405);

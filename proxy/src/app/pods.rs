@@ -10,6 +10,7 @@ use eastwall_policy::facts::Direction;
 use eastwall_policy::world::World;
 
 use super::bypass::Bypassed;
+use crate::admin::{Lifecycle, Unserved};
 use crate::connection::now;
 use crate::intercept::rules::Counts;
 use crate::intercept::{Listeners, Node};
@@ -23,12 +24,17 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LOOKS_PER_COUNT: u32 = 2;
 
 /// Serves the pods that are there now, and goes on doing so.
-pub(super) fn serve(node: Node, live: Arc<Live>, recorder: Recorder) -> io::Result<Listeners> {
+pub(super) fn serve(
+    node: Node,
+    live: Arc<Live>,
+    recorder: Recorder,
+    lifecycle: Arc<Lifecycle>,
+) -> io::Result<Listeners> {
     let mut watch = live.watch();
     let world = live.load();
     // The rules are none of the connections that the time of a swap is measured by.
     watch.judged(&world);
-    reconcile(&node, &world);
+    reconcile(&node, &world, &recorder, &lifecycle);
     let listeners = node.listeners().clone();
     let mut spoofed = BTreeMap::new();
     let mut bypassed = Bypassed::default();
@@ -41,7 +47,7 @@ pub(super) fn serve(node: Node, live: Arc<Live>, recorder: Recorder) -> io::Resu
             // Loaded once: a swap in between is then one more look, not one that is missed.
             let world = live.load();
             watch.judged(&world);
-            reconcile(&node, &world);
+            reconcile(&node, &world, &recorder, &lifecycle);
             if look == 0 {
                 let counts = node.counts();
                 bypassed.tell(&counts, &recorder);
@@ -52,9 +58,22 @@ pub(super) fn serve(node: Node, live: Arc<Live>, recorder: Recorder) -> io::Resu
     Ok(listeners)
 }
 
-fn reconcile(node: &Node, world: &World) {
-    for failure in node.reconcile(world, now()) {
-        tracing::error!(pod = %failure.pod, error = %failure.error, "cannot serve a pod");
+fn reconcile(node: &Node, world: &World, recorder: &Recorder, lifecycle: &Lifecycle) {
+    let failures = node.reconcile(world, now());
+    tell(failures.into_iter().map(|failure| (failure.pod, failure.error.to_string())).collect(), recorder, lifecycle);
+}
+
+/// Readiness and the gauge at every look, the log when something has changed.
+fn tell(unserved: Unserved, recorder: &Recorder, lifecycle: &Lifecycle) {
+    recorder.metrics().set_pods_unserved(unserved.len());
+    let before = lifecycle.unserved_are(unserved.clone());
+    for (pod, error) in &unserved {
+        if before.get(pod) != Some(error) {
+            tracing::error!(%pod, error, "cannot serve a pod: not ready until it is served");
+        }
+    }
+    for pod in before.keys().filter(|pod| !unserved.contains_key(*pod)) {
+        tracing::info!(%pod, "the pod is served, or gone");
     }
 }
 
@@ -86,5 +105,24 @@ fn alert_on_spoofing(
             detail: "packets with a source address that is not the pod's were dropped in its namespace",
             evidence: pod.as_bytes(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Destination;
+
+    #[test]
+    fn who_is_not_served_is_counted_until_served() {
+        let (recorder, _writer) = Recorder::start(Destination::Off).unwrap();
+        let lifecycle = Lifecycle::default();
+        for names in [&["shop/a", "shop/b"][..], &["shop/b"], &[]] {
+            let unserved: Unserved = names.iter().map(|name| (Arc::from(*name), "no namespace".to_owned())).collect();
+            tell(unserved.clone(), &recorder, &lifecycle);
+            let line = format!("eastwall_pods_unserved {}\n", names.len());
+            assert!(recorder.metrics().render().unwrap().contains(&line), "{line}");
+            assert_eq!(lifecycle.unserved_are(unserved.clone()), unserved);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::slots::{Full, Slots};
 use crate::config::Limits;
@@ -40,6 +40,17 @@ pub(crate) struct Worker {
 pub(crate) struct Workers {
     drain: watch::Sender<bool>,
     slots: Arc<Slots>,
+    died: Arc<Notify>,
+}
+
+/// Tells when a worker's thread ends, by an error or a panic: none does while the process lives.
+#[derive(Debug)]
+struct Alive(Arc<Notify>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 // === impl Workers ===
@@ -56,10 +67,13 @@ impl Workers {
         let slots = Slots::new(limits.connections, limits.connections_per_source);
         let drain = watch::Sender::new(false);
         let limits = Arc::new(limits);
+        let died = Arc::new(Notify::new());
         for number in 0..count.get() {
             let (live, limits, slots) = (Arc::clone(live), Arc::clone(&limits), Arc::clone(&slots));
             let (recorder, drain, listeners) = (recorder.for_worker(), drain.subscribe(), listeners.clone());
+            let alive = Alive(Arc::clone(&died));
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let _alive = alive;
                 let (http1, http2) = (http1::Pool::default(), http2::Pool::default());
                 let worker = Worker { live, limits, recorder, drain, http1, http2, slots };
                 if let Err(error) = run(worker, &listeners) {
@@ -67,7 +81,7 @@ impl Workers {
                 }
             })?;
         }
-        Ok(Self { drain, slots })
+        Ok(Self { drain, slots, died })
     }
 
     /// Accepts no more, ends what is idle, lets what is in flight end within the bound. True when nothing was cut.
@@ -79,6 +93,11 @@ impl Workers {
             }
         };
         tokio::time::timeout(bound, empty).await.is_ok()
+    }
+
+    /// Returns when a worker has ended by itself: what it accepts from is served by nobody.
+    pub(crate) async fn one_died(&self) {
+        self.died.notified().await;
     }
 
     /// Connections that are open.
@@ -166,5 +185,26 @@ fn turned_away(worker: &Worker, away: &TurnedAway) {
             detail: "a pod sent from an address that it does not own; the evidence is the pod",
             evidence: away.pod.as_deref().unwrap_or_default().as_bytes(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_ends_is_told_of_even_by_a_panic() {
+        for panics in [false, true] {
+            let workers =
+                Workers { drain: watch::Sender::new(false), slots: Slots::new(1, 1), died: Arc::new(Notify::new()) };
+            let alive = Alive(Arc::clone(&workers.died));
+            let thread = std::thread::spawn(move || {
+                let _alive = alive;
+                assert!(!panics, "on purpose");
+            });
+            assert_eq!(thread.join().is_err(), panics);
+            let runtime = Builder::new_current_thread().build().unwrap();
+            runtime.block_on(workers.one_died());
+        }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     reloads: Series,
     revocation_seconds: Histogram,
     unprotected: IntGaugeVec,
+    pods_unserved: IntGauge,
     unevaluated_bytes: IntCounter,
 }
 
@@ -117,6 +118,10 @@ impl Metrics {
                 REVOCATION_BUCKETS,
             )?,
             unprotected,
+            pods_unserved: gauge(
+                "eastwall_pods_unserved",
+                "Pods of this node that could not be served as they should be",
+            )?,
             unevaluated_bytes: counter(
                 "eastwall_unevaluated_bytes_total",
                 "Bytes that bypassed the proxy, as the kernel counted them",
@@ -145,6 +150,11 @@ impl Metrics {
         for (direction, count) in [("inbound", inbound), ("outbound", outbound)] {
             self.unprotected.with_label_values(&[direction]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// How many pods could not be served.
+    pub(crate) fn set_pods_unserved(&self, count: usize) {
+        self.pods_unserved.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// So many more bytes bypassed the proxy.
@@ -187,6 +197,7 @@ mod tests {
             "eastwall_bytes_total 0",
             "eastwall_unprotected_workloads{direction=\"outbound\"} 2",
             "eastwall_unevaluated_bytes_total 0",
+            "eastwall_pods_unserved 0",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

@@ -35,6 +35,9 @@ struct Workloads {
     text: [u8; 32],
 }
 
+/// Tests a world; the error says what failed.
+pub(super) type SelfTest = fn(&World) -> Result<(), String>;
+
 /// Holds what is in force, and makes the next.
 #[derive(Debug)]
 pub(super) struct Maker {
@@ -54,6 +57,8 @@ pub(super) struct Maker {
     /// As compiled; rules that end are still in it.
     model: Arc<Model>,
     registry: Option<Arc<Registry>>,
+    /// What tests a world before it serves.
+    self_test: SelfTest,
     /// A good table was read once.
     good: bool,
     next_expiry: Option<i64>,
@@ -65,11 +70,17 @@ pub(super) struct Maker {
 impl Maker {
     /// Makes the first world.
     pub(super) fn start(origin: Origin, recorder: Recorder) -> (Self, Arc<World>) {
+        Self::tested_by(self_test::run, origin, recorder)
+    }
+
+    /// The same with another self-test.
+    pub(super) fn tested_by(self_test: SelfTest, origin: Origin, recorder: Recorder) -> (Self, Arc<World>) {
         let mut maker = Self {
             sources: Sources::new(origin.policies.clone()),
             registry: origin.workloads.is_none().then(Arc::default),
             origin,
             recorder,
+            self_test,
             latch: Latch::new(),
             number: 0,
             compiled: None,
@@ -85,7 +96,8 @@ impl Maker {
             status: Status::default(),
         };
         let gathered = maker.gather(Instant::now());
-        let world = maker.apply(gathered).unwrap_or_else(|| maker.world(1));
+        // Nothing older could stay in force.
+        let world = maker.apply(gathered).unwrap_or_else(|| maker.sealed());
         (maker, world)
     }
 
@@ -129,11 +141,18 @@ impl Maker {
         // A broken file that changes nothing leaves the table in force, number included.
         let is_new =
             |world: &Arc<World>| elsewhere || !wrong || self.in_force != Some(Arc::clone(&world.generation().hash));
-        let world = world.filter(is_new);
+        let made = world.filter(is_new);
+        let is_made = made.is_some();
+        let world = made.filter(|world| self.passes(world));
         if let Some(world) = &world {
             self.put_in_force(world, started);
+        } else if is_made {
+            // What was read is not in force: the next reading, changed or not, tries again.
+            self.content = None;
+            self.workloads_text = None;
         }
         let result = match (&world, wrong) {
+            (None, _) if is_made => Outcome::Failure,
             (_, true) if !self.good => Outcome::Failure,
             (Some(_), true) => Outcome::Partial,
             (None, true) => Outcome::Failure,
@@ -152,6 +171,12 @@ impl Maker {
         }
         let started = Instant::now();
         let world = self.world(self.number + 1);
+        if !self.passes(&world) {
+            // The rule is over all the same: every verdict looks at the time.
+            self.content = None;
+            self.finish(Outcome::Failure, started.elapsed());
+            return None;
+        }
         self.put_in_force(&world, started);
         tracing::info!(generation = %world.generation(), "a rule has expired: it is gone from the table");
         Some(world)
@@ -226,13 +251,29 @@ impl Maker {
         }
     }
 
+    /// Tests a world before it serves. If it fails, what is in force stays.
+    fn passes(&mut self, world: &World) -> bool {
+        let failure = (self.self_test)(world).err();
+        if let Some(failure) = &failure
+            && self.status.self_test.as_ref() != Some(failure)
+        {
+            tracing::error!(failure, "the self-test of the new table failed: it is not put in force");
+        }
+        self.status.self_test = failure;
+        self.status.self_test.is_none()
+    }
+
+    /// A first world that does not pass its test: nothing passes.
+    fn sealed(&mut self) -> Arc<World> {
+        let world = Arc::new(World::sealed(1));
+        (self.good, self.status.good) = (false, false);
+        self.put_in_force(&world, Instant::now());
+        world
+    }
+
     fn put_in_force(&mut self, world: &World, started: Instant) {
         self.number = world.generation().number;
         self.in_force = Some(Arc::clone(&world.generation().hash));
-        self.status.self_test = self_test::run(world).err();
-        if let Some(failure) = &self.status.self_test {
-            tracing::error!(failure, "the self-test of the new table failed");
-        }
         self.look_upstream(world);
         let generation = world.generation();
         self.status.generation = generation.to_string();

@@ -62,9 +62,9 @@ impl From<Change> for Message {
 /// good is closed, and readiness says so.
 pub(crate) fn start(origin: Origin, recorder: &Recorder) -> io::Result<(Arc<Live>, Reloader)> {
     let (sender, receiver) = mpsc::channel();
-    let mut watch = FolderWatch::new(sender.clone());
     let paths: Vec<PathBuf> =
         origin.policies.iter().chain(&origin.workloads).filter(|path| path.as_os_str() != "-").cloned().collect();
+    let mut watch = FolderWatch::new(paths.clone(), sender.clone());
     // Watch first: what changes while the first world is made is then seen.
     let seen = look(&paths, &mut watch);
     let has_registry = origin.workloads.is_some();

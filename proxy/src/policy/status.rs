@@ -9,7 +9,7 @@ pub(crate) struct Status {
     pub(crate) generation: String,
     /// A good table is or was read: false closes everything and fails readiness.
     pub(crate) good: bool,
-    /// The self-test of the table in force; the text says what went wrong.
+    /// The self-test of the last table that was made failed, so it is not in force; the text says what went wrong.
     pub(crate) self_test: Option<String>,
     /// How the last reload ended.
     pub(crate) last_reload: LastReload,

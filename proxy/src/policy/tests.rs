@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use eastwall_policy::facts::{Connection, Direction, Fact, Headers, Protocol, Request, Transport};
 use eastwall_policy::verdict::{Action, Reason, Verdict};
+use eastwall_policy::world::World;
 
+use super::maker::Maker;
 use super::{Live, Origin, Outcome, Reloader, start};
 use crate::observe::{Destination, LogWriter, Recorder};
 
@@ -446,4 +448,49 @@ fn a_gateway_without_a_registry_says_that_it_protects_nobody() {
     assert!(!site.live.has_registry() && status.is_ready() && status.unprotected_upstream.is_some(), "{status:?}");
     let metrics = site.recorder.metrics().render().unwrap();
     assert!(metrics.contains("eastwall_unprotected_workloads{direction=\"inbound\"} 1"), "{metrics}");
+}
+
+/// Whether [`picky`] fails. Of one test alone.
+static FAILS: AtomicBool = AtomicBool::new(true);
+
+fn picky(_: &World) -> Result<(), String> {
+    if FAILS.load(Ordering::Relaxed) { Err("injected".to_owned()) } else { Ok(()) }
+}
+
+#[test]
+fn a_table_that_fails_its_self_test_never_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("workloads.yaml"), WORKLOADS).unwrap();
+    fs::write(at("a.yaml"), policy("orders", "/v1")).unwrap();
+    let (recorder, _writer) = Recorder::start(Destination::Off).unwrap();
+    let origin = Origin {
+        policies: vec![at("a.yaml")],
+        workloads: Some(at("workloads.yaml")),
+        upstream: None,
+        start_closed: true,
+    };
+    let (mut maker, first) = Maker::tested_by(picky, origin, recorder.clone());
+    assert!(first.is_sealed(), "there is no older one");
+    for next in 2..4 {
+        let status = maker.status();
+        assert!(!status.is_ready() && status.self_test.is_some(), "{status:?}");
+        assert_eq!(status.last_reload.result, Outcome::Failure);
+        let read = |maker: &mut Maker| {
+            let gathered = maker.gather(Instant::now());
+            maker.apply(gathered)
+        };
+        assert!(read(&mut maker).is_none(), "the same again");
+        assert!(!maker.status().is_ready() && maker.status().last_reload.result == Outcome::Failure);
+        FAILS.store(false, Ordering::Relaxed);
+        assert!(!read(&mut maker).unwrap().is_closed());
+        assert!(maker.status().is_ready(), "{:?}", maker.status());
+        let generation = maker.status().generation.clone();
+        FAILS.store(true, Ordering::Relaxed);
+        fs::write(at("a.yaml"), policy("orders", &format!("/v{next}"))).unwrap();
+        assert!(read(&mut maker).is_none(), "the old one stays");
+        assert_eq!(maker.status().generation, generation);
+    }
+    let metrics = recorder.metrics().render().unwrap();
+    assert!(metrics.contains("eastwall_policy_reloads_total{result=\"failure\"} 5"), "{metrics}");
 }

@@ -2,8 +2,9 @@
 //! replacement), and what is still being written.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::sync::mpsc::Sender;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
@@ -30,10 +31,10 @@ pub(super) struct FolderWatch {
 }
 
 impl FolderWatch {
-    /// Sends every change to `sender`.
-    pub(super) fn new<M: From<Change> + Send + 'static>(sender: Sender<M>) -> Self {
+    /// Sends every change to `sender`. `named` are the files and folders that are read.
+    pub(super) fn new<M: From<Change> + Send + 'static>(named: Vec<PathBuf>, sender: Sender<M>) -> Self {
         let tell = move |event: notify::Result<Event>| {
-            for change in changes(event) {
+            for change in changes(event, &named) {
                 // A receiver that is gone is a proxy that ends.
                 let _ = sender.send(change.into());
             }
@@ -54,7 +55,7 @@ impl FolderWatch {
         let wanted: BTreeMap<PathBuf, (u64, u64)> = folders
             .iter()
             .filter_map(|folder| {
-                let metadata = std::fs::metadata(folder).ok()?;
+                let metadata = fs::metadata(folder).ok()?;
                 Some((folder.clone(), (metadata.dev(), metadata.ino())))
             })
             .collect();
@@ -82,12 +83,13 @@ impl FolderWatch {
     }
 }
 
-fn changes(event: notify::Result<Event>) -> Vec<Change> {
+fn changes(event: notify::Result<Event>, named: &[PathBuf]) -> Vec<Change> {
     let Ok(event) = event else { return vec![Change::Lost] };
     if event.need_rescan() {
         return vec![Change::Lost];
     }
-    let of_files = |make: fn(PathBuf) -> Change| event.paths.iter().filter(|path| may_hold(path)).cloned().map(make);
+    let of_files =
+        |make: fn(PathBuf) -> Change| event.paths.iter().filter(|path| may_hold(path, named)).cloned().map(make);
     match event.kind {
         EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => of_files(Change::Writing).collect(),
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => of_files(Change::Written).collect(),
@@ -96,7 +98,51 @@ fn changes(event: notify::Result<Event>) -> Vec<Change> {
     }
 }
 
-/// Other files of a folder, such as a log that grows beside the policies, are no reason to look.
-fn may_hold(path: &Path) -> bool {
-    path.extension().is_none_or(|extension| !["log", "swp", "tmp"].iter().any(|other| extension == *other))
+/// Whether a reading should wait for whoever writes to this file. Other files of a folder, such as a log that grows
+/// beside the policies, are no reason to look, nor to wait.
+fn may_hold(path: &Path, named: &[PathBuf]) -> bool {
+    let Ok(path) = absolute(path) else { return true };
+    let is_document = || {
+        path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end.eq_ignore_ascii_case(known)))
+    };
+    // Links are followed now: they may lead elsewhere since the last event.
+    named.iter().flat_map(|named| [absolute(named), fs::canonicalize(named)]).flatten().any(|root| {
+        // Nothing is below a file.
+        path == root || (path.starts_with(&root) && is_document())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_read_holds_a_reload() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("policies/deep")).unwrap();
+        fs::create_dir(at("real")).unwrap();
+        fs::write(at("workloads"), "[]").unwrap();
+        fs::write(at("real/one.yaml"), "").unwrap();
+        symlink(at("real/one.yaml"), at("linked.yaml")).unwrap();
+        let named = [at("policies"), at("workloads"), at("linked.yaml")];
+        for (name, expected) in [
+            ("workloads", true),
+            ("policies/a.yaml", true),
+            ("policies/deep/b.json", true),
+            ("policies/./c.yml", true),
+            ("linked.yaml", true),
+            ("real/one.yaml", true),
+            ("real/two.yaml", false),
+            ("policies/a.pcap", false),
+            ("policies/a.yaml.log", false),
+            ("core", false),
+            ("beside.yaml", false),
+            ("policies.yaml", false),
+        ] {
+            assert_eq!(may_hold(&at(name), &named), expected, "{name}");
+        }
+    }
 }
