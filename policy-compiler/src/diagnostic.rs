@@ -106,17 +106,19 @@ impl Diagnostic {
 }
 
 impl Snippet {
-    /// The line of `text` in which byte `at` lies; of a very long line only a window around it.
+    /// The line of `text` in which byte `at` lies, at this column (from 1); of a long line only a window around it.
+    /// The cost does not grow with the line: a file of one long line has many places.
     #[must_use]
-    pub fn of(text: &str, at: usize) -> Option<Self> {
+    pub fn of(text: &str, at: usize, column: u32) -> Option<Self> {
+        let is_break = |c: &char| matches!(c, '\n' | '\r');
         let before = text.get(..at)?;
-        let start = before.rfind(['\n', '\r']).map_or(0, |index| index + 1);
-        let rest = text.get(start..)?;
-        let line = rest.get(..rest.find(['\n', '\r']).unwrap_or(rest.len()))?;
-        let column = before.get(start..)?.chars().count();
-        let cut = column.saturating_sub(WINDOW / 2);
-        let cut = if line.len() <= WINDOW { 0 } else { cut };
-        Some(Self { text: line.chars().skip(cut).take(WINDOW).collect(), cut: u32::try_from(cut).ok()? })
+        let after = text.get(at..)?;
+        let behind = before.chars().rev().take_while(|c| !is_break(c)).take(WINDOW).count();
+        let ahead = after.chars().take_while(|c| !is_break(c)).take(WINDOW).count();
+        let kept = if behind + ahead <= WINDOW { behind } else { behind.min(WINDOW / 2) };
+        let start = before.char_indices().rev().take(kept).last().map_or(at, |(index, _)| index);
+        let shown = text.get(start..)?.chars().take_while(|c| !is_break(c)).take(WINDOW).collect();
+        Some(Self { text: shown, cut: column.saturating_sub(1).saturating_sub(u32::try_from(kept).ok()?) })
     }
 }
 

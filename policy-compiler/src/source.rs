@@ -148,7 +148,7 @@ impl Sources {
         let Some(line) = text.split_inclusive('\n').nth(finding.location.line.saturating_sub(1) as usize) else {
             return;
         };
-        finding.snippet = Snippet::of(line, 0);
+        finding.snippet = Snippet::of(line, 0, 1);
     }
 
     /// Documents and diagnostics of both.
@@ -250,7 +250,7 @@ fn diagnostic(file: &Arc<str>, text: &str, error: tree::TreeError) -> Diagnostic
     let mut diagnostic = Diagnostic::new(error.code, location(file, error.span), error.message);
     diagnostic.length = error.span.length as usize;
     diagnostic.help = error.help.map(str::to_owned);
-    diagnostic.snippet = Snippet::of(text, error.span.start as usize);
+    diagnostic.snippet = Snippet::of(text, error.span.start as usize, error.span.column);
     diagnostic
 }
 
@@ -263,7 +263,7 @@ fn not_an_object(document: &Document) -> Diagnostic {
     let mut diagnostic = Diagnostic::new(Code::NotAnObject, document.location.clone(), message)
         .help("a policy begins with `apiVersion: eastwall.dev/v1alpha1` and `kind: FirewallPolicy`");
     diagnostic.length = document.root.span.length as usize;
-    diagnostic.snippet = Snippet::of(&document.file_text, document.root.span.start as usize);
+    diagnostic.snippet = Snippet::of(&document.file_text, document.root.span.start as usize, document.root.span.column);
     diagnostic
 }
 

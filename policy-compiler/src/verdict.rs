@@ -50,6 +50,8 @@ pub enum Reason {
     BrokenPolicy,
     /// There is no table yet.
     NoTable,
+    /// The proxy stands in front of an address that no registered workload has.
+    Unregistered,
     /// Not a valid canonical request; the refusal has its own label beside this one.
     Rejected,
 }
@@ -68,6 +70,7 @@ impl Reason {
             Self::NoEndpoint => "the service has no ready endpoint",
             Self::BrokenPolicy => "a policy that selects the workload has an error",
             Self::NoTable => "there is no table yet",
+            Self::Unregistered => "the proxy's own end is no registered workload",
             Self::Rejected => "it is no valid canonical request",
         }
     }

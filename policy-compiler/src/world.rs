@@ -24,8 +24,8 @@ pub struct World {
     generation: Generation,
     /// There is no table yet: every registered workload is closed.
     closed: bool,
-    /// Nor is it known who is registered: everything is closed.
-    sealed: bool,
+    /// Nor is it known who is registered: everything is closed, for this reason.
+    sealed: Option<Reason>,
 }
 
 /// One connection resolved against the world that made it: who both ends are and which scopes judge it. Keep it
@@ -66,7 +66,7 @@ impl World {
     pub fn new(model: Arc<Model>, registry: Arc<Registry>, number: u64) -> Self {
         let table = Arc::new(Table::build(&model));
         let generation = Generation { number, hash: content::hash(&model).into() };
-        Self { model, table, residents: Residents::of(&registry), registry, generation, closed: false, sealed: false }
+        Self { model, table, residents: Residents::of(&registry), registry, generation, closed: false, sealed: None }
     }
 
     /// The same policies, joined with another registry: no rule is compiled again.
@@ -92,7 +92,20 @@ impl World {
     /// A world without a table and without a registry. Who is protected cannot be said, so nothing passes.
     #[must_use]
     pub fn sealed(number: u64) -> Self {
-        Self { sealed: true, ..Self::closed(Arc::default(), number) }
+        Self { sealed: Some(Reason::NoTable), ..Self::closed(Arc::default(), number) }
+    }
+
+    /// What a proxy sees that stands in front of an address that nobody registered: no subject to judge, so nothing
+    /// passes.
+    #[must_use]
+    pub fn unregistered(number: u64) -> Self {
+        Self { sealed: Some(Reason::Unregistered), ..Self::sealed(number) }
+    }
+
+    /// Nothing passes, whoever is registered.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
     }
 
     /// There is no table: everything that it would judge is refused.
@@ -189,9 +202,11 @@ impl World {
 
     /// Every registered workload is closed while there is no table.
     fn without_table(&self, flow: &Flow) -> Verdict {
-        let judged = self.sealed || flow.plan.has_subject();
-        let (action, reason) =
-            if judged { (Action::Deny, Reason::NoTable) } else { (Action::Allow, Reason::NotSubject) };
+        let (action, reason) = match self.sealed {
+            Some(reason) => (Action::Deny, reason),
+            None if flow.plan.has_subject() => (Action::Deny, Reason::NoTable),
+            None => (Action::Allow, Reason::NotSubject),
+        };
         Verdict { action, reason, rule: None, proof: flow.plan.proof, audit: None }
     }
 }

@@ -30,8 +30,12 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     let origin = Origin {
         policies: config.policy.clone(),
         workloads: config.workloads.clone(),
+        upstream: config.gateway.map(|gateway| gateway.upstream),
         start_closed: config.start_closed,
     };
+    if !config.start_closed {
+        tracing::warn!("--start-closed=false: until a good table was read, EVERYTHING PASSES; nothing else fails open");
+    }
     let (live, reloader) = policy::start(origin, &recorder)?;
     let lifecycle = Arc::new(Lifecycle::default());
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);

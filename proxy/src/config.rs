@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::intercept::NodeSetup;
-use crate::intercept::rules::{Bypass, Family, Ports};
+use crate::intercept::rules::{Bypass, Family, PortRange, Ports};
 
 /// How traffic reaches the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -174,6 +175,48 @@ impl LimitSettings {
     }
 }
 
+/// What is not redirected, as flags and as the `bypass` member of the configuration file.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BypassSettings {
+    /// TCP ports of the pod that are not redirected
+    #[arg(long, value_name = "PORT|LO-HI", value_delimiter = ',')]
+    #[serde(rename = "inboundPorts")]
+    bypass_inbound_ports: Vec<PortRange>,
+    /// Networks whose connections to the pod are not redirected
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[serde(rename = "inboundCidrs")]
+    bypass_inbound_cidrs: Vec<IpNet>,
+    /// Destination ports that are not redirected
+    #[arg(long, value_name = "PORT|LO-HI", value_delimiter = ',')]
+    #[serde(rename = "outboundPorts")]
+    bypass_outbound_ports: Vec<PortRange>,
+    /// Destination networks that are not redirected
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[serde(rename = "outboundCidrs")]
+    bypass_outbound_cidrs: Vec<IpNet>,
+}
+
+impl BypassSettings {
+    /// As the rules want it.
+    pub(crate) fn to_bypass(&self) -> Bypass {
+        self.over(&Self::default())
+    }
+
+    /// Each list that is set, and the file's where it is not.
+    fn over(&self, file: &Self) -> Bypass {
+        fn set<T: Clone>(flag: &[T], file: &[T]) -> Vec<T> {
+            if flag.is_empty() { file.to_vec() } else { flag.to_vec() }
+        }
+        Bypass {
+            inbound_ports: set(&self.bypass_inbound_ports, &file.bypass_inbound_ports),
+            inbound_networks: set(&self.bypass_inbound_cidrs, &file.bypass_inbound_cidrs),
+            outbound_ports: set(&self.bypass_outbound_ports, &file.bypass_outbound_ports),
+            outbound_networks: set(&self.bypass_outbound_cidrs, &file.bypass_outbound_cidrs),
+        }
+    }
+}
+
 /// What may be a flag or a member of the configuration file; a flag wins.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -182,11 +225,11 @@ pub(crate) struct Settings {
     #[arg(long, value_enum)]
     #[serde(default, deserialize_with = "parsed")]
     mode: Option<Mode>,
-    /// Policy files and folders; may be repeated
+    /// Policy files and folders; may be repeated. Required, here or in the configuration file
     #[arg(long, value_name = "PATH", num_args = 1..)]
     #[serde(default)]
     policy: Vec<PathBuf>,
-    /// Workloads file
+    /// Workloads file; without it nobody is registered, so a gateway passes everything
     #[arg(long, value_name = "FILE")]
     workloads: Option<PathBuf>,
     /// Gateway: the address to accept on
@@ -201,13 +244,14 @@ pub(crate) struct Settings {
     /// Unix socket of the admin server (policy, explain, flows, reload, drain)
     #[arg(long, value_name = "PATH")]
     admin_socket: Option<PathBuf>,
-    /// Refuse everything that a policy may protect until a good table was read [default: true]
+    /// Refuse everything that a policy may protect until a good table was read. `false` is the one exception to failing
+    /// closed: until then everything passes [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     start_closed: Option<bool>,
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
-    /// Access log: a file, `-` for standard output, or `off` [default: off]
+    /// Access log: a file, `-` for standard output, or `off`, which loses the lines of denials too [default: -]
     #[arg(long, value_name = "PATH|-|off")]
     access_log: Option<String>,
     /// Time that requests in flight have to end after SIGTERM [default: 30s]
@@ -226,6 +270,9 @@ pub(crate) struct Settings {
     /// Node: only the pods of this node
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    #[command(flatten)]
+    #[serde(default)]
+    bypass: BypassSettings,
     #[command(flatten)]
     #[serde(default)]
     limits: LimitSettings,
@@ -301,7 +348,7 @@ pub(crate) enum ConfigError {
 
 impl Config {
     /// Joins flags with the file that `--config` names.
-    pub(crate) fn new(flags: &Settings, file: Option<&Path>, bypass: Bypass) -> Result<Self, ConfigError> {
+    pub(crate) fn new(flags: &Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
         let file = match file {
             Some(path) => read(path)?,
             None => Settings::default(),
@@ -314,6 +361,11 @@ impl Config {
         let mode = flags.mode.or(file.mode).ok_or(ConfigError::Missing("say how traffic arrives: `--mode`"))?;
         let listen = flags.listen.or(file.listen);
         let upstream = flags.upstream.or(file.upstream);
+        let policy = if flags.policy.is_empty() { file.policy } else { flags.policy.clone() };
+        if policy.is_empty() {
+            // Without one every workload would be open, and readiness would say that all is well.
+            return Err(ConfigError::Missing("say what is allowed: `--policy PATH`, a file or a folder"));
+        }
         let gateway = match (mode, listen, upstream) {
             (Mode::Gateway, Some(listen), Some(upstream)) => Some(Gateway { listen, upstream }),
             (Mode::Gateway, _, _) => {
@@ -335,12 +387,12 @@ impl Config {
                 outbound: flags.outbound_port.or(file.outbound_port).unwrap_or(ports.outbound),
             },
             family: flags.family.or(file.family).unwrap_or_default(),
-            bypass,
+            bypass: flags.bypass.over(&file.bypass),
         };
         let access_log = flags.access_log.as_ref().or(file.access_log.as_ref());
         Ok(Self {
             mode,
-            policy: if flags.policy.is_empty() { file.policy } else { flags.policy.clone() },
+            policy,
             workloads: flags.workloads.clone().or(file.workloads),
             gateway,
             admin: flags.admin.or(file.admin),
@@ -351,7 +403,7 @@ impl Config {
                 .or(file.workers)
                 .or_else(|| std::thread::available_parallelism().ok())
                 .unwrap_or(NonZeroUsize::MIN),
-            access_log: access_log.map_or(AccessLog::Off, |text| {
+            access_log: access_log.map_or(AccessLog::Stdout, |text| {
                 let Ok(log) = text.parse();
                 log
             }),
@@ -433,10 +485,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.yaml");
         std::fs::write(&path, text).unwrap();
-        Config::new(&Settings::default(), Some(&path), Bypass::default())
+        Config::new(&Settings::default(), Some(&path))
     }
 
-    const GATEWAY: &str = "mode: gateway\nlisten: 127.0.0.1:80\nupstream: 127.0.0.2:80\n";
+    const GATEWAY: &str = "mode: gateway\nlisten: 127.0.0.1:80\nupstream: 127.0.0.2:80\npolicy: [policies]\n";
 
     #[test]
     fn file_sets_every_limit() {
@@ -477,16 +529,46 @@ mod tests {
     #[test]
     fn impossible_settings_are_errors() {
         for text in [
-            "mode: gateway\n",
-            "mode: sidecar\nlisten: 127.0.0.1:80\n",
+            "mode: gateway\npolicy: [p]\n",
+            "mode: sidecar\npolicy: [p]\nlisten: 127.0.0.1:80\n",
             "mode: sidecar\npolicy: [\"-\"]\n",
-            "mode: sidecar\nworkloads: \"-\"\n",
-            "{}\n",
-            "mode: door\n",
+            "mode: sidecar\npolicy: [p]\nworkloads: \"-\"\n",
+            "policy: [p]\n",
+            "mode: door\npolicy: [p]\n",
         ] {
             assert!(file(text).is_err(), "{text}");
         }
         assert!(matches!(file(&format!("{GATEWAY}limits: {{headBytes: 0}}\n")), Err(ConfigError::Zero("headBytes"))));
+    }
+
+    #[test]
+    fn a_proxy_without_policies_does_not_start() {
+        for text in ["mode: sidecar\n", "mode: node\npolicy: []\n"] {
+            let error = file(text).unwrap_err();
+            assert!(matches!(error, ConfigError::Missing(message) if message.contains("--policy")), "{text}: {error}");
+        }
+        assert_eq!(file("mode: sidecar\npolicy: [p]\n").unwrap().policy, [PathBuf::from("p")]);
+    }
+
+    #[test]
+    fn denials_are_told_unless_somebody_turns_the_log_off() {
+        for (text, expected) in [("", AccessLog::Stdout), ("accessLog: \"off\"\n", AccessLog::Off)] {
+            assert_eq!(file(&format!("{GATEWAY}{text}")).unwrap().access_log, expected);
+        }
+    }
+
+    #[test]
+    fn file_says_what_is_not_redirected() {
+        let text = "mode: sidecar\npolicy: [p]\nbypass: {inboundPorts: [9443, 80-90], inboundCidrs: [10.0.0.0/8], \
+                    outboundPorts: [53], outboundCidrs: [\"fd00::/8\"]}\n";
+        let expected = Bypass {
+            inbound_ports: vec![PortRange(9443, 9443), PortRange(80, 90)],
+            inbound_networks: vec!["10.0.0.0/8".parse().unwrap()],
+            outbound_ports: vec![PortRange(53, 53)],
+            outbound_networks: vec!["fd00::/8".parse().unwrap()],
+        };
+        assert_eq!(file(text).unwrap().redirected.bypass, expected);
+        assert!(file("mode: sidecar\npolicy: [p]\nbypass: {ports: [1]}\n").is_err());
     }
 
     #[test]

@@ -177,6 +177,9 @@ def send_group(folder: Path, policies: list[Path], workloads_file: Path | None, 
         return
     requests = [as_sent(case) for case in sendable]
     said = decide(policies, workloads_file, requests)
+    for case in [each for each in sendable if said[each["id"]].get("reason") == "not-subject"]:
+        left_out["a destination that is no registered workload, which a gateway refuses"] += 1
+        sendable.remove(case)
     opaque = decide(policies, workloads_file, [_as_bytes(request) for request in requests])
     for case in [each for each in sendable if each.get("protocol") in HTTP and not _declares_http(each, workloads) and opaque[each["id"]]["verdict"] == "allow"]:
         # What the bytes are is never asked there.

@@ -149,6 +149,8 @@ refusals! {
     // Upgrade and expectation.
     /// Upgrade with several protocols, a malformed one, or a body before the switch.
     MalformedUpgrade: "malformed-upgrade", 400, Close, Evasion;
+    /// Upgrade to HTTP/2 (`h2c`), which some clients offer on their own. HTTP/2 with prior knowledge needs none.
+    Http2Upgrade: "http-upgrade", 400, Close, Innocent;
     /// An upstream switched protocols unasked, or to another one than was asked for.
     UnaskedUpgrade: "unasked-upgrade", 400, Close, Evasion;
     /// An expectation other than `100-continue`.

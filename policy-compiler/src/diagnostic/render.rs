@@ -121,7 +121,7 @@ mod tests {
         )
         .help("did you mean `methods`?");
         diagnostic.length = 6;
-        diagnostic.snippet = Snippet::of(text, 12);
+        diagnostic.snippet = Snippet::of(text, 12, diagnostic.location.column);
         let expected = "error[EW0201]: unknown field `metods`\n --> p.yaml:2:8\n  |\n2 | spec: {metods: [GET]}\n  |        ^^^^^^\n  = help: did you mean `methods`?\n";
         assert_eq!(as_text(&diagnostic, Style::Plain), expected);
     }
@@ -130,7 +130,7 @@ mod tests {
     fn control_characters_never_reach_the_terminal() {
         let location = Location { file: "\x1b[2Jx".into(), line: 1, column: 1 };
         let mut diagnostic = Diagnostic::new(Code::Syntax, location, "bad \x07 \u{202e}");
-        diagnostic.snippet = Snippet::of("\x1b]0;x", 0);
+        diagnostic.snippet = Snippet::of("\x1b]0;x", 0, 1);
         let text = as_text(&diagnostic, Style::Plain);
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         assert!(!text.contains('\u{202e}'));

@@ -1,15 +1,19 @@
 //! What a refused document falls back on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Compiled, Refused, native};
-use crate::model::{Policy, PolicyName};
+use crate::model::{Model, Policy, PolicyName};
 use crate::settings::Settings;
 
 /// The last good version of every policy and of the settings. Made of what was compiled last, it knows nothing older.
 #[derive(Clone, Debug, Default)]
 pub struct LastGood {
-    policies: BTreeMap<PolicyName, Policy>,
+    /// What was compiled, shared: ten thousand rules are not copied to be kept.
+    model: Arc<Model>,
+    /// Where each good policy stands in it.
+    positions: BTreeMap<PolicyName, usize>,
     settings: Option<Settings>,
 }
 
@@ -17,13 +21,18 @@ impl LastGood {
     /// What is good in this outcome: read now, or kept from before.
     #[must_use]
     pub fn of(compiled: &Compiled) -> Self {
-        let policies = compiled.model.policies.iter().filter(|policy| !policy.broken);
+        let good = compiled.model.policies.iter().enumerate().filter(|(_, policy)| !policy.broken);
         // Settings that never were good are a broken policy; the defaults beside it are nobody's choice.
         let lost = compiled.model.policies.iter().any(|policy| policy.broken && &*policy.name.kind == native::SETTINGS);
         Self {
-            policies: policies.map(|policy| (policy.name.clone(), policy.clone())).collect(),
+            positions: good.map(|(position, policy)| (policy.name.clone(), position)).collect(),
+            model: Arc::clone(&compiled.model),
             settings: (!lost).then(|| compiled.model.settings.clone()),
         }
+    }
+
+    fn policies(&self) -> impl Iterator<Item = (&PolicyName, &Policy)> {
+        self.positions.iter().filter_map(|(name, position)| Some((name, self.model.policies.get(*position)?)))
     }
 
     pub(super) fn settings(&self) -> Option<&Settings> {
@@ -41,16 +50,17 @@ impl LastGood {
             if refused.name.kind.is_empty() || refused.name.name.is_empty() {
                 let claimed = |name: &PolicyName| accepted.iter().any(|policy| policy.name == *name);
                 let of_file: Vec<_> = self
-                    .policies
-                    .iter()
+                    .policies()
                     .filter(|(name, policy)| lies_in(&policy.location.file, &refused.location.file) && !claimed(name))
                     .collect();
                 if of_file.is_empty() {
                     closures.extend(refused.closure.clone());
                 }
                 kept.extend(of_file);
-            } else if let Some((name, policy)) = self.policies.get_key_value(&refused.name) {
-                kept.insert(name, policy);
+            } else if let Some(policy) =
+                self.positions.get(&refused.name).and_then(|position| self.model.policies.get(*position))
+            {
+                kept.insert(&policy.name, policy);
             } else if self.settings.is_none() || &*refused.name.kind != native::SETTINGS {
                 closures.extend(refused.closure.clone());
             }

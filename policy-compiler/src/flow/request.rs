@@ -267,8 +267,7 @@ fn host(question: &Question, request: &mut OwnedRequest) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// The one protocol that an Upgrade line asks for; `connect` for CONNECT. `h2c` would begin a second interpretation of
-/// the same bytes.
+/// The one protocol that the request asks to switch to; `connect` for CONNECT.
 fn upgrade(request: &OwnedRequest, connect: bool) -> Result<Owned, Refusal> {
     if connect {
         return Ok(Fact::Known(b"connect".as_slice().into()));
@@ -277,20 +276,11 @@ fn upgrade(request: &OwnedRequest, connect: bool) -> Result<Owned, Refusal> {
         return Ok(Fact::Unknown);
     }
     let lines = Headers { bytes: &request.bytes, fields: &request.fields };
-    let mut lines = lines.values(b"upgrade");
-    let Some(value) = lines.next() else { return Ok(Fact::Absent) };
-    if request.protocol != Fact::Known(Protocol::Http) {
+    let asked = canonical::upgrade(&lines)?;
+    if request.protocol != Fact::Known(Protocol::Http) && lines.values(b"upgrade").next().is_some() {
         return Err(Refusal::MalformedUpgrade);
     }
-    let head = Headers { bytes: &request.bytes, fields: &request.fields };
-    let mut options = head.values(b"connection").flat_map(canonical::connection_options);
-    if !options.any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
-        // SPEC: RFC 9110 7.8, an Upgrade that Connection does not ask for is none.
-        return Ok(Fact::Absent);
-    }
-    let asked = value.to_ascii_lowercase();
-    let one = lines.next().is_none() && asked.split(|byte| *byte == b'/').all(octet::is_whole_token);
-    if one && asked != b"h2c" { Ok(Fact::Known(asked.into())) } else { Err(Refusal::MalformedUpgrade) }
+    Ok(asked.map_or(Fact::Absent, |asked| Fact::Known(asked.to_ascii_lowercase().into())))
 }
 
 fn plain(member: &Given<Vec<u8>>, missing: Owned) -> Owned {

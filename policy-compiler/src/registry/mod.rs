@@ -151,10 +151,17 @@ pub struct Registry {
     pub services: Vec<Service>,
     /// Nodes; a [`NodeId`] is an index.
     pub nodes: Vec<Node>,
-    by_address: hashbrown::HashMap<IpAddr, Owner, foldhash::fast::RandomState>,
+    by_address: Map<IpAddr, Owner>,
     /// Everybody who claims an address that several do.
-    contested: hashbrown::HashMap<IpAddr, Vec<Claimant>, foldhash::fast::RandomState>,
+    contested: Map<IpAddr, Vec<Claimant>>,
+    workload_names: Names,
+    service_names: Names,
 }
+
+/// Positions by namespace and name; of two of the same name the first.
+type Names = Map<Arc<str>, Map<Arc<str>, u32>>;
+
+type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// One owner of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,8 +184,8 @@ impl Registry {
     /// Indexes addresses. An address with two owners is nobody's; a `hostNetwork` workload owns none.
     #[must_use]
     pub fn new(workloads: Vec<Workload>, services: Vec<Service>, nodes: Vec<Node>) -> Self {
-        let mut by_address: hashbrown::HashMap<IpAddr, Owner, _> = hashbrown::HashMap::default();
-        let mut contested: hashbrown::HashMap<IpAddr, Vec<Claimant>, _> = hashbrown::HashMap::default();
+        let mut by_address: Map<IpAddr, Owner> = Map::default();
+        let mut contested: Map<IpAddr, Vec<Claimant>> = Map::default();
         let mut claim = |address: IpAddr, claimant: Claimant| {
             let address = address.to_canonical();
             let held = by_address.entry(address).or_insert(Owner::One(claimant));
@@ -202,7 +209,9 @@ impl Registry {
         for (index, service) in (0u32..).zip(&services) {
             service.ips.iter().for_each(|ip| claim(*ip, Claimant::Service(ServiceId(index))));
         }
-        Self { workloads, services, nodes, by_address, contested }
+        let workload_names = names(workloads.iter().map(|workload| (&workload.namespace, &workload.name)));
+        let service_names = names(services.iter().map(|service| (&service.namespace, &service.name)));
+        Self { workloads, services, nodes, by_address, contested, workload_names, service_names }
     }
 
     /// Who is at an address, as a peer.
@@ -261,14 +270,21 @@ impl Registry {
     /// The workload with this namespace and name.
     #[must_use]
     pub fn find_workload(&self, namespace: &str, name: &str) -> Option<WorkloadId> {
-        let index = self.workloads.iter().position(|w| &*w.namespace == namespace && &*w.name == name)?;
-        u32::try_from(index).ok().map(WorkloadId)
+        self.workload_names.get(namespace)?.get(name).copied().map(WorkloadId)
     }
 
     /// The service with this namespace and name.
     #[must_use]
     pub fn find_service(&self, namespace: &str, name: &str) -> Option<ServiceId> {
-        let index = self.services.iter().position(|s| &*s.namespace == namespace && &*s.name == name)?;
-        u32::try_from(index).ok().map(ServiceId)
+        self.service_names.get(namespace)?.get(name).copied().map(ServiceId)
     }
+}
+
+/// PERF: rules ask for a Service by name at every connection, so that must not cost a walk over all of them.
+fn names<'a>(all: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)>) -> Names {
+    let mut names = Names::default();
+    for (index, (namespace, name)) in (0u32..).zip(all) {
+        names.entry(Arc::clone(namespace)).or_default().entry(Arc::clone(name)).or_insert(index);
+    }
+    names
 }

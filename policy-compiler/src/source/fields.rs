@@ -64,7 +64,7 @@ impl Findings {
         let mut diagnostic = Diagnostic::new(code, self.location(span), message);
         diagnostic.length = span.length as usize;
         diagnostic.policy.clone_from(&self.policy);
-        diagnostic.snippet = Snippet::of(&self.text, span.start as usize);
+        diagnostic.snippet = Snippet::of(&self.text, span.start as usize, span.column);
         diagnostic
     }
 

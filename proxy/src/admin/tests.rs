@@ -46,8 +46,12 @@ impl Bench {
         fs::write(at("policy.yaml"), POLICY).unwrap();
         fs::write(at("workloads.yaml"), WORKLOADS).unwrap();
         let (recorder, writer) = Recorder::start(Destination::Off).unwrap();
-        let origin =
-            Origin { policies: vec![at("policy.yaml")], workloads: Some(at("workloads.yaml")), start_closed: true };
+        let origin = Origin {
+            policies: vec![at("policy.yaml")],
+            workloads: Some(at("workloads.yaml")),
+            upstream: None,
+            start_closed: true,
+        };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
         let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::default()) };
         let server =

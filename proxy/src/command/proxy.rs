@@ -4,7 +4,6 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::redirect::BypassFlags;
 use crate::app;
 use crate::config::{Config, Settings};
 
@@ -14,13 +13,12 @@ use crate::config::{Config, Settings};
   eastwall proxy --mode gateway --listen 127.0.0.1:8080 --upstream 127.0.0.2:80 --policy policies/ --workloads workloads.yaml
   eastwall proxy --mode sidecar --policy /etc/eastwall/policies --workloads /etc/eastwall/workloads.yaml")]
 pub(super) struct Proxy {
-    /// Configuration file: members are the flags below in camelCase, limits under `limits`; a flag wins
+    /// Configuration file: members are the flags below in camelCase, limits under `limits`, what is not redirected under
+    /// `bypass`; a flag wins
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-    #[command(flatten)]
-    bypass: BypassFlags,
 }
 
 impl Proxy {
@@ -35,10 +33,10 @@ impl Proxy {
                     .from_env_lossy(),
             )
             .init();
-        let config = match Config::new(&self.settings, self.config.as_deref(), self.bypass.to_bypass()) {
+        let config = match Config::new(&self.settings, self.config.as_deref()) {
             Ok(config) => config,
             Err(error) => {
-                eprintln!("eastwall proxy: {error}");
+                eprintln!("eastwall proxy: {error}\n\nFor more information, try `eastwall proxy --help`.");
                 return ExitCode::from(2);
             }
         };

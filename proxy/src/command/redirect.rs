@@ -9,9 +9,9 @@ use eastwall_policy::diagnostic::{Diagnostic, Style, as_text};
 use eastwall_policy::model::Model;
 use eastwall_policy::registry::{Registry, WorkloadId};
 use eastwall_policy::world::World;
-use ipnet::IpNet;
 
-use crate::intercept::rules::{Bypass, Counts, Exclusion, Family, PortRange, Ports, ROUTE_PRIORITY, ROUTE_TABLE};
+use crate::config::BypassSettings;
+use crate::intercept::rules::{Counts, Exclusion, Family, Ports, ROUTE_PRIORITY, ROUTE_TABLE};
 use crate::intercept::rules::{MARK_RETURN, Ruleset, Unproxied};
 use crate::intercept::{Namespace, NodeSetup, Plan, admission, install, node};
 
@@ -62,23 +62,7 @@ pub(super) struct Redirect {
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
     #[command(flatten)]
-    bypass: BypassFlags,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct BypassFlags {
-    /// TCP ports of the pod that are not redirected
-    #[arg(long, value_name = "PORT|LO-HI", value_delimiter = ',')]
-    bypass_inbound_ports: Vec<PortRange>,
-    /// Networks whose connections to the pod are not redirected
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    bypass_inbound_cidrs: Vec<IpNet>,
-    /// Destination ports that are not redirected
-    #[arg(long, value_name = "PORT|LO-HI", value_delimiter = ',')]
-    bypass_outbound_ports: Vec<PortRange>,
-    /// Destination networks that are not redirected
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    bypass_outbound_cidrs: Vec<IpNet>,
+    bypass: BypassSettings,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -97,18 +81,6 @@ enum Mode {
     Sidecar,
     /// In every pod of a node
     Node,
-}
-
-impl BypassFlags {
-    /// As the rules want it.
-    pub(crate) fn to_bypass(&self) -> Bypass {
-        Bypass {
-            inbound_ports: self.bypass_inbound_ports.clone(),
-            inbound_networks: self.bypass_inbound_cidrs.clone(),
-            outbound_ports: self.bypass_outbound_ports.clone(),
-            outbound_networks: self.bypass_outbound_cidrs.clone(),
-        }
-    }
 }
 
 impl Redirect {

@@ -76,7 +76,7 @@ async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) 
     };
     match kind {
         Kind::Http1 => http1::serve(session, client, first, watch).await,
-        Kind::Http2 => http2::serve(session, client, first).await,
+        Kind::Http2 => http2::serve(session, client, first, watch).await,
         Kind::Tls => tls_through(session, client, first, watch).await,
         Kind::Opaque(protocol) => bytes(session, client, first, protocol, watch).await,
         Kind::Gone => nothing(first.bytes(), Ok(())),

@@ -30,7 +30,7 @@ pub(crate) struct Session {
 impl Session {
     /// Resolves an accepted connection against the world in force; gives the client's socket back.
     pub(crate) fn new(accepted: Accepted, worker: Rc<Worker>) -> (Self, TcpStream) {
-        let ends = Ends::new(&accepted);
+        let ends = Ends::new(&accepted, worker.live.has_registry());
         let judged = Rc::new(ends.judge(worker.live.load()));
         let (source, destination) = (judged.source_workload, judged.destination_workload);
         let recorder = worker.recorder.connection(&judged.world, ends.direction, source, destination);

@@ -62,6 +62,11 @@ impl BodyReader {
         Self { state: State::Ended, limits, scan: Scan::new(Section::Trailers), section, trailers }
     }
 
+    /// Bytes that it holds on to.
+    pub(super) fn capacity(&self) -> usize {
+        self.section.capacity() + self.trailers.capacity()
+    }
+
     /// A message begins whose head says this.
     pub fn begin(&mut self, length: BodyLength) {
         self.scan.reset();

@@ -16,6 +16,15 @@ pub(super) struct Codec {
 }
 
 impl Codec {
+    /// Bytes that its buffers hold on to.
+    pub(super) fn footprint(&self) -> usize {
+        self.scratch.capacity()
+            + self.request.lines.capacity()
+            + self.response.lines.capacity()
+            + self.up.capacity()
+            + self.down.capacity()
+    }
+
     pub(super) fn new(limits: HeadLimits) -> Box<Self> {
         Box::new(Self {
             request: RequestHead::default(),

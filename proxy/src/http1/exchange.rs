@@ -218,6 +218,10 @@ impl Exchange<'_> {
         }
         let body = response.body_length();
         self.progress.early = !up.is_ended() || !self.upstream.is_flushed();
+        if response.is_tunnel() && self.progress.early {
+            // It switched before it can have read what it was asked.
+            return Err(End::BadAnswer(Refusal::UnaskedUpgrade));
+        }
         self.progress.rechunk = write::rechunks(body, client);
         let unframed = body == BodyLength::UntilClose || (body == BodyLength::Chunked && !self.progress.rechunk);
         self.progress.close = self.last || !request.keep_alive() || self.progress.early || unframed;

@@ -312,7 +312,8 @@ impl Connection<'_> {
             }
             End::BadBody(refusal) => {
                 reset(upstream.stream);
-                self.answer_refusal(codec, judged, refusal, call).await
+                // Where the body ends is not known any more, whatever the refusal says of heads.
+                self.answer_refusal(codec, judged, (refusal, false), call).await
             }
             End::Broken(error) => {
                 if error.kind() == io::ErrorKind::TimedOut {
@@ -394,10 +395,18 @@ impl Connection<'_> {
 
     async fn reject(&mut self, codec: &mut Codec, judged: &Judged, refusal: Refusal, started: Instant) -> After {
         let call = Call { decision: started.elapsed(), started };
-        self.answer_refusal(codec, judged, refusal, &call).await
+        // INVARIANT: a head that was not consumed would be read, and refused, again and again.
+        let keep = !refusal.closes() && codec.request.consumed().is_some();
+        self.answer_refusal(codec, judged, (refusal, keep), &call).await
     }
 
-    async fn answer_refusal(&mut self, codec: &mut Codec, judged: &Judged, refusal: Refusal, call: &Call) -> After {
+    async fn answer_refusal(
+        &mut self,
+        codec: &mut Codec,
+        judged: &Judged,
+        (refusal, keep): (Refusal, bool),
+        call: &Call,
+    ) -> After {
         let id = self.session.recorder.decision_id();
         let seen = |bytes| if <[u8]>::is_empty(bytes) { Fact::Absent } else { Fact::Known(bytes) };
         let facts = Request {
@@ -419,7 +428,7 @@ impl Connection<'_> {
             revoked: false,
         };
         self.session.tell(&told, Some(id));
-        self.answer(codec, refusal.status(), "not a valid request\n", Some(id), !refusal.closes()).await
+        self.answer(codec, refusal.status(), "not a valid request\n", Some(id), keep).await
     }
 
     async fn fail(

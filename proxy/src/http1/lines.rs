@@ -61,6 +61,11 @@ impl Lines {
         self.options = ConnectionOptions::default();
     }
 
+    /// Bytes that it holds on to.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.fields.capacity() * size_of::<Field>()
+    }
+
     pub(super) fn part(&self, part: Part) -> &[u8] {
         self.bytes.get(part.0 as usize..part.1 as usize).unwrap_or_default()
     }

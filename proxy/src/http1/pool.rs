@@ -1,7 +1,7 @@
 //! Idle HTTP/1 connections to upstreams, kept for the next request of the same source identity to the same destination.
 
 use std::cell::RefCell;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -12,6 +12,9 @@ use super::codec::Codec;
 use crate::identity::PoolKey;
 
 const CODECS_MAX: usize = 256;
+
+/// One large head must not be remembered for ever by each of them.
+const FOOTPRINT_MAX: usize = 32 * 1024;
 
 /// What is idle. The most recently used is taken first, so that the others can grow old.
 #[derive(Debug, Default)]
@@ -62,7 +65,7 @@ impl Pool {
     /// Takes them back; more than a few hundred exchanges at once are seldom.
     pub(super) fn give_back(&self, codec: Box<Codec>) {
         let mut codecs = self.codecs.borrow_mut();
-        if codecs.len() < CODECS_MAX {
+        if codecs.len() < CODECS_MAX && codec.footprint() <= FOOTPRINT_MAX {
             codecs.push(codec);
         }
     }
@@ -79,5 +82,8 @@ impl Pool {
 /// An idle upstream has nothing to say: bytes or an end mean that it must not be used. The runtime knows this without
 /// asking the kernel.
 fn is_quiet(stream: &TcpStream) -> bool {
-    matches!(stream.poll_read_ready(&mut Context::from_waker(Waker::noop())), Poll::Pending)
+    // A task that has used up its turn would be told to wait, whatever the socket has.
+    let ready =
+        std::pin::pin!(tokio::task::unconstrained(std::future::poll_fn(|context| stream.poll_read_ready(context))));
+    ready.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

@@ -226,40 +226,18 @@ impl RequestHead {
         Ok(())
     }
 
-    /// An upgrade counts where HTTP/1.1 asks for it in Connection, too. `h2c` is refused, as `decide` refuses it; other
-    /// names of HTTP are not granted: the request goes on without them, and nothing is ever switched to a protocol that
-    /// would not be inspected.
+    /// What is asked for counts in HTTP/1.1 alone, and stands in no body's way.
     fn read_upgrade(&mut self) -> Result<(), Refusal> {
-        if self.form == Form::Authority && self.body_length() != BodyLength::None {
-            return Err(Refusal::MalformedUpgrade);
-        }
-        if !self.lines.options.upgrade || self.version == Version::Http10 {
-            return Ok(());
-        }
-        let mut asked = None;
-        for field in &self.lines.fields {
-            if self.lines.part(field.name) != b"upgrade" {
-                continue;
-            }
-            let value = self.lines.part(field.value);
-            let one = value.split(|&byte| byte == b'/').all(octet::is_whole_token);
-            if asked.replace(field.value).is_some() || !one {
-                return Err(Refusal::MalformedUpgrade);
-            }
-        }
-        let Some(asked) = asked.map(|part| self.lines.lower(part)) else { return Ok(()) };
-        let protocol = self.lines.part(asked);
-        if protocol == b"h2c" {
-            return Err(Refusal::MalformedUpgrade);
-        }
-        if protocol == b"h2" || protocol.starts_with(b"http/") {
-            return Ok(());
-        }
-        if self.body_length() != BodyLength::None {
+        let asked = canonical::upgrade(&self.lines.headers())?.is_some() && self.version == Version::Http11;
+        let tunnels = asked || self.form == Form::Authority;
+        if tunnels && self.body_length() != BodyLength::None {
             // The switch would come behind the body: two protocols in one stream of bytes.
             return Err(Refusal::MalformedUpgrade);
         }
-        self.upgrade = Some(asked);
+        if asked {
+            let field = self.lines.fields.iter().find(|field| self.lines.part(field.name) == b"upgrade");
+            self.upgrade = field.map(|field| self.lines.lower(field.value));
+        }
         Ok(())
     }
 }

@@ -103,6 +103,10 @@ impl Call<'_> {
             biased;
             (judged, verdict) = revoked(self.session, watch, again) => return End::Revoked(judged, verdict),
             sent = self.send(judged, body.is_end_stream()) => sent,
+            // Whoever waits for a place upstream and leaves must not go on waiting.
+            reset = poll_fn(|context| given.respond.poll_reset(context)) => {
+                return End::Reset(reset.unwrap_or(Reason::CANCEL));
+            }
         };
         let (mut response, mut upstream) = match sent {
             Ok(sent) => sent,
@@ -212,11 +216,17 @@ impl Given {
 
 /// The upstream's answer, on its way to the client.
 async fn down(response: &mut ResponseFuture, given: &mut Given, moved: &Cell<u64>, answered: &Notify) -> End {
+    let mut interim = 0;
     let answer = poll_fn(|context| {
         if let Poll::Ready(reset) = given.respond.poll_reset(context) {
             return Poll::Ready(Err(reset.unwrap_or(Reason::CANCEL)));
         }
         while let Poll::Ready(Some(Ok(mut early))) = response.poll_informational(context) {
+            interim += 1;
+            if interim > INTERIM_MAX {
+                // Nothing holds back heads that no window bounds.
+                return Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM));
+            }
             strip(early.headers_mut());
             // A client that is gone shows as a reset.
             let _ = given.respond.send_informational(early);
@@ -254,6 +264,9 @@ async fn down(response: &mut ResponseFuture, given: &mut Given, moved: &Cell<u64
         Err(Broken::Trailers) => End::Reset(Reason::PROTOCOL_ERROR),
     }
 }
+
+/// More 1xx than any server has to say.
+const INTERIM_MAX: u32 = 32;
 
 fn lines(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))

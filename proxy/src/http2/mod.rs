@@ -16,3 +16,7 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Flow-control window of a connection: a few streams at full speed.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Towards an upstream, whose connection is shared by all streams of one source: a few whose readers pause must not hold
+/// up the others.
+const UPSTREAM_WINDOW: u32 = 64 * STREAM_WINDOW;

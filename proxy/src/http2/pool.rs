@@ -9,7 +9,7 @@ use h2::client::{Builder, SendRequest};
 use hashbrown::HashMap;
 use tokio::sync::Mutex;
 
-use super::{CONNECTION_WINDOW, STREAM_WINDOW};
+use super::{STREAM_WINDOW, UPSTREAM_WINDOW};
 use crate::connection::Session;
 use crate::identity::PoolKey;
 
@@ -60,7 +60,7 @@ impl Pool {
         let limits = &session.worker.limits;
         let handshake = Builder::new()
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(UPSTREAM_WINDOW)
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .enable_push(false)
             .handshake(stream);

@@ -5,27 +5,30 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use eastwall_policy::world::ConnectionVerdict;
 use h2::Reason;
 use h2::server::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::{CONNECTION_WINDOW, STREAM_WINDOW, exchange};
-use crate::connection::Session;
+use crate::connection::{Session, now};
 use crate::observe::Limit;
+use crate::policy::Watch;
 use crate::stream::{Buffer, Copied};
 
 /// Serves the connection to its end. `first` was read from it already and begins with the preface.
-pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Buffer) -> Copied {
+pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Buffer, watch: &mut Watch) -> Copied {
     let first = first.bytes().to_vec();
-    let counts = Rc::new(Counts { received: Cell::new(first.len() as u64), sent: Cell::new(0) });
+    let counts = Rc::new(Counts { received: Cell::new(first.len() as u64), sent: Cell::new(0), cut: Cell::new(false) });
     let io = Counted { stream: client, first, read: 0, counts: Rc::clone(&counts) };
-    let result = streams(session, io).await;
+    let result = streams(session, io, &counts, watch).await;
     Copied { received: counts.received.get(), sent: counts.sent.get(), result }
 }
 
-async fn streams(session: &Rc<Session>, io: Counted) -> io::Result<()> {
+async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mut Watch) -> io::Result<()> {
     let limits = &session.worker.limits;
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
@@ -58,8 +61,23 @@ async fn streams(session: &Rc<Session>, io: Counted) -> io::Result<()> {
                 connection.graceful_shutdown();
                 continue;
             }
+            () = watch.changed() => {
+                let judged = session.judged();
+                if let ConnectionVerdict::Deny(_) = judged.world.connection_verdict(&judged.flow, now()) {
+                    // Each stream judges itself and ends with its own word, for which there is a moment.
+                    counts.cut.set(true);
+                    if !connection.has_streams() {
+                        return Err(io::ErrorKind::PermissionDenied.into());
+                    }
+                    idle.as_mut().reset(tokio::time::Instant::now() + LAST_WORD);
+                }
+                watch.judged(&judged.world);
+                continue;
+            }
             () = &mut idle => {
-                let again = if connection.has_streams() {
+                let again = if counts.cut.get() {
+                    return Err(io::ErrorKind::PermissionDenied.into());
+                } else if connection.has_streams() {
                     limits.idle_timeout
                 } else if draining {
                     return Err(io::ErrorKind::TimedOut.into());
@@ -74,6 +92,8 @@ async fn streams(session: &Rc<Session>, io: Counted) -> io::Result<()> {
             }
         };
         match accepted {
+            // A stream that comes after the cut keeps nothing alive.
+            Some(Ok((_, mut respond))) if counts.cut.get() => respond.send_reset(Reason::REFUSED_STREAM),
             Some(Ok(_)) if hurry.is_flood(limits.stream_resets) => {
                 // CVE-2023-44487: streams that were accepted, sent upstream, and reset before their answer.
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -108,9 +128,14 @@ impl Hurry {
     }
 }
 
+/// Within the second that a revocation may take.
+const LAST_WORD: Duration = Duration::from_millis(300);
+
 struct Counts {
     received: Cell<u64>,
     sent: Cell<u64>,
+    /// A swap took the connection back: it ends with a reset.
+    cut: Cell<bool>,
 }
 
 /// The client's socket: first what was read already, then the rest; counts what passes.
@@ -119,6 +144,15 @@ struct Counted {
     first: Vec<u8>,
     read: usize,
     counts: Rc<Counts>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.counts.cut.get() {
+            // A socket that is already gone has nothing to reset.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
 }
 
 impl AsyncRead for Counted {

@@ -22,8 +22,9 @@ pub(crate) struct Ends {
     pub(crate) principal: Option<Arc<str>>,
     /// The pod whose namespace the connection was accepted in (`namespace/name`), in node mode.
     pub(crate) pod: Option<Arc<str>>,
-    /// The traffic was redirected: this proxy stands in front of a pod, so its own side must be a workload.
-    redirected: bool,
+    /// This proxy's own side must be a workload: the traffic was redirected, so it stands in front of a pod; or there
+    /// is a workloads file, which then says who may be behind a gateway.
+    must_be_registered: bool,
 }
 
 /// A connection resolved against one world.
@@ -55,8 +56,8 @@ pub(crate) struct PoolKey {
 }
 
 impl Ends {
-    /// The ends of an accepted connection.
-    pub(crate) fn new(accepted: &Accepted) -> Self {
+    /// The ends of an accepted connection. `has_registry`: somebody says who is registered.
+    pub(crate) fn new(accepted: &Accepted, has_registry: bool) -> Self {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         Self {
             source: canonical(accepted.remote.0),
@@ -64,7 +65,7 @@ impl Ends {
             direction: accepted.direction,
             principal: None,
             pod: accepted.pod.clone(),
-            redirected: !matches!(accepted.dialer, Dialer::Fixed(_)),
+            must_be_registered: has_registry || !matches!(accepted.dialer, Dialer::Fixed(_)),
         }
     }
 
@@ -93,7 +94,9 @@ impl Ends {
         // A pod that nobody registered, or whose address has two owners, would have no subject to judge: closed.
         let world = match own {
             Place::Workload(_) => world,
-            _ if self.redirected => Arc::new(World::sealed(world.generation().number)),
+            _ if self.must_be_registered && !world.is_sealed() => {
+                Arc::new(World::unregistered(world.generation().number))
+            }
             _ => world,
         };
         let service = registry.service_at(self.destination.ip());

@@ -15,6 +15,7 @@ pub(crate) struct Live {
     world: ArcSwap<World>,
     changed: watch::Sender<u64>,
     revocations: Arc<Revocations>,
+    has_registry: bool,
 }
 
 /// One connection's view of the changes. It owes a judgement after each swap; [`Watch::judged`] pays it, and so does
@@ -51,11 +52,12 @@ struct Swap {
 // === impl Live ===
 
 impl Live {
-    /// Starts with this world. The time that each swap took to reach the last connection goes to `revocation_seconds`.
-    pub(crate) fn new(world: Arc<World>, revocation_seconds: Histogram) -> Self {
+    /// Starts with this world. `has_registry`: a workloads file was named, read or not. The time that each swap took to reach the last connection goes to `revocation_seconds`.
+    pub(crate) fn new(world: Arc<World>, has_registry: bool, revocation_seconds: Histogram) -> Self {
         let number = world.generation().number;
         Self {
             world: ArcSwap::new(world),
+            has_registry,
             changed: watch::Sender::new(number),
             revocations: Arc::new(Revocations {
                 seconds: revocation_seconds,
@@ -67,6 +69,11 @@ impl Live {
     /// The world in force.
     pub(crate) fn load(&self) -> Arc<World> {
         self.world.load_full()
+    }
+
+    /// Somebody says who is registered.
+    pub(crate) fn has_registry(&self) -> bool {
+        self.has_registry
     }
 
     /// Swaps the world whole and wakes everyone who waits.

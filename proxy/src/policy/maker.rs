@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use eastwall_policy::diagnostic::{Diagnostic, Style, as_text};
 use eastwall_policy::dialect::{self, Compiled, LastGood};
-use eastwall_policy::facts::Direction;
+use eastwall_policy::facts::{Direction, Place};
 use eastwall_policy::model::Model;
 use eastwall_policy::registry::Registry;
 use eastwall_policy::source;
@@ -233,15 +233,39 @@ impl Maker {
         if let Some(failure) = &self.status.self_test {
             tracing::error!(failure, "the self-test of the new table failed");
         }
+        self.look_upstream(world);
         let generation = world.generation();
         self.status.generation = generation.to_string();
         self.recorder.metrics().set_generation(generation.number);
         tracing::info!(%generation, seconds = started.elapsed().as_secs_f64(), good = self.good, "table in force");
     }
 
+    /// Whether a gateway has anybody behind it.
+    fn look_upstream(&mut self, world: &World) {
+        let Some(upstream) = self.origin.upstream else { return };
+        let registered = matches!(world.destination(upstream.ip()).place, Place::Workload(_));
+        if self.origin.workloads.is_none() {
+            let text = "no --workloads: nobody is registered, so no policy protects anybody and EVERYTHING PASSES";
+            if self.status.unprotected_upstream.is_none() {
+                tracing::warn!(%upstream, "{text}");
+            }
+            self.status.unprotected_upstream = Some(text.to_owned());
+        } else if registered || world.is_sealed() {
+            if self.status.unregistered_upstream.take().is_some() {
+                tracing::info!(%upstream, "the upstream is a registered workload again");
+            }
+        } else if self.status.unregistered_upstream.is_none() {
+            let text = format!("{upstream} is the address of no registered workload: every connection is refused");
+            tracing::error!("the upstream {text}");
+            self.status.unregistered_upstream = Some(text);
+        }
+    }
+
     /// Counts what a world leaves open: after the swap, since nobody waits for it.
     pub(super) fn count_unprotected(&self, world: &World) {
         let (inbound, outbound) = (world.unprotected(Direction::Inbound), world.unprotected(Direction::Outbound));
+        let nobody = usize::from(self.status.unprotected_upstream.is_some());
+        let inbound = inbound + nobody;
         self.recorder.metrics().set_unprotected(inbound, outbound);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,8 @@ pub(crate) struct Origin {
     pub(crate) policies: Vec<PathBuf>,
     /// The workloads file.
     pub(crate) workloads: Option<PathBuf>,
+    /// What a gateway stands in front of.
+    pub(crate) upstream: Option<SocketAddr>,
     /// Without a good table everything protected is closed (the default).
     pub(crate) start_closed: bool,
 }
@@ -64,9 +67,10 @@ pub(crate) fn start(origin: Origin, recorder: &Recorder) -> io::Result<(Arc<Live
         origin.policies.iter().chain(&origin.workloads).filter(|path| path.as_os_str() != "-").cloned().collect();
     // Watch first: what changes while the first world is made is then seen.
     let seen = look(&paths, &mut watch);
+    let has_registry = origin.workloads.is_some();
     let (maker, world) = Maker::start(origin, recorder.clone());
     maker.count_unprotected(&world);
-    let live = Arc::new(Live::new(world, recorder.metrics().revocation_seconds()));
+    let live = Arc::new(Live::new(world, has_registry, recorder.metrics().revocation_seconds()));
     let status = Arc::new(Mutex::new(Arc::new(maker.status().clone())));
     let keeper = Keeper {
         paths,
@@ -194,7 +198,7 @@ impl Keeper {
                 }
             }
             if let Some(world) = self.maker.expire() {
-                self.swap(world);
+                self.swap(&world);
                 self.publish();
             }
         }
@@ -216,14 +220,14 @@ impl Keeper {
         }
         self.fingerprint = before;
         if let Some(world) = self.maker.apply(gathered) {
-            self.swap(world);
+            self.swap(&world);
         }
         self.publish();
     }
 
-    fn swap(&self, world: Arc<World>) {
-        self.live.swap(Arc::clone(&world));
-        self.maker.count_unprotected(&world);
+    fn swap(&self, world: &Arc<World>) {
+        self.live.swap(Arc::clone(world));
+        self.maker.count_unprotected(world);
     }
 
     fn publish(&self) {

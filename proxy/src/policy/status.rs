@@ -19,6 +19,10 @@ pub(crate) struct Status {
     pub(crate) held: Vec<HeldFile>,
     /// Why the last workloads file is not in force.
     pub(crate) workloads: Option<String>,
+    /// The address behind a gateway is no registered workload: everything is refused.
+    pub(crate) unregistered_upstream: Option<String>,
+    /// There is a gateway and nobody is registered: everything passes.
+    pub(crate) unprotected_upstream: Option<String>,
     /// When the next rule ends, seconds since the epoch.
     pub(crate) next_expiry: Option<i64>,
 }
@@ -26,7 +30,7 @@ pub(crate) struct Status {
 impl Status {
     /// The table may serve.
     pub(crate) fn is_ready(&self) -> bool {
-        self.good && self.self_test.is_none()
+        self.good && self.self_test.is_none() && self.unregistered_upstream.is_none()
     }
 }
 

@@ -47,6 +47,7 @@ impl Site {
         let origin = Origin {
             policies: vec![folder.path().join("policies")],
             workloads: Some(folder.path().join("workloads.yaml")),
+            upstream: None,
             start_closed: true,
         };
         let (live, reloader) = start(origin, &recorder).unwrap();
@@ -219,7 +220,12 @@ fn a_single_file_inside_a_mounted_config_map_is_followed() {
     symlink("..1", at("..data")).unwrap();
     symlink("..data/a.yaml", at("a.yaml")).unwrap();
     let (recorder, writer) = Recorder::start(Destination::Off).unwrap();
-    let origin = Origin { policies: vec![at("a.yaml")], workloads: Some(at("workloads.yaml")), start_closed: true };
+    let origin = Origin {
+        policies: vec![at("a.yaml")],
+        workloads: Some(at("workloads.yaml")),
+        upstream: None,
+        start_closed: true,
+    };
     let (live, reloader) = start(origin, &recorder).unwrap();
     let site = Site { live, reloader, recorder, _writer: writer, folder };
     assert!(site.allows("/v1"));
@@ -396,4 +402,48 @@ fn a_reload_of_nothing_new_is_no_new_generation() {
         assert_eq!(site.reload().last_reload.result, Outcome::Unchanged);
     }
     assert_eq!(site.generation(), generation);
+}
+
+/// A gateway in front of 10.0.0.2, with or without a workloads file.
+fn gateway(workloads: Option<&str>) -> Site {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("policies")).unwrap();
+    fs::write(at("policies/a.yaml"), policy("orders", "/v1")).unwrap();
+    if let Some(text) = workloads {
+        fs::write(at("workloads.yaml"), text).unwrap();
+    }
+    let (recorder, writer) = Recorder::start(Destination::Off).unwrap();
+    let origin = Origin {
+        policies: vec![at("policies")],
+        workloads: workloads.map(|_| at("workloads.yaml")),
+        upstream: Some(([10, 0, 0, 2], 80).into()),
+        start_closed: true,
+    };
+    let (live, reloader) = start(origin, &recorder).unwrap();
+    Site { live, reloader, recorder, _writer: writer, folder }
+}
+
+#[test]
+fn a_gateway_in_front_of_nobody_is_not_ready() {
+    let site = gateway(Some(WORKLOADS));
+    assert!(site.live.has_registry() && site.reloader.status().is_ready(), "{:?}", site.reloader.status());
+    let file = site.folder.path().join("workloads.yaml");
+    for left in ["[]\n", "- {name: orders, namespace: shop, serviceAccount: orders, ips: [10.0.0.9]}\n"] {
+        fs::write(&file, left).unwrap();
+        let status = site.reload();
+        assert!(!status.is_ready() && status.unregistered_upstream.is_some(), "{left}: {status:?}");
+        fs::write(&file, WORKLOADS).unwrap();
+        let status = site.reload();
+        assert!(status.is_ready() && status.unregistered_upstream.is_none(), "{left}: {status:?}");
+    }
+}
+
+#[test]
+fn a_gateway_without_a_registry_says_that_it_protects_nobody() {
+    let site = gateway(None);
+    let status = site.reloader.status();
+    assert!(!site.live.has_registry() && status.is_ready() && status.unprotected_upstream.is_some(), "{status:?}");
+    let metrics = site.recorder.metrics().render().unwrap();
+    assert!(metrics.contains("eastwall_unprotected_workloads{direction=\"inbound\"} 1"), "{metrics}");
 }

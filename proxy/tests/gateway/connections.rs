@@ -131,3 +131,23 @@ fn an_undeclared_port_with_http_rules_finds_out() {
     assert_eq!(gateway.ask(ATTACKER, b"GET /a HTTP/1.1\r\nHost: orders\r\n\r\n", 1)[0].status, 403);
     assert_eq!(record.connections(), 1);
 }
+
+/// A workloads file that does not know the upstream protects nobody behind the gateway: nothing reaches it.
+#[test]
+fn nothing_passes_to_an_upstream_that_nobody_registered() {
+    let upstream = std::net::TcpListener::bind("127.0.0.99:0").unwrap();
+    upstream.set_nonblocking(true).unwrap();
+    let gateway = Gateway::start(&usual(), upstream.local_addr().unwrap());
+    for from in [WEB, ATTACKER] {
+        let mut stream = gateway.connect(from);
+        let _ = stream.write_all(b"GET /orders/7 HTTP/1.1\r\nhost: orders\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 403"), "{answer:?}");
+    }
+    assert_eq!(upstream.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "no byte, no connection");
+    // The writer has a thread of its own.
+    while !gateway.log().contains("\"reason\":\"unregistered\"") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

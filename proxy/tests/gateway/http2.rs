@@ -293,3 +293,73 @@ async fn a_drain_says_goaway_and_ends_what_is_open() {
     drop((body, sender, stream, ready));
     assert_eq!(gateway.wait(), Some(0));
 }
+
+/// Attack 40: streams that were opened and reset while the upstream had no place for them leave nothing behind.
+#[tokio::test]
+async fn who_leaves_while_waiting_for_a_place_upstream_waits_no_more() {
+    let listener = tokio::net::TcpListener::bind((ORDERS, 0)).await.unwrap();
+    let gateway = Gateway::start(&rules(), listener.local_addr().unwrap());
+    let (held, mut holds) = tokio::sync::mpsc::unbounded_channel::<h2::server::SendResponse<Bytes>>();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::Builder::new().max_concurrent_streams(1).handshake(stream).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            if request.uri().path() == "/orders/1" {
+                respond.send_response(Response::new(()), true).unwrap();
+            } else {
+                held.send(respond).unwrap();
+            }
+        }
+    });
+    let mut sender = connect(&gateway, WEB).await;
+    assert_eq!(ask(&sender, request("GET", "/orders/1"), b"").await.0.status(), 200);
+    let (_first, _) = sender.send_request(request("GET", "/orders/held"), true).unwrap();
+    let _held = holds.recv().await.unwrap();
+    let (waits, mut stream) = sender.send_request(request("GET", "/orders/waits"), true).unwrap();
+    // The gateway has judged it once it answers what came behind it.
+    assert_eq!(ask(&sender, request("DELETE", "/orders/7"), b"").await.0.status(), 403);
+    stream.send_reset(Reason::CANCEL);
+    drop(waits);
+    let end = Instant::now() + Duration::from_secs(20);
+    while !gateway.log().contains("/orders/waits") {
+        assert!(Instant::now() < end, "it still waits: {}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Attack 45: answers that nobody reads stop at their own windows.
+#[tokio::test]
+async fn streams_whose_readers_pause_do_not_hold_up_others() {
+    let listener = tokio::net::TcpListener::bind((ORDERS, 0)).await.unwrap();
+    let gateway = Gateway::start(&rules(), listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            let length = if request.uri().path() == "/orders/1" { 5 } else { 2 << 20 };
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            stream.send_data(Bytes::from(vec![b'x'; length]), true).unwrap();
+        }
+    });
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(WEB, 0)).unwrap();
+    let stream = socket.connect(gateway.address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let (mut sender, connection) =
+        builder.initial_connection_window_size(1 << 24).handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut paused = Vec::new();
+    for _ in 0..8 {
+        let (response, _) = sender.send_request(request("GET", "/orders/2"), true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        // Read, and never given back: the window stays shut.
+        let mut read = 0;
+        while read < 65_535 {
+            read += body.data().await.unwrap().unwrap().len();
+        }
+        paused.push(body);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), ask(&sender, request("GET", "/orders/1"), b"")).await;
+    assert_eq!(answer.expect("an answer beside paused ones").1, b"xxxxx");
+}

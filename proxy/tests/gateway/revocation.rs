@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, ErrorKind, Read, Write};
 
-use crate::harness::{Answer, Gateway, WEB, backend, header, policy, read_head};
+use crate::harness::{Answer, Gateway, WEB, backend, header, http_backend, policy, read_head};
 
 const READS: &str =
     "  - {name: reads, from: [{serviceAccount: web}], http: [{methods: [GET], paths: [\"/orders/{id}\"]}]}";
@@ -67,6 +67,18 @@ fn a_request_under_way_and_an_idle_connection_are_cut() {
 }
 
 #[test]
+fn a_connection_that_never_spoke_is_cut() {
+    let (address, _) = http_backend();
+    let gateway = Gateway::start(&policy(READS), address);
+    let mut silent = gateway.connect(WEB);
+    // Connections are accepted in order: once a later one is answered, this one waits for its first byte.
+    assert_eq!(gateway.ask(WEB, b"GET /orders/1 HTTP/1.1\r\nHost: orders\r\n\r\n", 1)[0].status, 200);
+    gateway.rewrite(&policy(READS).replace("web", "clerk"));
+    let end = silent.read(&mut [0]);
+    assert!(is_reset(&end), "{end:?}");
+}
+
+#[test]
 fn opaque_bytes_are_cut_when_no_longer_allowed_or_no_longer_unseen() {
     let (address, _) = backend(|mut peer| {
         peer.stream.write_all(b"ready").unwrap();
@@ -83,4 +95,23 @@ fn opaque_bytes_are_cut_when_no_longer_allowed_or_no_longer_unseen() {
         let end = stream.read(&mut [0]);
         assert!(is_reset(&end), "{end:?}");
     }
+}
+
+#[test]
+fn an_idle_http2_connection_is_cut() {
+    let (address, _) = backend(|_| {});
+    let gateway = Gateway::start(&policy(READS), address);
+    let mut stream = gateway.connect(WEB);
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut settings = [0; 9];
+    stream.read_exact(&mut settings).unwrap();
+    gateway.rewrite(&policy(&READS.replace("serviceAccount: web", "serviceAccount: clerk")));
+    let mut space = [0; 1024];
+    let end = loop {
+        match stream.read(&mut space) {
+            Ok(1..) => {}
+            end => break end,
+        }
+    };
+    assert!(is_reset(&end), "{end:?}");
 }

@@ -51,3 +51,14 @@ fn a_body_that_breaks_its_framing_ends_both_connections() {
     }
     assert!(!record.text().contains("666"), "{}", record.text());
 }
+
+#[test]
+fn a_request_line_that_is_refused_is_answered_once() {
+    let (address, _) = http_backend();
+    let gateway = Gateway::start(&usual(), address);
+    for path in [&b"/caf\xc3\xa9"[..], b"/\0", b"/\x7f"] {
+        let request = [b"GET ", path, b" HTTP/1.1\r\nHost: orders\r\n\r\n"].concat();
+        let statuses: Vec<u16> = gateway.ask(WEB, &request, 3).iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [400], "{path:?}");
+    }
+}

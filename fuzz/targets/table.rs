@@ -1,9 +1,9 @@
 //! Bytes become a model, a registry, a connection and requests; the table must say what the interpreter says.
 #![no_main]
 
-#[path = "../../tests/agree/mod.rs"]
+#[path = "../../policy-compiler/tests/agree/mod.rs"]
 mod agree;
-#[path = "../../tests/generate/mod.rs"]
+#[path = "../../policy-compiler/tests/generate/mod.rs"]
 mod generate;
 
 use std::sync::Arc;
