@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Runs suites of cases through `eastwall decide`, and with `--through-proxy` also as real traffic, and reports every verdict that differs.
 
-usage: run_suites.py [--eastwall PATH] [--through-proxy] [--show N] [SUITE.json | FOLDER ...]
+usage: run_suites.py [--eastwall PATH] [--through-proxy] [--show N] [--suites FOLDER[:FOLDER...]] [SUITE.json | FOLDER ...]
 
-Without arguments: the suites beside this file, those of the folders in EASTWALL_SUITES (separated by `:`), and those of `shared/conformance/suites`
-beside the checkout where there is such a folder (said loudly where there is none).
+Without arguments: the suites beside this file, and those of the folders in `--suites` or the environment variable EASTWALL_SUITES, separated by `:`
+(`./test` sets it); one that is not there is said loudly.
 
 A suite: {"suite", "source", "groups": [{"policies": [path or inline YAML], "workloads": path or list, "cases": [{"id", ...a request of `decide`...,
-"expect": "allow" | "deny" | "reject", "why"}]}]}. Paths are relative to the suite's file. A suite of
+"expect": "allow" | "deny" | "reject", "expectAudit", "why"}]}]}. `expectAudit`, where it is there, is the verdict of the shadow table, or an object
+whose members (verdict, policy, rule) are compared with those of the answer's `audit`. Paths are relative to the suite's file. A suite of
 a dialect that is not read yet is said to be left out.
 
 Exit 0 when every verdict is as expected. The last line: `N passed, M failed`.
@@ -25,7 +26,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-SHARED = ROOT.parent / "shared" / "conformance" / "suites"
 # Suites of dialects that the compiler does not read yet: one must come off this list with its dialect.
 TO_COME = {"adminnetworkpolicy", "cilium", "clusternetworkpolicy", "clusternetworkpolicy-hand", "k8s-networkpolicy", "linkerd"}
 
@@ -71,7 +71,18 @@ def decide(eastwall: str, policies: list[Path], workloads: Path | None, requests
 
 
 def request_of(case: dict) -> dict:
-    return {key: value for key, value in case.items() if key not in ("expect", "why", "policy")}
+    return {key: value for key, value in case.items() if key not in ("expect", "expectAudit", "why", "policy")}
+
+
+def judged(case: dict, answer: dict, said: str) -> tuple[bool, str]:
+    """Whether an answer of `decide` is what the case expects, and the answer in words."""
+    got = answer.get("verdict", f"none: {said}")
+    if got != case["expect"] or "expectAudit" not in case:
+        return got == case["expect"], got
+    expected, audit = case["expectAudit"], answer.get("audit") or {}
+    if not isinstance(expected, dict):
+        expected = {"verdict": expected}
+    return all(name in audit and audit[name] == value for name, value in expected.items()), f"{got} with audit {audit}, not {expected}"
 
 
 def run_suite(path: Path, eastwall: str, score: Score, through_proxy: bool) -> None:
@@ -95,8 +106,8 @@ def run_suite(path: Path, eastwall: str, score: Score, through_proxy: bool) -> N
                 continue
             verdicts, said = decide(eastwall, policies, workloads, [request_of(case) for case in group["cases"]])
             for case in group["cases"]:
-                got = verdicts.get(case["id"], {}).get("verdict", f"none: {said}")
-                score.tell(got == case["expect"], suite["suite"], case, got)
+                good, got = judged(case, verdicts.get(case["id"], {}), said)
+                score.tell(good, suite["suite"], case, got)
     passed, failed = score.passed - before[0], score.failed - before[1]
     print(f"{suite['suite']}{' through the proxy' if through_proxy else ''}: {passed} of {passed + failed}")
     for why, count in sorted(left_out.items()):
@@ -105,15 +116,16 @@ def run_suite(path: Path, eastwall: str, score: Score, through_proxy: bool) -> N
         print("  no case of this suite was sent")
 
 
-def chosen(arguments: list[str]) -> list[Path]:
+def chosen(arguments: list[str], more: str) -> list[Path]:
     """The suite files that are meant."""
     folders = [Path(each) for each in arguments]
     if not folders:
-        folders = [HERE / "suites", *(Path(each) for each in os.environ.get("EASTWALL_SUITES", "").split(":") if each)]
-        if SHARED.is_dir():
-            folders.append(SHARED)
-        else:
-            print(f"NOTE: {SHARED} is not there: only the project's own suites run")
+        folders = [HERE / "suites"]
+        for each in filter(None, more.split(":")):
+            if Path(each).is_dir():
+                folders.append(Path(each))
+            else:
+                print(f"NOTE: {each} is not there: its suites are left out")
     files = []
     for each in folders:
         files += sorted(each.glob("*.json")) if each.is_dir() else [each]
@@ -125,11 +137,12 @@ def main() -> None:
     parser.add_argument("--eastwall", default=os.environ.get("EASTWALL", str(ROOT / "target" / "release" / "eastwall")))
     parser.add_argument("--through-proxy", action="store_true")
     parser.add_argument("--show", type=int, default=20)
+    parser.add_argument("--suites", dest="more", default=os.environ.get("EASTWALL_SUITES", ""))
     parser.add_argument("suites", nargs="*")
     given = parser.parse_args()
     os.environ["EASTWALL"] = given.eastwall
     score = Score(given.show)
-    for path in chosen(given.suites):
+    for path in chosen(given.suites, given.more):
         if not given.suites and path.stem in TO_COME:
             print(f"NOTE: {path.stem}: its dialect is not read yet, left out")
             continue

@@ -276,7 +276,11 @@ class Sidecar(Firewall):
     def apply(self) -> None:
         """The rules, those for what is not proxied included; a change of policy for UDP needs them again, for the proxy may not touch them."""
         redirect(self.place, "apply", "sidecar", "--uid", SIDECAR_UID, "--workloads", self.workloads_file, "--policy", self.policy_folder,
-                 "--workload", f"shop/{self.place.label}")
+                 "--workload", f"shop/{self.place.label}", *self._family())
+
+    def _family(self) -> list:
+        """The `--family` that the proxy was given, for its rules."""
+        return self.arguments[self.arguments.index("--family") :][:2] if "--family" in self.arguments else []
 
     def start(self) -> "Sidecar":
         self.apply()

@@ -85,6 +85,22 @@ def postgres(pod: Namespace, folder: Path, ending, port: int = 5432) -> Program:
     return program
 
 
+def mariadb(pod: Namespace, folder: Path, ending, port: int = 3306) -> Program:
+    """A MariaDB server of its own, as `nobody`, trusting everyone who reaches it. Its protocol lets the server speak first."""
+    user = pwd.getpwnam("nobody")
+    data = folder / "mariadb"
+    data.mkdir()
+    shutil.chown(data, user.pw_uid, user.pw_gid)
+    as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+    subprocess.run([*as_user, "mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"],
+                   check=True, capture_output=True, cwd="/", stdin=subprocess.DEVNULL)
+    program = Program(pod, [*as_user, "mariadbd", "--no-defaults", "--skip-grant-tables", "--skip-networking=0", "--skip-name-resolve", f"--datadir={data}", f"--socket={data}/socket",
+                            f"--pid-file={data}/pid", f"--port={port}", "--bind-address=*", "--innodb-buffer-pool-size=8M", "--skip-log-bin"], folder, "mariadb")
+    ending.callback(program.stop)
+    listening(pod, port, program)
+    return program
+
+
 def s_server(pod: Namespace, folder: Path, ending, tls: tuple[Path, Path], port: int = 8443) -> Program:
     """`openssl s_server`, answering HTTP."""
     program = Program(pod, ["openssl", "s_server", "-accept", port, "-cert", tls[0], "-key", tls[1], "-www", "-quiet"], folder, "s_server")

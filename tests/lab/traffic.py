@@ -3,7 +3,10 @@
 Each case that HTTP, gRPC, TLS or TCP can express is sent inbound from its source address to its destination's address and port, with a receiver
 there. What the proxy does is compared with what `decide` says of the same request as it is sent: its inbound side (a gateway stands inbound), in
 plaintext and at this time (a principal that the case proves, and its clock, are
-left out of both; a missing Host, which HTTP/1.1 must have, is the same in both).
+left out of both; a missing Host, which HTTP/1.1 must have, is the same in both). Where nothing of that was needed, the case's own `expect` counts too.
+
+Of an HTTP request that passes, what the receiver got is compared with the canonical form, computed here anew, and its path with the one in the access
+log, which is the one that was judged.
 """
 
 from __future__ import annotations
@@ -58,9 +61,17 @@ def why_not(case: dict, workloads: list[dict]) -> str | None:
     return None
 
 
+def sent_unmodified(case: dict, policies: list[Path]) -> bool:
+    """Whether the traffic says all that the case says: no proven peer, no Host made up, no other direction or clock that a rule could ask for."""
+    source, text = case.get("src") or {}, "".join(policy.read_text() for policy in policies)
+    if "principal" in source or (case.get("protocol") in HTTP and case.get("host") is None):
+        return False
+    return (case.get("direction") == "inbound" or "egress" not in text.lower()) and ("now" not in case or "expires" not in text)
+
+
 def as_sent(case: dict) -> dict:
     """The request of `decide` that the traffic is: inbound, now, in plaintext so that nobody's identity is proven, and with a Host."""
-    request = {key: value for key, value in case.items() if key not in ("expect", "why", "policy", "now")} | {"direction": "inbound"}
+    request = {key: value for key, value in case.items() if key not in ("expect", "expectAudit", "why", "policy", "now")} | {"direction": "inbound"}
     if request.get("protocol") in HTTP and request.get("host") is None:
         request["host"] = "host.of.the.suite"
     if request.get("src"):
@@ -195,33 +206,110 @@ def send_group(folder: Path, policies: list[Path], workloads_file: Path | None, 
                     source = source_address(case, workloads)
                     receivers.own(source)
                     receiver.forget()
-                    seen = _send(place, entrance, source, as_sent(case), receiver)
+                    lines = len(firewall.log())
+                    seen, client = _send(place, entrance, source, as_sent(case), receiver)
                     wanted = said[case["id"]]["verdict"]
                     passed = wanted == "allow"
                     refused = {wanted, "cut"} if wanted != "allow" else {wanted}
                     good = seen in refused and bool(receiver.arrived) == passed
                     if good and passed and case.get("protocol") in HTTP:
-                        good = [request.method for request in receiver.requests] == [case["method"]]
+                        judged = _line(firewall, lines, client)
+                        differs = difference(as_sent(case), receiver.requests, judged, opaque[case["id"]]["verdict"] == "allow")
+                        if differs:
+                            yield case, False, f"{seen}, but {differs}"
+                            continue
+                    if good and sent_unmodified(case, policies) and wanted != case["expect"]:
+                        yield case, False, f"{seen}, as decide says of it as inbound traffic"
+                        continue
                     yield case, good, f"{seen} with {receiver.arrived} bytes at the receiver, while decide says {wanted}"
     finally:
         receivers.close()
         place.delete()
 
 
-def _send(place: Namespace, entrance: str, source: str, case: dict, receiver: Recorder) -> str:
-    """The verdict as the client sees it; `cut` where the connection ends without a word, as a denial does where no HTTP is declared."""
+UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+# What belongs to one connection and not to the request.
+HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "content-length", "host"}
+
+
+def canonical_path(path: bytes) -> bytes:
+    """The canonical form of a path that is not refused: unreserved escapes decoded once, `//` merged, dot segments resolved."""
+    decoded, at = b"", 0
+    while at < len(path):
+        octet = bytes.fromhex(path[at + 1 : at + 3].decode()) if path[at : at + 1] == b"%" else b""
+        if octet:
+            decoded += octet if octet[0] in UNRESERVED else b"%" + path[at + 1 : at + 3].upper()
+            at += 3
+        else:
+            decoded += path[at : at + 1]
+            at += 1
+    segments: list[bytes] = []
+    parts = decoded.split(b"/")[1:]
+    for index, part in enumerate(parts):
+        last = index == len(parts) - 1
+        if part == b"..":
+            segments = segments[:-1] + ([b""] if last else [])
+        elif part == b"." or part == b"":
+            segments += [b""] if last else []
+        else:
+            segments.append(part)
+    return b"/" + b"/".join(segments)
+
+
+def difference(case: dict, requests: list, judged: dict, opaque: bool) -> str | None:
+    """In what the request that arrived is not the canonical form of the case, nor the one that was judged; `None` where it is. `opaque`: any bytes are allowed there."""
+    if len(requests) != 1:
+        return f"{len(requests)} requests arrived"
+    (got,) = requests
+    if judged["protocol"] == "tcp" and opaque:
+        # Judged as the bytes that it is, and passed on as they are.
+        same = (got.method, got.target) == (case["method"], _target(case).decode("latin-1"))
+        return None if same else f"{got.method} {got.target} arrived"
+    if got.method != case["method"] or judged.get("http.request.method") != case["method"]:
+        return f"method {got.method} arrived, {judged.get('http.request.method')} was judged"
+    path = plain(case["path"])
+    if not path.startswith(b"/"):
+        return None if got.target.encode("latin-1") == path else f"target {got.target!r} arrived"
+    wanted = canonical_path(path).decode("latin-1")
+    if got.path != wanted or judged.get("url.path") != wanted:
+        return f"path {got.path!r} arrived and {judged.get('url.path')!r} was judged, the canonical one is {wanted!r}"
+    query = None if case.get("query") is None else plain(case["query"]).decode("latin-1")
+    if (got.target.partition("?")[2] if "?" in got.target else None) != query:
+        return f"query of {got.target!r} arrived, not {query!r}"
+    host = plain(case["host"]).decode("latin-1").lower()
+    if got.host != host:
+        return f"host {got.host!r} arrived, not {host!r}"
+    given = [(name.decode("latin-1").lower(), value.strip(b" \t").decode("latin-1")) for name, value in _headers(case)]
+    nominated = {word.strip().lower() for name, value in given if name == "connection" for word in value.split(",")}
+    for name in {name for name, _ in given} - HOP_BY_HOP - nominated:
+        if got.all(name) != [value for key, value in given if key == name]:
+            return f"header {name} arrived as {got.all(name)}"
+    for name in nominated - HOP_BY_HOP - {"close"}:
+        if got.all(name):
+            return f"header {name}, which Connection names, arrived"
+    return None
+
+
+def _line(firewall: Firewall, since: int, client: int) -> dict:
+    """The line of the access log that tells of this client's request."""
+    return until(lambda: next((line for line in firewall.log()[since:] if line["event"] == "request" and line["client.port"] == client), None), "the line of the request")
+
+
+def _send(place: Namespace, entrance: str, source: str, case: dict, receiver: Recorder) -> tuple[str, int]:
+    """The verdict as the client sees it, and the client's port; `cut` where the connection ends without a word, as a denial does where no HTTP is declared."""
     try:
         connection = place.connect(entrance, LISTEN, 5, source)
     except ConnectionResetError:
-        return "cut"
+        return "cut", 0
+    client = connection.getsockname()[1]
     protocol = case.get("protocol", "tcp")
     try:
         if protocol == "http":
-            return _http1(connection, case)
+            return _http1(connection, case), client
         if protocol in ("http2", "grpc"):
-            return _http2(connection, case, protocol == "grpc")
+            return _http2(connection, case, protocol == "grpc"), client
         data = client_hello(case.get("sni"), case.get("alpn")) if protocol == "tls" else GREETING
-        return _opaque(connection, data, receiver)
+        return _opaque(connection, data, receiver), client
     finally:
         connection.close()
 

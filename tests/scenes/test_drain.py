@@ -6,7 +6,10 @@ import time
 
 import pytest
 
+from lab.firewall import policy
 from lab.program import until
+from lab.recorder import Recorder
+from lab.scene import PLACEMENTS, Scene
 from lab.stage import HOST, Stage, shape_policy
 from lab.wire import Http1, Http2
 
@@ -63,8 +66,53 @@ def test_requests_in_flight_end_with_their_answer(stage, held, version, how):
     assert answer is not None and answer.status == 200 and answer.body == b"served"
     assert idle.ended(10), "an idle connection is closed"
     client.close()
-    if how == "signal":
-        assert program.wait(10) == 0
+    assert program.wait(10) == 0
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_where_traffic_is_intercepted_it_ends_as_well(folder, ending, held, placement, family):
+    """In flight: the answer. New: refused, while it drains and when it is gone. The end: exit 0."""
+    def answer(request):
+        if request.path == "/open/slow":
+            held.wait(20)
+        return 200, [], b"served"
+
+    rules = [{"name": "open", "from": [{"serviceAccount": "web"}], "http": [{"paths": ["/open/**"]}]}]
+    scene = Scene(folder, ending, placement, [policy("orders", "orders", rules)], {"web": [], "orders": [{"name": "http", "port": 8080}]})
+    receiver = ending.enter_context(Recorder(scene["orders"], "::", 8080, answer=answer))
+    address = getattr(scene["orders"], family)
+
+    def ask(path: str) -> Http1:
+        client = Http1(scene["web"].connect(address, 8080, 3))
+        client.send(f"GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode())
+        return client
+
+    idle = ask("/open/x")
+    assert idle.response().status == 200
+    slow = ask("/open/slow")
+    until(lambda: any(b"slow" in raw for raw in receiver.raw), "the request at the receiver")
+    firewall = scene.firewall()
+    program = firewall.program
+    program.signal(signal.SIGTERM)
+
+    def refused():
+        try:
+            with ask("/open/late") as late:
+                return late.response(timeout=2) is None
+        except OSError:
+            return True
+
+    until(refused, "new connections refused")
+    assert program.alive(), "it waits for what is in flight"
+    held.set()
+    answered = slow.response()
+    assert answered is not None and answered.status == 200 and answered.body == b"served"
+    assert idle.ended(10), "an idle connection is closed"
+    slow.close()
+    assert program.wait(10) == 0
+    arrived = receiver.bytes_received
+    assert refused() and receiver.bytes_received == arrived, "closed without the proxy"
 
 
 def test_drain_has_an_end(stage, held):

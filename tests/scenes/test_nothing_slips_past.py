@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from lab.firewall import binary, cluster_policy, policy, redirect
+from lab.firewall import SIDECAR_UID, binary, cluster_policy, policy, redirect
 from lab.program import until
 from lab.recorder import Recorder
 from lab.scene import PLACEMENTS, Scene
@@ -116,6 +116,27 @@ def test_ipv6_when_only_ipv4_is_registered(folder, ending, placement):
             except OSError:
                 pass
         assert receiver.bytes_received == 0
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("proxied", ["ipv4", "ipv6"])
+def test_one_ip_version_when_only_the_other_is_proxied(folder, ending, placement, proxied):
+    scene = Scene(folder, ending, placement, POLICY, PORTS, arguments=["--family", proxied])
+    other = getattr(scene["orders"], {"ipv4": "ipv6", "ipv6": "ipv4"}[proxied])
+    datagrams = Datagrams(scene["orders"], 8080)
+    ending.callback(datagrams.close)
+    with Recorder(scene["orders"], "::", 8080) as receiver:
+        for pod in ("attacker", "web"):
+            for data in (DENIED, b"GET /orders/7 HTTP/1.1\r\nhost: orders\r\n\r\n"):
+                with pytest.raises(OSError), Http1(scene[pod].connect(other, 8080, 3)) as client:
+                    client.send(data)
+            send_datagram(scene[pod], other, 8080, b"hello")
+        time.sleep(0.5)
+        assert receiver.bytes_received == 0 and receiver.connections == [] and datagrams.got == []
+        for pod, status in (("web", 200), ("attacker", 403)):
+            with Http1(scene[pod].connect(getattr(scene["orders"], proxied), 8080)) as client:
+                client.send(b"GET /orders/7 HTTP/1.1\r\nhost: orders\r\n\r\n")
+                assert client.response().status == status, "the version that is proxied is judged"
 
 
 @pytest.mark.parametrize("mark", [1, 2, 3, 0x1337, 0xFFFFFFFF])
@@ -283,6 +304,37 @@ def test_attack_69_a_name_is_only_a_claim(folder, ending, placement):
                 client.send(head)
                 assert client.response().status == 200
         assert evil.bytes_received == 0 and len(orders.requests) == 1
+
+
+@pytest.mark.parametrize("way", ["uid", "net-admin"])
+def test_attack_67_who_leaves_its_own_sidecar_is_judged_at_the_other_end(folder, ending, way):
+    """Outbound is a courtesy: the proxy's uid and NET_ADMIN inside the pod are the documented exceptions. Inbound is the guarantee."""
+    egress = [{"name": "orders", "to": [{"serviceAccount": "orders"}], "ports": ["http"], "http": [{}]}]
+    scene = Scene(folder, ending, "sidecar", [*POLICY, policy("web", "web", egress=egress)], PORTS, guarded=("web", "orders"), strangers=("evil",))
+
+    def ask(address: str, path: str, uid: int, method: str = "GET") -> str:
+        return scene["web"].run(["curl", "-sS", "--max-time", "5", "-X", method, "-o", "/dev/null", "-w", "%{http_code}", f"http://{address}:8080{path}"], uid=uid, check=False).stdout
+
+    with Recorder(scene["evil"], "::", 8080) as evil, Recorder(scene["orders"], "::", 8080) as orders:
+        for address in (scene["evil"].ipv4, f"[{scene['evil'].ipv6}]"):
+            assert ask(address, "/x", APPLICATION_UID) in ("403", "000")
+        assert evil.bytes_received == 0, "an application without privileges does not leave"
+        if way == "uid":
+            uid = SIDECAR_UID
+        else:
+            uid = APPLICATION_UID
+            scene["web"].run(["nft", "flush", "ruleset"])
+        assert ask(scene["evil"].ipv4, "/leaves", uid) == "200", "the exception, as the threat model says"
+        for address in (scene["orders"].ipv4, f"[{scene['orders'].ipv6}]"):
+            orders.forget()
+            for method, path in (("GET", "/admin"), ("DELETE", "/orders/7")):
+                assert ask(address, path, uid, method) == "403"
+            assert orders.bytes_received == 0, "the destination's inbound side still judges it"
+            assert ask(address, "/orders/7", uid) == "200"
+        for method, path in (("GET", "/admin"), ("DELETE", "/orders/7")):
+            scene.firewall("orders").wait_log(lambda line, asked=(method, path): line["verdict"] == "deny" and line["source_workload"] == "shop/web"
+                                              and (line["http.request.method"], line["url.path"]) == asked)
+        assert {line["url.path"] for line in scene.log("web")} <= {"/x"}, "nothing of it went through the source's own proxy"
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

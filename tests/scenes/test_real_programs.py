@@ -24,12 +24,12 @@ POLICY = [policy("orders", "orders", [
     {"name": "feed", "from": WEB, "ports": ["feed"], "http": [{"methods": ["GET"], "paths": ["/feed"], "upgrades": ["websocket"]}]},
     {"name": "rpc", "from": WEB, "ports": ["grpc"], "grpc": [{"service": "shop.v1.Orders", "methods": ["Get", "Sum", "Watch", "Chat", "Slow", "Told"]}]},
     {"name": "tls", "from": WEB, "ports": ["https", 8444], "tls": [{"serverNames": [NAME]}]},
-    {"name": "opaque", "from": WEB, "ports": [6379, 5432, 2525], "tcp": {}},
+    {"name": "opaque", "from": WEB, "ports": [6379, 5432, 2525, 3306], "tcp": {}},
     {"name": "big", "from": WEB, "ports": ["big"], "http": [{"methods": ["GET", "PUT"], "paths": ["/**"]}]},
 ])]
 PORTS = {"web": [], "attacker": [], "orders": [
     {"name": "http", "port": 8080}, {"name": "http2", "port": 8081}, {"name": "feed", "port": 8082, "appProtocol": "http"}, {"name": "grpc", "port": 9090}, {"name": "https", "port": 8443},
-    {"name": "redis", "port": 6379}, {"name": "postgres", "port": 5432}, {"name": "banner", "port": 2525}, {"name": "big", "port": 8090, "appProtocol": "http"}]}
+    {"name": "redis", "port": 6379}, {"name": "postgres", "port": 5432}, {"name": "banner", "port": 2525}, {"name": "mariadb", "port": 3306}, {"name": "big", "port": 8090, "appProtocol": "http"}]}
 
 
 @pytest.fixture(scope="module", params=PLACEMENTS)
@@ -199,6 +199,18 @@ def test_a_server_that_speaks_first_never_waits(scene, address):
             assert client.recv(100) == b"", "half-close is carried through"
         with Http1(scene["attacker"].connect(address, 2525)) as client:
             assert client.ended(), "the denied client hears no greeting"
+
+
+def test_mariadb_whose_server_speaks_first(scene, folder, ending):
+    servers.mariadb(scene["orders"], folder, ending)
+    for address in (scene["orders"].ipv4, scene["orders"].ipv6):
+        connect = ["mariadb", "--no-defaults", "--protocol=tcp", "--connect-timeout=10", "-h", address, "-u", "shop", "-NBe"]
+        assert scene["web"].run([*connect, "select 6 * 7"]).stdout.strip() == "42"
+        assert len(scene["web"].run([*connect, "select repeat('x', 1000000)"]).stdout) == 1_000_001
+        refused = scene["attacker"].run([*connect, "select 1"], check=False)
+        assert refused.returncode != 0 and refused.stdout == "" and "ERROR 20" in refused.stderr, refused
+    with Http1(scene["attacker"].connect(scene["orders"].ipv4, 3306)) as client:
+        assert client.ended(), "the denied client hears no greeting"
 
 
 @pytest.mark.timeout(300)
