@@ -60,14 +60,15 @@ pub(super) fn serve(
 
 fn reconcile(node: &Node, world: &World, recorder: &Recorder, lifecycle: &Lifecycle) {
     let failures = node.reconcile(world, now());
-    tell(failures.into_iter().map(|failure| (failure.pod, failure.error.to_string())).collect(), recorder, lifecycle);
+    let unserved = failures.into_iter().map(|failure| (failure.pod, failure.error.to_string())).collect();
+    tell(&unserved, recorder, lifecycle);
 }
 
 /// Readiness and the gauge at every look, the log when something has changed.
-fn tell(unserved: Unserved, recorder: &Recorder, lifecycle: &Lifecycle) {
+fn tell(unserved: &Unserved, recorder: &Recorder, lifecycle: &Lifecycle) {
     recorder.metrics().set_pods_unserved(unserved.len());
     let before = lifecycle.unserved_are(unserved.clone());
-    for (pod, error) in &unserved {
+    for (pod, error) in unserved {
         if before.get(pod) != Some(error) {
             tracing::error!(%pod, error, "cannot serve a pod: not ready until it is served");
         }
@@ -119,7 +120,7 @@ mod tests {
         let lifecycle = Lifecycle::default();
         for names in [&["shop/a", "shop/b"][..], &["shop/b"], &[]] {
             let unserved: Unserved = names.iter().map(|name| (Arc::from(*name), "no namespace".to_owned())).collect();
-            tell(unserved.clone(), &recorder, &lifecycle);
+            tell(&unserved, &recorder, &lifecycle);
             let line = format!("eastwall_pods_unserved {}\n", names.len());
             assert!(recorder.metrics().render().unwrap().contains(&line), "{line}");
             assert_eq!(lifecycle.unserved_are(unserved.clone()), unserved);
