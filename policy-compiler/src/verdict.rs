@@ -50,6 +50,8 @@ pub enum Reason {
     BrokenPolicy,
     /// There is no table yet.
     NoTable,
+    /// The first bytes are not of the protocol that the port declares: no rule was asked.
+    ProtocolMismatch,
     /// The proxy stands in front of an address that no registered workload has.
     Unregistered,
     /// Not a valid canonical request; the refusal has its own label beside this one.
@@ -70,6 +72,7 @@ impl Reason {
             Self::NoEndpoint => "the service has no ready endpoint",
             Self::BrokenPolicy => "a policy that selects the workload has an error",
             Self::NoTable => "there is no table yet",
+            Self::ProtocolMismatch => "its first bytes are not of the protocol that the port declares",
             Self::Unregistered => "the proxy's own end is no registered workload",
             Self::Rejected => "it is no valid canonical request",
         }
@@ -139,6 +142,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Of a connection whose bytes are not what its port declares: no rule was asked.
+    #[must_use]
+    pub fn mismatched(proof: Proof) -> Self {
+        Self { action: Action::Deny, reason: Reason::ProtocolMismatch, rule: None, proof, audit: None }
+    }
+
     /// Of a request that is not canonical: no rule was asked.
     #[must_use]
     pub fn rejected(proof: Proof) -> Self {

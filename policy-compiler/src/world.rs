@@ -195,6 +195,13 @@ impl World {
         &flow.plan.canonical
     }
 
+    /// Whether a request here may turn out to be a probe that the pod declares: a kubelet asks in HTTP/1 whatever
+    /// version of HTTP the port declares.
+    #[must_use]
+    pub fn may_be_probe(&self, flow: &Flow) -> bool {
+        flow.plan.may_be_probe()
+    }
+
     fn end(&self, address: IpAddr) -> End<'static> {
         let address = address.to_canonical();
         End { address: Some(address), place: self.registry.place(address, &self.model.settings), principal: None }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use eastwall_policy::canonical;
 use eastwall_policy::facts::{Direction, Fact, Protocol, Request};
 use eastwall_policy::registry::ApplicationProtocol;
-use eastwall_policy::verdict::{Action, Reason};
+use eastwall_policy::verdict::{Action, Proof, Reason, Verdict};
 use eastwall_policy::world::ConnectionVerdict;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -37,6 +37,10 @@ enum Kind {
     Tls,
     /// None of these (`Known(Tcp)`), or nothing was said in time.
     Opaque(Fact<Protocol>),
+    /// Too little was said in time.
+    Late,
+    /// Not what the port declares.
+    Mismatch(Protocol),
     /// The client left without a word.
     Gone,
 }
@@ -78,7 +82,9 @@ async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) 
         Kind::Http1 => http1::serve(session, client, first, watch).await,
         Kind::Http2 => http2::serve(session, client, first, watch).await,
         Kind::Tls => tls_through(session, client, first, watch).await,
-        Kind::Opaque(protocol) => bytes(session, client, first, protocol, watch).await,
+        Kind::Opaque(protocol) => bytes(session, client, first, (protocol, false), watch).await,
+        Kind::Late => bytes(session, client, first, (Fact::Unknown, true), watch).await,
+        Kind::Mismatch(protocol) => mismatch(session, client, &first, protocol).await,
         Kind::Gone => nothing(first.bytes(), Ok(())),
     }
 }
@@ -160,8 +166,19 @@ async fn detect(
     .await;
     let http =
         matches!(declared, Some(ApplicationProtocol::Http | ApplicationProtocol::Http2 | ApplicationProtocol::Grpc));
+    let tls = matches!(declared, Some(ApplicationProtocol::Tls));
+    let http2 = matches!(declared, Some(ApplicationProtocol::Http2 | ApplicationProtocol::Grpc));
+    let probed = {
+        let judged = session.judged();
+        judged.world.may_be_probe(&judged.flow)
+    };
     Ok(match seen {
         Ok(answer) => match answer? {
+            // A kubelet's probe is HTTP/1 on any port of HTTP.
+            Sniffed::Http1 if http2 && probed => Kind::Http1,
+            Sniffed::Http1 if tls || http2 => Kind::Mismatch(Protocol::Http),
+            Sniffed::Http2 if tls => Kind::Mismatch(Protocol::Http2),
+            Sniffed::Other if tls || http2 => Kind::Mismatch(Protocol::Tcp),
             Sniffed::Http1 => Kind::Http1,
             Sniffed::Http2 => Kind::Http2,
             Sniffed::Tls => Kind::Tls,
@@ -171,7 +188,7 @@ async fn detect(
             Sniffed::More => Kind::Opaque(Fact::Unknown),
         },
         Err(_) if http => Kind::Http1,
-        Err(_) => Kind::Opaque(Fact::Unknown),
+        Err(_) => Kind::Late,
     })
 }
 
@@ -180,7 +197,7 @@ async fn bytes(
     session: &Session,
     client: TcpStream,
     first: Buffer,
-    protocol: Fact<Protocol>,
+    (protocol, late): (Fact<Protocol>, bool),
     watch: &mut Watch,
 ) -> Copied {
     let asked = Instant::now();
@@ -196,8 +213,22 @@ async fn bytes(
         let allowed = (&*judged, &verdict, decision);
         return opaque::pass(session, client, first, Protocol::Tcp, allowed, Some(&request), watch).await;
     }
+    if late {
+        session.worker.recorder.refused_connection(Limit::DetectTimeout);
+    }
     let facts = request();
     refuse(session, client, Protocol::Tcp, (&judged, &verdict, decision, asked), &facts, first.bytes()).await;
+    nothing(first.bytes(), Err(io::ErrorKind::PermissionDenied.into()))
+}
+
+/// What a port declares is enforced, whatever the rules would say of these bytes.
+async fn mismatch(session: &Session, client: TcpStream, first: &Buffer, protocol: Protocol) -> Copied {
+    let asked = Instant::now();
+    let judged = session.judged();
+    let proof = if session.ends.principal.is_some() { Proof::Mtls } else { Proof::Address };
+    let verdict = Verdict::mismatched(proof);
+    let facts = Request::opaque(Fact::Known(protocol), now());
+    refuse(session, client, protocol, (&judged, &verdict, asked.elapsed(), asked), &facts, first.bytes()).await;
     nothing(first.bytes(), Err(io::ErrorKind::PermissionDenied.into()))
 }
 
@@ -205,7 +236,7 @@ async fn refuse(
     session: &Session,
     client: TcpStream,
     protocol: Protocol,
-    denied: (&crate::identity::Judged, &eastwall_policy::verdict::Verdict, Duration, Instant),
+    denied: (&crate::identity::Judged, &Verdict, Duration, Instant),
     request: &Request<'_>,
     first: &[u8],
 ) {
@@ -256,6 +287,9 @@ async fn tls_through(session: &Session, mut client: TcpStream, mut first: Buffer
         Ok(Ok(Ok(hello))) => Some(hello),
         Ok(Ok(Err(error))) => {
             tracing::debug!(source = %session.ends.source, %error, "no ClientHello");
+            if error == tls::HelloError::TooLong {
+                session.worker.recorder.refused_connection(Limit::HelloBytes);
+            }
             None
         }
         Ok(Err(error)) => return nothing(first.bytes(), io::Result::Err(error)),

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::app::Worker;
 use crate::identity::{Ends, Judged};
 use crate::intercept::{Accepted, Dialer};
-use crate::observe::ConnectionRecorder;
+use crate::observe::{ConnectionRecorder, Limit};
 use crate::policy::Watch;
 
 /// One client connection.
@@ -49,7 +49,13 @@ impl Session {
 
     /// Opens a socket to the destination. Called only after a verdict that allows.
     pub(crate) async fn dial(&self) -> std::io::Result<TcpStream> {
-        self.dialer.connect(self.ends.destination, self.worker.limits.connect_timeout).await
+        let dialled = self.dialer.connect(self.ends.destination, self.worker.limits.connect_timeout).await;
+        if let Err(error) = &dialled
+            && error.kind() == std::io::ErrorKind::TimedOut
+        {
+            self.worker.recorder.refused_connection(Limit::ConnectTimeout);
+        }
+        dialled
     }
 }
 

@@ -24,7 +24,7 @@ use super::relay::{Broken, reason, relay};
 use super::serve::Hurry;
 use crate::connection::{Session, Told, now, revoked};
 use crate::identity::Judged;
-use crate::observe::DecisionId;
+use crate::observe::{DecisionId, Limit};
 use crate::policy::Watch;
 
 /// Serves one stream to its end.
@@ -41,7 +41,7 @@ pub(super) async fn stream(
     let (parts, body) = request.into_parts();
     let protocol = head::protocol(&parts.method, &parts.headers);
     let scope = judged.world.canonical_scope(&judged.flow);
-    let head = match Head::new(parts, scope, session.worker.limits.header_fields) {
+    let head = match Head::new(parts, scope, &session.worker.limits) {
         Ok(head) => head,
         Err(refusal) => return reject(&session, &judged, refusal, protocol, started, &mut respond),
     };
@@ -126,7 +126,8 @@ impl Call<'_> {
             let scope = judged.world.canonical_scope(&judged.flow);
             relay(&mut body, &mut upstream, &moved, |trailers| {
                 strip(trailers);
-                canonical::trailers(lines(trailers), scope).is_ok()
+                head::bounded(trailers, 0, &self.session.worker.limits).is_ok()
+                    && canonical::trailers(lines(trailers), scope).is_ok()
             })
             .await
         });
@@ -149,6 +150,7 @@ impl Call<'_> {
                 }
                 () = &mut idle => {
                     if moved.get() == seen {
+                        self.session.worker.recorder.refused_connection(Limit::StreamIdle);
                         return End::Reset(Reason::CANCEL);
                     }
                     seen = moved.get();

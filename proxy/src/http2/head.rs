@@ -6,6 +6,8 @@ use eastwall_policy::world::CanonicalScope;
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri, Version};
 
+use crate::config::Limits;
+
 /// What a stream is judged by, for as long as it lives.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -22,11 +24,11 @@ pub(super) struct Head {
 
 impl Head {
     /// Checks and canonicalises; what has two readings is refused.
-    pub(super) fn new(parts: http::request::Parts, scope: &CanonicalScope, limit: usize) -> Result<Self, Refusal> {
+    pub(super) fn new(parts: http::request::Parts, scope: &CanonicalScope, limits: &Limits) -> Result<Self, Refusal> {
         let http::request::Parts { method, uri, mut headers, .. } = parts;
-        if headers.len() > limit {
-            return Err(Refusal::TooManyFields);
-        }
+        let target = uri.authority().map_or(0, |authority| authority.as_str().len())
+            + uri.path_and_query().map_or(0, |path| path.as_str().len());
+        bounded(&headers, method.as_str().len() + target, limits)?;
         let lines = || headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         canonical::method(method.as_str().as_bytes())?;
         canonical::fields(lines(), scope)?;
@@ -126,6 +128,16 @@ impl Head {
         *request.headers_mut() = self.headers.clone();
         Some(request)
     }
+}
+
+/// A head, or trailers, within the bounds. `start`: bytes of the start line, or of what stands for it.
+pub(super) fn bounded(headers: &HeaderMap, start: usize, limits: &Limits) -> Result<(), Refusal> {
+    if headers.len() > limits.header_fields {
+        return Err(Refusal::TooManyFields);
+    }
+    // SPEC: RFC 9113 6.5.2 counts 32 for each line.
+    let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    if start + lines > limits.head_bytes { Err(Refusal::HeadTooLarge) } else { Ok(()) }
 }
 
 /// Takes out what only the proxy may say and whitespace that no value has, and copies what is left to be judged.

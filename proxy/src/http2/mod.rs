@@ -2,6 +2,7 @@
 
 mod answer;
 mod exchange;
+mod frames;
 mod head;
 mod pool;
 mod relay;

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use super::{STREAM_WINDOW, UPSTREAM_WINDOW};
 use crate::connection::Session;
 use crate::identity::PoolKey;
+use crate::observe::Limit;
 
 /// What is open.
 #[derive(Debug, Default)]
@@ -66,7 +67,10 @@ impl Pool {
             .handshake(stream);
         let (sender, connection) = match tokio::time::timeout(limits.connect_timeout, handshake).await {
             Ok(done) => done?,
-            Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+            Err(_) => {
+                session.worker.recorder.refused_connection(Limit::ConnectTimeout);
+                return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+            }
         };
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {

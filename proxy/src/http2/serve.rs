@@ -1,6 +1,7 @@
 //! One HTTP/2 client connection: takes its streams, each of which goes its own way.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,16 +14,24 @@ use h2::server::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::frames::Frames;
 use super::{CONNECTION_WINDOW, STREAM_WINDOW, exchange};
 use crate::connection::{Session, now};
 use crate::observe::Limit;
 use crate::policy::Watch;
-use crate::stream::{Buffer, Copied};
+use crate::stream::{Buffer, Copied, Deadline};
 
 /// Serves the connection to its end. `first` was read from it already and begins with the preface.
 pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Buffer, watch: &mut Watch) -> Copied {
     let first = first.bytes().to_vec();
-    let counts = Rc::new(Counts { received: Cell::new(first.len() as u64), sent: Cell::new(0), cut: Cell::new(false) });
+    let mut frames = Frames::after(PREFACE);
+    frames.seen(&first);
+    let counts = Rc::new(Counts {
+        received: Cell::new(first.len() as u64),
+        sent: Cell::new(0),
+        cut: Cell::new(false),
+        frames: RefCell::new(frames),
+    });
     let io = Counted { stream: client, first, read: 0, counts: Rc::clone(&counts) };
     let result = streams(session, io, &counts, watch).await;
     Copied { received: counts.received.get(), sent: counts.sent.get(), result }
@@ -34,17 +43,21 @@ async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mu
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        // Between our bound and this one a head is refused as any other request is: counted, and in the log.
+        .max_header_list_size(u32::try_from(limits.head_bytes.saturating_mul(4)).unwrap_or(u32::MAX))
         // Resets by the client (CVE-2023-44487), and resets that it provokes (CVE-2025-8671).
         .max_pending_accept_reset_streams(limits.stream_resets)
         .max_local_error_reset_streams(Some(limits.stream_resets))
         .max_concurrent_reset_streams(limits.stream_resets)
         .max_send_buffer_size(STREAM_WINDOW as usize)
         .handshake(io);
-    let mut connection = tokio::time::timeout(limits.head_timeout, handshake)
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-        .map_err(io::Error::other)?;
+    let mut connection = match tokio::time::timeout(limits.head_timeout, handshake).await {
+        Ok(connection) => connection.map_err(io::Error::other)?,
+        Err(_) => {
+            session.worker.recorder.refused_connection(Limit::HeadTimeout);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    };
     let mut drain = session.worker.drain.clone();
     let mut draining = *drain.borrow_and_update();
     if draining {
@@ -53,9 +66,20 @@ async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mu
     let hurry = Rc::new(Hurry::default());
     let idle = tokio::time::sleep(limits.idle_timeout);
     tokio::pin!(idle);
+    let mut unfinished: Option<Deadline> = None;
     loop {
         let accepted = tokio::select! {
-            accepted = connection.accept() => accepted,
+            accepted = poll_fn(|context| {
+                if let Poll::Ready(accepted) = connection.poll_accept(context) {
+                    return Poll::Ready(Ok(accepted));
+                }
+                if !counts.frames.borrow().is_unfinished() {
+                    unfinished = None;
+                    return Poll::Pending;
+                }
+                let end = tokio::time::Instant::now() + limits.head_timeout;
+                unfinished.get_or_insert_with(|| Deadline::new(end)).poll(context).map(Err)
+            }) => accepted,
             _ = drain.changed(), if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
@@ -91,11 +115,19 @@ async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mu
                 continue;
             }
         };
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(()) => {
+                session.worker.recorder.refused_connection(Limit::HeadTimeout);
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        };
         match accepted {
             // A stream that comes after the cut keeps nothing alive.
             Some(Ok((_, mut respond))) if counts.cut.get() => respond.send_reset(Reason::REFUSED_STREAM),
             Some(Ok(_)) if hurry.is_flood(limits.stream_resets) => {
                 // CVE-2023-44487: streams that were accepted, sent upstream, and reset before their answer.
+                session.worker.recorder.refused_connection(Limit::StreamResets);
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             }
             Some(Ok((request, respond))) => {
@@ -103,9 +135,29 @@ async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mu
                 idle.as_mut().reset(tokio::time::Instant::now() + limits.idle_timeout);
                 tokio::task::spawn_local(exchange::stream(Rc::clone(session), request, respond, Rc::clone(&hurry)));
             }
-            Some(Err(error)) => return Err(io::Error::other(error)),
+            Some(Err(error)) => {
+                if let Some(limit) = met(&error, counts) {
+                    session.worker.recorder.refused_connection(limit);
+                }
+                return Err(io::Error::other(error));
+            }
             None => return Ok(()),
         }
+    }
+}
+
+/// The bound that made the codec give the connection up, if it was one.
+fn met(error: &h2::Error, counts: &Counts) -> Option<Limit> {
+    if error.is_remote() || error.is_io() {
+        return None;
+    }
+    match error.reason() {
+        // CVE-2024-27316: a field block in ever more frames. SPEC: RFC 9113 6.10, in a block nothing else comes.
+        Some(Reason::ENHANCE_YOUR_CALM | Reason::COMPRESSION_ERROR) if counts.frames.borrow().is_in_block() => {
+            Some(Limit::HeadBytes)
+        }
+        Some(Reason::ENHANCE_YOUR_CALM) => Some(Limit::StreamResets),
+        _ => None,
     }
 }
 
@@ -128,6 +180,9 @@ impl Hurry {
     }
 }
 
+/// Bytes of the connection preface.
+const PREFACE: usize = 24;
+
 /// Within the second that a revocation may take.
 const LAST_WORD: Duration = Duration::from_millis(300);
 
@@ -136,6 +191,8 @@ struct Counts {
     sent: Cell<u64>,
     /// A swap took the connection back: it ends with a reset.
     cut: Cell<bool>,
+    /// Where in its frames the client is.
+    frames: RefCell<Frames>,
 }
 
 /// The client's socket: first what was read already, then the rest; counts what passes.
@@ -171,6 +228,7 @@ impl AsyncRead for Counted {
         }
         let before = space.filled().len();
         let result = Pin::new(&mut this.stream).poll_read(context, space);
+        this.counts.frames.borrow_mut().seen(space.filled().get(before..).unwrap_or_default());
         this.counts.received.set(this.counts.received.get() + (space.filled().len() - before) as u64);
         result
     }

@@ -118,36 +118,49 @@ pub(crate) struct Alert<'a> {
     pub(crate) evidence: &'a [u8],
 }
 
-/// The bound that a connection met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Limit {
-    /// Connections of the whole proxy.
-    Connections,
-    /// Connections of one source address.
-    ConnectionsPerSource,
-    /// The head did not come in time.
-    HeadTimeout,
-    /// No byte for too long.
-    IdleTimeout,
-    /// The original destination is the listener itself.
-    Loop,
-    /// The original destination is loopback, or an address that is not the pod's.
-    ForeignDestination,
-    /// A source address that its pod does not own.
-    SpoofedSource,
+/// Writes the enum and its labels from one list.
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $name:ident: $label:literal;)+) => {
+        /// The bound that a connection, or a stream of one, met.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Limit {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Limit {
+            /// As the metric names it.
+            pub(crate) const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+    };
 }
 
-impl Limit {
-    /// As the metric names it.
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::ConnectionsPerSource => "connections-per-source",
-            Self::HeadTimeout => "head-timeout",
-            Self::IdleTimeout => "idle-timeout",
-            Self::Loop => "loop",
-            Self::ForeignDestination => "foreign-destination",
-            Self::SpoofedSource => "spoofed-source",
-        }
-    }
+limits! {
+    /// Connections of the whole proxy.
+    Connections: "connections";
+    /// Connections of one source address.
+    ConnectionsPerSource: "connections-per-source";
+    /// The head, or any other frame that was begun, did not come in time.
+    HeadTimeout: "head-timeout";
+    /// A head in HTTP/2 grew beyond what is worth an answer.
+    HeadBytes: "head-bytes";
+    /// A ClientHello is longer than allowed.
+    HelloBytes: "hello-bytes";
+    /// Streams that were reset, or provoked to be.
+    StreamResets: "stream-resets";
+    /// A stream moved no byte for too long.
+    StreamIdle: "stream-idle-timeout";
+    /// The client did not say in time what it speaks, and nothing allows what is unknown.
+    DetectTimeout: "detect-timeout";
+    /// The upstream did not answer in time.
+    ConnectTimeout: "connect-timeout";
+    /// No byte for too long.
+    IdleTimeout: "idle-timeout";
+    /// The original destination is the listener itself.
+    Loop: "loop";
+    /// The original destination is loopback, or an address that is not the pod's.
+    ForeignDestination: "foreign-destination";
+    /// A source address that its pod does not own.
+    SpoofedSource: "spoofed-source";
 }

@@ -115,6 +115,7 @@ fn a_timeout_never_turns_inspection_into_opacity() {
     let mut half = gateway.connect(WEB);
     half.write_all(b"GE").unwrap();
     assert!(half.read(&mut [0]).map_or(true, |length| length == 0), "cut after half a word");
+    gateway.wait_for_refusal("detect-timeout");
     assert_eq!(record.connections(), 0);
 }
 
@@ -129,6 +130,51 @@ fn an_undeclared_port_with_http_rules_finds_out() {
     assert_eq!(gateway.ask(WEB, b"GET /a HTTP/1.1\r\nHost: orders\r\n\r\n", 1)[0].status, 200);
     assert_eq!(gateway.ask(WEB, b"PUT /a HTTP/1.1\r\nHost: orders\r\n\r\n", 1)[0].status, 403);
     assert_eq!(gateway.ask(ATTACKER, b"GET /a HTTP/1.1\r\nHost: orders\r\n\r\n", 1)[0].status, 403);
+    assert_eq!(record.connections(), 1);
+}
+
+#[test]
+fn a_declared_protocol_is_enforced_whatever_the_rules_say() {
+    let (address, record) = http_backend();
+    let rules = policy(&format!(
+        "  - {{name: web, from: [{{serviceAccount: web}}], ports: [{}], http: [{{methods: [GET], paths: [\"/**\"]}}]}}",
+        address.port()
+    ));
+    let http1 = &b"GET /a HTTP/1.1\r\nHost: orders\r\n\r\n"[..];
+    let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for (name, bytes) in [("https", http1), ("tls", http1), ("tls", http2), ("grpc", http1), ("http2", http1)] {
+        let gateway = Gateway::with(&rules, address, name, &[]);
+        let mut stream = gateway.connect(WEB);
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "{name}: {answer:?}");
+        gateway.wait_for_metric("eastwall_alerts_total{kind=\"protocol-mismatch\"}");
+        gateway.wait_for_log("\"reason\":\"protocol-mismatch\"");
+    }
+    assert_eq!(record.connections(), 0);
+}
+
+#[test]
+fn a_client_hello_is_bounded() {
+    let (address, record) = backend(|mut peer| {
+        let _ = std::io::copy(&mut peer, &mut std::io::sink());
+    });
+    let rules = policy(&format!(
+        "  - {{name: tls, from: [{{serviceAccount: web}}], ports: [{}], tls: [{{serverNames: [\"*.shop.test\"]}}]}}",
+        address.port()
+    ));
+    let gateway = Gateway::with(&rules, address, "tls", &["--hello-bytes", "100"]);
+    let short = client_hello("orders.shop.test");
+    let mut passes = gateway.connect(WEB);
+    passes.write_all(&short).unwrap();
+    record.wait_for(|record| record.bytes() == short);
+    let mut long = gateway.connect(WEB);
+    long.write_all(&client_hello(&format!("{}.shop.test", "a".repeat(60)))).unwrap();
+    let mut answer = Vec::new();
+    let _ = long.read_to_end(&mut answer);
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 49], "access_denied");
+    gateway.wait_for_refusal("hello-bytes");
     assert_eq!(record.connections(), 1);
 }
 

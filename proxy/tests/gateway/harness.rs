@@ -131,6 +131,39 @@ impl Gateway {
         self.child.wait().unwrap().code()
     }
 
+    /// The value of a metric, or 0: a line of the exposition without it, such as `eastwall_revocation_seconds_count`.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let mut stream = std::os::unix::net::UnixStream::connect(self.folder.path().join("admin.sock")).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: eastwall\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+
+    /// Waits until a connection was closed at this limit.
+    pub(crate) fn wait_for_refusal(&self, limit: &str) {
+        self.wait_for_metric(&format!("eastwall_connections_rejected_total{{limit=\"{limit}\"}}"));
+    }
+
+    /// Waits until a metric is no longer 0.
+    pub(crate) fn wait_for_metric(&self, series: &str) {
+        let end = std::time::Instant::now() + PATIENCE;
+        while self.metric(series) == 0.0 {
+            assert!(std::time::Instant::now() < end, "{series} stays 0");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until the access log says this.
+    pub(crate) fn wait_for_log(&self, what: &str) {
+        let end = std::time::Instant::now() + PATIENCE;
+        while !self.log().contains(what) {
+            assert!(std::time::Instant::now() < end, "{what} is not in the log: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The access log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default()

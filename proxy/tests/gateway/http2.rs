@@ -64,9 +64,13 @@ fn rules() -> String {
 }
 
 async fn start() -> (Gateway, Seen) {
+    start_with(&[]).await
+}
+
+async fn start_with(flags: &[&str]) -> (Gateway, Seen) {
     let listener = tokio::net::TcpListener::bind((ORDERS, 0)).await.unwrap();
     let seen = Seen::default();
-    let gateway = Gateway::start(&rules(), listener.local_addr().unwrap());
+    let gateway = Gateway::with(&rules(), listener.local_addr().unwrap(), "http", flags);
     tokio::spawn(serve(listener, Arc::clone(&seen)));
     (gateway, seen)
 }
@@ -325,6 +329,45 @@ async fn who_leaves_while_waiting_for_a_place_upstream_waits_no_more() {
         assert!(Instant::now() < end, "it still waits: {}", gateway.log());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn heads_are_bounded_counted_and_logged() {
+    let (gateway, seen) = start().await;
+    let sender = connect(&gateway, WEB).await;
+    let mut large = request("GET", "/orders/1");
+    large.headers_mut().insert("x-a", "a".repeat(100_000).parse().unwrap());
+    let mut many = request("GET", "/orders/1");
+    for _ in 0..101 {
+        many.headers_mut().append("x-a", "b".parse().unwrap());
+    }
+    for (head, reason) in [(large, "head-too-large"), (many, "too-many-fields")] {
+        assert_eq!(ask(&sender, head, b"").await.0.status(), 431, "{reason}");
+        gateway.wait_for_log(reason);
+    }
+    assert_eq!(ask(&sender, request("GET", "/orders/1"), b"").await.0.status(), 200, "the connection goes on");
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+/// Attack 40, with a bound of one's own.
+#[tokio::test]
+async fn resets_are_bounded_and_counted() {
+    let (gateway, seen) = start_with(&["--stream-resets", "3"]).await;
+    let sender = connect(&gateway, WEB).await;
+    let mut sent = 0;
+    while let Ok(mut ready) = sender.clone().ready().await {
+        let before = seen.lock().unwrap().len();
+        let Ok((response, mut stream)) = ready.send_request(request("POST", "/orders/never"), false) else { break };
+        let patience = Instant::now() + Duration::from_secs(1);
+        while seen.lock().unwrap().len() == before && Instant::now() < patience {
+            tokio::task::yield_now().await;
+        }
+        stream.send_reset(Reason::CANCEL);
+        assert!(response.await.is_err());
+        sent += 1;
+        assert!(sent < 50, "nobody stops it");
+    }
+    gateway.wait_for_refusal("stream-resets");
 }
 
 /// Attack 45: answers that nobody reads stop at their own windows.

@@ -115,3 +115,19 @@ fn an_idle_http2_connection_is_cut() {
     };
     assert!(is_reset(&end), "{end:?}");
 }
+
+#[test]
+fn an_idle_http2_connection_does_not_hold_up_the_measurement() {
+    let (address, _) = backend(|_| {});
+    let gateway = Gateway::start(&policy(READS), address);
+    let mut stream = gateway.connect(WEB);
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    stream.read_exact(&mut [0; 9]).unwrap();
+    let measured = gateway.metric("eastwall_revocation_seconds_count");
+    gateway.rewrite(&policy(&[READS, FEED].concat()));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while gateway.metric("eastwall_revocation_seconds_count") <= measured {
+        assert!(std::time::Instant::now() < end, "the swap is not measured while the connection is open");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
