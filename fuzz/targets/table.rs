@@ -16,7 +16,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 fuzz_target!(|data: &[u8]| -> Corpus {
     // The bytes choose the case. They are a seed and not the random numbers themselves: a generator that draws until two
     // draws differ would never end on an input that has run out.
-    let mut seed = [0; 32];
+    let mut seed = [0u8; 32];
     for (index, byte) in data.iter().enumerate() {
         seed[index % 32] = byte.wrapping_add(seed[index % 32].rotate_left(3));
     }
