@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::canonical;
-use crate::facts::{Connection, Direction, End, Request};
+use crate::facts::{Connection, Direction, End, Place, Request};
 use crate::model::{Model, content};
-use crate::registry::Registry;
+use crate::registry::{Claimant, Registry};
 use crate::table::Table;
 use crate::table::plan::{self, Plan, Residents};
 use crate::verdict::{Action, Generation, Reason, Verdict};
@@ -160,6 +160,21 @@ impl World {
         self.end(address)
     }
 
+    /// Whether somebody whose policies are asked is reached at this address: a workload, endpoints of a Service, or each
+    /// of several that claim it.
+    #[must_use]
+    pub fn has_subject_at(&self, address: IpAddr) -> bool {
+        let serves = |id| self.registry.service(id).is_some_and(|service| !service.endpoints.is_empty());
+        let subject = |claimant: &Claimant| match claimant {
+            Claimant::Workload(_) => true,
+            Claimant::Service(id) => serves(*id),
+            Claimant::Node(_) => false,
+        };
+        matches!(self.end(address).place, Place::Workload(_))
+            || self.registry.service_at(address).is_some_and(serves)
+            || self.registry.claimants(address).iter().any(subject)
+    }
+
     /// Resolves a connection: what depends on it alone is done here, once.
     #[must_use]
     pub fn flow(&self, connection: &Connection<'_>) -> Flow {
@@ -193,13 +208,6 @@ impl World {
     #[must_use]
     pub fn canonical_scope<'f>(&self, flow: &'f Flow) -> &'f CanonicalScope {
         &flow.plan.canonical
-    }
-
-    /// Whether a request here may turn out to be a probe that the pod declares: a kubelet asks in HTTP/1 whatever
-    /// version of HTTP the port declares.
-    #[must_use]
-    pub fn may_be_probe(&self, flow: &Flow) -> bool {
-        flow.plan.may_be_probe()
     }
 
     fn end(&self, address: IpAddr) -> End<'static> {

@@ -148,11 +148,6 @@ impl Plan {
         plan
     }
 
-    /// Whether a request here may turn out to be a probe that the pod declares.
-    pub(crate) fn may_be_probe(&self) -> bool {
-        self.legs.iter().any(|leg| leg.probed.is_some())
-    }
-
     /// Whether an end is a registered workload, so that there is something to judge.
     pub(crate) fn has_subject(&self) -> bool {
         !self.legs.is_empty()

@@ -167,18 +167,12 @@ async fn detect(
     let http =
         matches!(declared, Some(ApplicationProtocol::Http | ApplicationProtocol::Http2 | ApplicationProtocol::Grpc));
     let tls = matches!(declared, Some(ApplicationProtocol::Tls));
-    let http2 = matches!(declared, Some(ApplicationProtocol::Http2 | ApplicationProtocol::Grpc));
-    let probed = {
-        let judged = session.judged();
-        judged.world.may_be_probe(&judged.flow)
-    };
     Ok(match seen {
         Ok(answer) => match answer? {
-            // A kubelet's probe is HTTP/1 on any port of HTTP.
-            Sniffed::Http1 if http2 && probed => Kind::Http1,
-            Sniffed::Http1 if tls || http2 => Kind::Mismatch(Protocol::Http),
+            // HTTP/1 on a port of HTTP/2 or gRPC is HTTP: the rules, and the kubelet's probes, say what it may.
+            Sniffed::Http1 if tls => Kind::Mismatch(Protocol::Http),
             Sniffed::Http2 if tls => Kind::Mismatch(Protocol::Http2),
-            Sniffed::Other if tls || http2 => Kind::Mismatch(Protocol::Tcp),
+            Sniffed::Other if tls => Kind::Mismatch(Protocol::Tcp),
             Sniffed::Http1 => Kind::Http1,
             Sniffed::Http2 => Kind::Http2,
             Sniffed::Tls => Kind::Tls,

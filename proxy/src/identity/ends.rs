@@ -91,9 +91,14 @@ impl Ends {
             Direction::Inbound => destination,
             Direction::Outbound => source,
         };
-        // A pod that nobody registered, or whose address has two owners, would have no subject to judge: closed.
+        // A pod that nobody registered would have no subject to judge: closed.
+        let own_address = match self.direction {
+            Direction::Inbound => self.destination.ip(),
+            Direction::Outbound => self.source.ip(),
+        };
         let world = match own {
             Place::Workload(_) => world,
+            _ if world.has_subject_at(own_address) => world,
             _ if self.must_be_registered && !world.is_sealed() => {
                 Arc::new(World::unregistered(world.generation().number))
             }

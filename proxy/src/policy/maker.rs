@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use eastwall_policy::diagnostic::{Diagnostic, Style, as_text};
 use eastwall_policy::dialect::{self, Compiled, LastGood};
-use eastwall_policy::facts::{Direction, Place};
+use eastwall_policy::facts::Direction;
 use eastwall_policy::model::Model;
 use eastwall_policy::registry::Registry;
 use eastwall_policy::source;
@@ -284,7 +284,7 @@ impl Maker {
     /// Whether a gateway has anybody behind it.
     fn look_upstream(&mut self, world: &World) {
         let Some(upstream) = self.origin.upstream else { return };
-        let registered = matches!(world.destination(upstream.ip()).place, Place::Workload(_));
+        let registered = world.has_subject_at(upstream.ip());
         if self.origin.workloads.is_none() {
             let text = "no --workloads: nobody is registered, so no policy protects anybody and EVERYTHING PASSES";
             if self.status.unprotected_upstream.is_none() {

