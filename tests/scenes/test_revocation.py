@@ -166,7 +166,11 @@ def test_an_expiry_cuts(scene, folder, ending):
         assert client.recv(100) == b"+PONG\r\n"
         with pytest.raises(ConnectionResetError):
             client.recv(100)
-    with Http1(scene["web"].connect(scene["orders"].ipv4, 6379)) as again:
+    try:
+        again = scene["web"].connect(scene["orders"].ipv4, 6379)
+    except ConnectionResetError:
+        return  # refused before `connect` came back
+    with Http1(again) as again:
         assert again.ended(), "the direction stays closed"
 
 
