@@ -271,21 +271,6 @@ impl Request<'_> {
     #[must_use]
     pub fn opaque(protocol: Fact<Protocol>, now: i64) -> Self {
         let other = if protocol == Fact::Unknown { Fact::Unknown } else { Fact::Absent };
-        Self {
-            protocol,
-            method: Fact::Unknown,
-            path: Fact::Unknown,
-            query: Fact::Unknown,
-            host: Fact::Unknown,
-            host_port: None,
-            headers: Fact::Unknown,
-            upgrade: Fact::Unknown,
-            sni: other,
-            alpn: other,
-            jwt: Fact::Unknown,
-            remote_ip: None,
-            qname: other,
-            now,
-        }
+        Self { protocol, sni: other, alpn: other, qname: other, ..Self::unseen(now) }
     }
 }
