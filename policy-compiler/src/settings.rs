@@ -77,6 +77,75 @@ pub enum IstioPathNormalization {
     DecodeAndMergeSlashes,
 }
 
+/// Cilium's options.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Cilium {
+    /// Whether the pod's own node may always reach it.
+    pub allow_localhost: AllowLocalhost,
+    /// Known bypasses.
+    pub compatibility: Compatibility,
+}
+
+/// See [`Cilium::allow_localhost`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AllowLocalhost {
+    /// As Cilium chooses in a Kubernetes cluster: always.
+    #[default]
+    Auto,
+    /// Whatever rules say.
+    Always,
+    /// Rules decide.
+    Policy,
+}
+
+/// Linkerd's options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linkerd {
+    /// The section was written: ports without a `Server` have the default inbound policy.
+    pub is_written: bool,
+    /// Namespace of the control plane, part of every identity.
+    pub control_plane_namespace: String,
+    /// Overrides the cluster's trust domain.
+    pub trust_domain: Option<String>,
+    /// What holds for a port that no `Server` selects.
+    pub default_inbound_policy: LinkerdAccess,
+    /// Overrides the cluster's networks.
+    pub cluster_networks: Option<Vec<IpNet>>,
+    /// From where probes come.
+    pub probe_networks: Vec<IpNet>,
+    /// Known bypasses.
+    pub compatibility: Compatibility,
+}
+
+/// Linkerd's default inbound policies, and a `Server`'s `accessPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkerdAccess {
+    /// Everybody.
+    AllUnauthenticated,
+    /// Addresses of the cluster.
+    ClusterUnauthenticated,
+    /// Every mesh identity.
+    AllAuthenticated,
+    /// Mesh identities from addresses of the cluster.
+    ClusterAuthenticated,
+    /// Nobody.
+    Deny,
+    /// Everybody, and it is logged.
+    Audit,
+}
+
+impl LinkerdAccess {
+    /// As it is written.
+    pub const WORDS: [(&'static str, Self); 6] = [
+        ("all-unauthenticated", Self::AllUnauthenticated),
+        ("cluster-unauthenticated", Self::ClusterUnauthenticated),
+        ("all-authenticated", Self::AllAuthenticated),
+        ("cluster-authenticated", Self::ClusterAuthenticated),
+        ("deny", Self::Deny),
+        ("audit", Self::Audit),
+    ];
+}
+
 /// `DialectSettings` named `cluster`, every member with its default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -92,8 +161,12 @@ pub struct Settings {
     pub probes: Probes,
     /// `native.minimumProof`.
     pub minimum_proof: MinimumProof,
+    /// `cilium`.
+    pub cilium: Cilium,
     /// `istio`.
     pub istio: Istio,
+    /// `linkerd`.
+    pub linkerd: Linkerd,
 }
 
 impl Default for Settings {
@@ -111,6 +184,7 @@ impl Default for Settings {
             dns_domain: "cluster.local".into(),
             probes: Probes::default(),
             minimum_proof: MinimumProof::default(),
+            cilium: Cilium::default(),
             istio: Istio {
                 root_namespace: "istio-system".into(),
                 trust_domain: None,
@@ -118,6 +192,15 @@ impl Default for Settings {
                 enforcement_point: IstioEnforcementPoint::default(),
                 path_normalization: IstioPathNormalization::default(),
                 trusted_proxies: 0,
+                compatibility: Compatibility::default(),
+            },
+            linkerd: Linkerd {
+                is_written: false,
+                control_plane_namespace: "linkerd".into(),
+                trust_domain: None,
+                default_inbound_policy: LinkerdAccess::AllAuthenticated,
+                cluster_networks: None,
+                probe_networks: Vec::new(),
                 compatibility: Compatibility::default(),
             },
         }

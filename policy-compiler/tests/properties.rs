@@ -6,7 +6,7 @@ mod generate;
 use std::sync::Arc;
 
 use eastwall_policy::facts::{Connection, Fact, Request};
-use eastwall_policy::model::{Effect, Mode, Model, Rule, interpret};
+use eastwall_policy::model::{Effect, Mode, Model, Policy, Rule, interpret};
 use eastwall_policy::registry::Registry;
 use eastwall_policy::verdict::Action;
 use eastwall_policy::world::{ConnectionVerdict, World};
@@ -95,9 +95,12 @@ proptest! {
         let connection = case.connection.connection();
         let mut reversed = Model::clone(&case.model);
         reversed.policies.reverse();
-        for policy in &mut reversed.policies {
+        for policy in reversed.policies.iter_mut().filter(|policy| !policy.tier.is_ordered(policy.stack)) {
             policy.rules.reverse();
         }
+        // Those of ordered tiers stand in an order that means something.
+        let place = |policy: &Policy| if policy.tier.is_ordered(policy.stack) { policy.location.line } else { 0 };
+        reversed.policies.sort_by_key(place);
         for owned in &case.requests {
             let request = owned.request();
             let before = interpret::request_verdict(&case.model, &case.registry, &connection, &request);

@@ -18,6 +18,17 @@ mod native;
 
 pub use last_good::LastGood;
 
+/// A reader of documents: which are its own, and what it makes of them.
+struct FrontEnd {
+    /// API group, versions and kinds.
+    reads: &'static [(&'static str, &'static [&'static str], &'static [&'static str])],
+    /// Turns all documents of these kinds into policies.
+    compile: fn(&[&Document], &Settings) -> Outcome,
+}
+
+/// Every reader of policies.
+const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END];
+
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
@@ -129,6 +140,7 @@ fn closure(name: PolicyName, location: Location, stack: Stack, tier: Tier, subje
         location,
         stack,
         tier,
+        priority: 0,
         mode: Mode::Enforce,
         replaces: Vec::new(),
         subject,
@@ -173,7 +185,8 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
 
     let mut policies = Vec::new();
     let mut mentions = Vec::new();
-    for outcome in [native::compile(&sorted.native, &settings), istio::compile(&sorted.istio, &settings)] {
+    for (front_end, documents) in FRONT_ENDS.iter().zip(&sorted.policies) {
+        let outcome = (front_end.compile)(documents, &settings);
         policies.extend(outcome.policies);
         refused.extend(outcome.refused);
         diagnostics.extend(outcome.diagnostics);
@@ -182,7 +195,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     refuse_duplicates(&sources.documents, &sorted, &mut policies, &mut refused, &mut diagnostics);
     let kept = last_good.keep(&refused, &policies);
     policies.extend(kept);
-    policies.sort_by(|a, b| (&a.name, &a.location).cmp(&(&b.name, &b.location)));
+    policies.sort_by(|a, b| (a.priority, &a.name, &a.location).cmp(&(b.priority, &b.name, &b.location)));
     diagnostics.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
     let mut refused: Vec<PolicyName> = refused.into_iter().map(|refused| refused.name).collect();
     refused.sort();
@@ -200,8 +213,8 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
 /// Documents by who reads them.
 #[derive(Default)]
 struct Sorted<'d> {
-    native: Vec<&'d Document>,
-    istio: Vec<&'d Document>,
+    /// By front end.
+    policies: [Vec<&'d Document>; FRONT_ENDS.len()],
     settings: Vec<&'d Document>,
     tests: Vec<&'d Document>,
     passed_over: Vec<(String, usize)>,
@@ -212,21 +225,28 @@ struct Sorted<'d> {
 impl<'d> Sorted<'d> {
     fn add(&mut self, document: &'d Document) {
         let (group, version) = document.api_version.rsplit_once('/').unwrap_or(("", &document.api_version));
-        match (group, document.kind.as_str()) {
-            (native::GROUP, kind)
-                if native::KINDS.contains(&kind) && (version == native::VERSION || document.broken) =>
-            {
-                match kind {
-                    native::SETTINGS => self.settings.push(document),
-                    native::TEST => self.tests.push(document),
-                    _ => self.native.push(document),
+        let reads = |kinds: &[&str], versions: &[&str]| {
+            kinds.contains(&document.kind.as_str()) && (versions.contains(&version) || document.broken)
+        };
+        if group == native::GROUP && reads(&[native::SETTINGS], &[native::VERSION]) {
+            self.settings.push(document);
+            return;
+        }
+        if group == native::GROUP && reads(&[native::TEST], &[native::VERSION]) {
+            self.tests.push(document);
+            return;
+        }
+        let mut of_group = false;
+        for (front_end, documents) in FRONT_ENDS.iter().zip(&mut self.policies) {
+            for (own, versions, kinds) in front_end.reads.iter().filter(|(own, ..)| *own == group) {
+                if reads(kinds, versions) {
+                    documents.push(document);
+                    return;
                 }
+                of_group |= kinds.contains(&document.kind.as_str()) && *own == group;
             }
-            (istio::GROUP, kind)
-                if istio::KINDS.contains(&kind) && (istio::VERSIONS.contains(&version) || document.broken) =>
-            {
-                self.istio.push(document);
-            }
+        }
+        match (group, document.kind.as_str()) {
             // Who a broken document is may stand behind the error: it must be taken for a policy.
             (native::GROUP, _) | (_, "") => self.unknown(document),
             (_, kind)
@@ -236,9 +256,9 @@ impl<'d> Sorted<'d> {
             }
             (_, kind) if native::KINDS.contains(&kind) => self.unknown(document),
             // A version of the group that is not known may mean anything.
-            (istio::GROUP, kind) if istio::KINDS.contains(&kind) => self.unknown(document),
+            _ if of_group => self.unknown(document),
             (group, kind) => {
-                if let Some((_, kind)) = NOT_READ.iter().find(|known| **known == (group, kind)) {
+                if NOT_READ.contains(&(group, kind)) {
                     self.diagnostics.push(not_read(document, kind));
                 }
                 self.pass_over(document);
@@ -355,6 +375,12 @@ fn refuse_duplicates(
 
 /// Policies of dialects that this version does not read: passed over with a warning each.
 const NOT_READ: &[(&str, &str)] = &[
+    ("crd.antrea.io", "ClusterNetworkPolicy"),
+    ("crd.antrea.io", "NetworkPolicy"),
+    ("crd.projectcalico.org", "GlobalNetworkPolicy"),
+    ("crd.projectcalico.org", "NetworkPolicy"),
+    ("projectcalico.org", "GlobalNetworkPolicy"),
+    ("projectcalico.org", "NetworkPolicy"),
     ("networking.k8s.io", "NetworkPolicy"),
     ("policy.networking.k8s.io", "AdminNetworkPolicy"),
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),

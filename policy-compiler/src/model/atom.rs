@@ -33,6 +33,9 @@ pub enum Atom {
     Present(Text),
     /// Client address as the trusted proxies tell it, else the peer's; no address: unknown.
     RemoteIp(IpNet),
+    /// The request is exactly an HTTP probe that the destination workload declares: its port, method and path. Who
+    /// sends it is another question.
+    DeclaredProbe,
 }
 
 /// Values of a request that patterns are matched against. Absent: a pattern is false. Unknown: unknown.
@@ -114,11 +117,14 @@ pub enum Pattern {
     },
     /// `*.x`: exactly one non-empty label before `.x`; lower case.
     OneLabel(Arc<[u8]>),
-    /// Anchored, linear time, over bytes. `source` is what the user wrote, for equality and messages.
+    /// Linear time, over bytes. Matches a value that the expression's first match covers whole: of `^(?:a|ab)$` that is
+    /// every full match; `^(?:a|ab)` never covers `ab`, because its first alternative wins.
     Regex {
-        /// As written.
+        /// As written, for messages.
         source: Arc<str>,
-        /// Compiled, anchored at both ends.
+        /// As compiled, for equality.
+        expression: Arc<str>,
+        /// Compiled.
         regex: regex_automata::meta::Regex,
     },
 }
@@ -135,7 +141,7 @@ impl PartialEq for Pattern {
             | (Self::OneLabel(a), Self::OneLabel(b)) => a == b,
             (Self::NonEmpty, Self::NonEmpty) | (Self::Anything, Self::Anything) => true,
             (Self::Segments { segments: a, rest: x }, Self::Segments { segments: b, rest: y }) => a == b && x == y,
-            (Self::Regex { source: a, .. }, Self::Regex { source: b, .. }) => a == b,
+            (Self::Regex { expression: a, .. }, Self::Regex { expression: b, .. }) => a == b,
             _ => false,
         }
     }
@@ -202,6 +208,12 @@ pub enum PeerAtom {
     Node(NodeScope),
     /// Is a registered workload (any).
     Workload,
+    /// Lies outside the cluster. Nobody registered, but inside `cluster.networks`: unknown.
+    External,
+    /// The name that the proxy itself resolved to the destination address matches. No such name: false.
+    Fqdn(Vec<Pattern>),
+    /// Its annotations, laid over those of its namespace, match. Known like [`PeerAtom::Labels`].
+    Annotations(Selector),
 }
 
 /// See [`PeerAtom::Principal`].
@@ -242,6 +254,9 @@ pub enum PortAtom {
     Named(Arc<str>),
     /// The destination workload declares this port for this transport. Destination unknown: unknown.
     Declared,
+    /// The destination workload's annotation of this key, or else its namespace's, lists the port, as Linkerd writes
+    /// lists: `8080,9000-9010`. Destination unknown: unknown.
+    Annotated(Arc<str>),
 }
 
 /// A Kubernetes label selector. No requirement: everything.
@@ -255,11 +270,17 @@ impl Selector {
     /// Whether labels satisfy it.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
+        self.matches_by(|key| labels.get(key).map(|value| &**value))
+    }
+
+    /// Whether the values that `value` has for its keys satisfy it.
+    pub fn matches_by<'v>(&self, value: impl Fn(&str) -> Option<&'v str>) -> bool {
         self.requirements.iter().all(|SelectorRequirement { key, operator, values }| {
-            let value = labels.get(key);
+            let value = value(key);
+            let listed = |value: &str| values.iter().any(|listed| **listed == *value);
             match operator {
-                SelectorOperator::In => value.is_some_and(|value| values.contains(value)),
-                SelectorOperator::NotIn => value.is_none_or(|value| !values.contains(value)),
+                SelectorOperator::In => value.is_some_and(listed),
+                SelectorOperator::NotIn => !value.is_some_and(listed),
                 SelectorOperator::Exists => value.is_some(),
                 SelectorOperator::DoesNotExist => value.is_none(),
             }

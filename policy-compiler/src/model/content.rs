@@ -62,9 +62,21 @@ fn digest(write: impl FnOnce(&mut Feed)) -> [u8; 32] {
 
 /// Everything but the places in files.
 fn write_policy(policy: &Policy, into: &mut Feed) {
-    let Policy { name, location: _, stack, tier, mode, replaces, subject, closes, rules, http_options, broken } =
-        policy;
-    (name, stack, tier, mode, replaces, closes, broken).hash(into);
+    let Policy {
+        name,
+        location: _,
+        stack,
+        tier,
+        priority,
+        mode,
+        replaces,
+        subject,
+        closes,
+        rules,
+        http_options,
+        broken,
+    } = policy;
+    (name, stack, tier, priority, mode, replaces, closes, broken).hash(into);
     write_expr(subject, into);
     into.write_usize(rules.len());
     for rule in rules {
@@ -113,6 +125,7 @@ fn write_atom(atom: &Atom, into: &mut Feed) {
         }
         Atom::Present(of) => of.hash(into),
         Atom::RemoteIp(net) => net.hash(into),
+        Atom::DeclaredProbe => {}
     }
 }
 
@@ -120,7 +133,9 @@ fn write_peer(peer: &PeerAtom, into: &mut Feed) {
     std::mem::discriminant(peer).hash(into);
     match peer {
         PeerAtom::Namespace(name) | PeerAtom::ServiceAccount(name) => name.hash(into),
-        PeerAtom::NamespaceLabels(selector) | PeerAtom::Labels(selector) => selector.hash(into),
+        PeerAtom::NamespaceLabels(selector) | PeerAtom::Labels(selector) | PeerAtom::Annotations(selector) => {
+            selector.hash(into);
+        }
         PeerAtom::Principal { is, plaintext } => {
             plaintext.hash(into);
             write_patterns(is, into);
@@ -129,7 +144,8 @@ fn write_peer(peer: &PeerAtom, into: &mut Feed) {
         PeerAtom::Service { namespace, name } => (namespace, name).hash(into),
         PeerAtom::ServiceNamed { name, namespaces } => (name, namespaces).hash(into),
         PeerAtom::Node(scope) => scope.hash(into),
-        PeerAtom::Proven | PeerAtom::Workload => {}
+        PeerAtom::Fqdn(is) => write_patterns(is, into),
+        PeerAtom::Proven | PeerAtom::Workload | PeerAtom::External => {}
     }
 }
 
@@ -147,7 +163,7 @@ fn write_patterns(patterns: &[Pattern], into: &mut Feed) {
             | Pattern::OneLabel(bytes) => bytes.hash(into),
             Pattern::NonEmpty | Pattern::Anything => {}
             Pattern::Segments { segments, rest } => (segments, rest).hash(into),
-            Pattern::Regex { source, .. } => source.hash(into),
+            Pattern::Regex { expression, .. } => expression.hash(into),
         }
     }
 }

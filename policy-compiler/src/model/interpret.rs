@@ -7,6 +7,7 @@ pub(crate) mod leg;
 pub(crate) mod pattern;
 pub(crate) mod peer;
 pub(crate) mod possible;
+pub(crate) mod probe;
 pub(crate) mod scope;
 mod text;
 pub(crate) mod tier;

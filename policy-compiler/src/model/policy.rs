@@ -33,6 +33,10 @@ pub enum Stack {
 ///
 /// In each: a Deny rule possibly matches → deny; else an Allow rule surely matches → allow; else, if a policy of the
 /// tier closes the direction for the subject → deny; else go on. After the last: open, counted as unprotected.
+///
+/// In an *ordered* tier ([`Tier::is_ordered`]) rules are asked one after the other, by [`Policy::priority`] and then as
+/// they stand, and the first that acts decides. A Pass goes on to the next tier. What an Allow says behind a Pass that
+/// is only possibly met is nothing sure, so it goes on to the next tier as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tier {
     /// Before the teams' policies. Never closes.
@@ -41,6 +45,14 @@ pub enum Tier {
     Application,
     /// Only where no application policy closed.
     Baseline,
+}
+
+impl Tier {
+    /// Whether the first rule that acts decides, whatever it does: the tiers around NetworkPolicy, and Linkerd's routes.
+    #[must_use]
+    pub fn is_ordered(self, stack: Stack) -> bool {
+        matches!((stack, self), (Stack::Network, Self::Admin | Self::Baseline) | (Stack::Linkerd, Self::Application))
+    }
 }
 
 /// Whether a policy acts.
@@ -60,6 +72,8 @@ pub enum Effect {
     Allow,
     /// Refuses it, if possibly.
     Deny,
+    /// Leaves it to the next tier, if surely. In ordered tiers only.
+    Pass,
 }
 
 /// A set of directions.
@@ -111,6 +125,8 @@ pub struct Policy {
     pub stack: Stack,
     /// Tier within the family.
     pub tier: Tier,
+    /// Place in an ordered tier: the smaller is asked first. The policies of a model stand in this order.
+    pub priority: u32,
     /// Whether it acts.
     pub mode: Mode,
     /// Policies that the shadow table has without, where `mode` is Audit.

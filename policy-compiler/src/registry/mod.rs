@@ -96,6 +96,14 @@ pub struct Workload {
     pub probes: Vec<Probe>,
 }
 
+impl Workload {
+    /// The value of an annotation: the pod's own, else its namespace's.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).or_else(|| self.namespace_annotations.get(key)).map(|value| &**value)
+    }
+}
+
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::facts::{Fact, Request};
+use crate::registry::{Registry, Workload, WorkloadId};
 use crate::table::hash::Seed;
 use crate::table::state::{Methods, protocol_state};
 
@@ -17,6 +18,8 @@ pub(super) struct Asked<'a> {
     /// Hash of the whole path; meaningless where the path is not known.
     pub(super) path: u64,
     pub(super) seed: &'a Seed,
+    /// The destination and its port, where it declares an HTTP probe on it.
+    pub(super) declares: Option<(&'a Workload, u16)>,
 }
 
 impl<'a> Asked<'a> {
@@ -33,6 +36,12 @@ impl<'a> Asked<'a> {
             protocol: protocol_state(request.protocol),
             path,
             seed,
+            declares: None,
         }
+    }
+
+    /// The same, of one leg: its destination and port, where that declares an HTTP probe.
+    pub(super) fn of_destination(&self, declares: Option<(WorkloadId, u16)>, registry: &'a Registry) -> Self {
+        Self { declares: declares.and_then(|(id, port)| Some((registry.workload(id)?, port))), ..*self }
     }
 }

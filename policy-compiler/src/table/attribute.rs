@@ -126,7 +126,10 @@ fn of_peer(atom: &PeerAtom, seed: &Seed) -> Option<Needed> {
         | PeerAtom::Service { .. }
         | PeerAtom::ServiceNamed { .. }
         | PeerAtom::Node(_)
-        | PeerAtom::Workload => None,
+        | PeerAtom::Workload
+        | PeerAtom::External
+        | PeerAtom::Fqdn(_)
+        | PeerAtom::Annotations(_) => None,
     }
 }
 

@@ -395,9 +395,9 @@ impl Bank {
             .min()
     }
 
-    /// Whether some rule might act on some request of a connection with these gates open.
-    pub(super) fn is_live(&self, open: &[u32], now: i64) -> bool {
-        self.leading(open, now).next().is_some()
+    /// The first rule that might act on some request of a connection with these gates open.
+    pub(super) fn first_live(&self, open: &[u32], now: i64) -> Option<u32> {
+        self.leading(open, now).map(|posting| posting.rule).min()
     }
 
     /// Clauses whose gate is open and whose rule has not expired, once each.

@@ -5,7 +5,9 @@ use crate::model::{Stack, Tier};
 use crate::registry::{Registry, WorkloadId};
 use crate::table::Table;
 use crate::table::asked::Asked;
+use crate::table::bank::Bank;
 use crate::table::plan::{Live, Plan, PlannedLeg};
+use crate::table::unit::Act;
 use crate::verdict::{Action, Audit, Reason, Verdict};
 use crate::world::ConnectionVerdict;
 
@@ -42,6 +44,32 @@ enum Answer {
     Silent,
 }
 
+/// What the rules of a tier say, before it is asked who closes the direction.
+enum Said {
+    Deny(u32),
+    Allow(u32),
+    Pass,
+    Nothing,
+}
+
+/// Where the rules of an ordered tier end, whatever the request.
+#[derive(Clone, Copy)]
+enum End {
+    Deny(u32),
+    Allow,
+    Pass,
+    /// No rule certainly acts for all. A rule may have passed to the next tier.
+    Nothing {
+        may_pass: bool,
+    },
+}
+
+struct Ordered {
+    may_allow: bool,
+    may_deny: bool,
+    end: End,
+}
+
 /// The policy that closes a direction.
 #[derive(Clone, Copy, Debug)]
 struct Closer {
@@ -72,7 +100,7 @@ impl Table {
         let mut always = true;
         let mut denial = None;
         for leg in &plan.legs {
-            let outlook = self.outlook(plan, leg, &asked);
+            let outlook = self.outlook(plan, leg, &asked.of_destination(leg.declares, registry));
             always &= !outlook.may_deny;
             if !outlook.may_allow {
                 denial = denial.or(outlook.denial);
@@ -122,6 +150,7 @@ impl Table {
     }
 
     fn judge(&self, plan: &Plan, leg: &PlannedLeg, registry: &Registry, asked: &Asked<'_>, which: Which) -> Outcome {
+        let asked = &asked.of_destination(leg.declares, registry);
         if let Some((subject, port)) = leg.probed
             && is_declared_probe(registry, subject, port, asked.request)
             && !self.admin_denies(plan, leg, asked, which)
@@ -163,22 +192,47 @@ impl Table {
 
     /// What the units of one tier of one stack say together.
     fn answer(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which) -> Answer {
-        let acting = || units.iter().filter(|live| which.has(live));
-        let denies = acting().filter_map(|live| {
-            let open = plan.open_for_deny(live);
-            if open.is_empty() { None } else { self.side(live)?.deny.as_ref()?.find(open, asked) }
-        });
-        if let Some(rule) = denies.min() {
-            return Answer::Deny(rule);
+        let said = if is_ordered(units) {
+            self.first_of(plan, units, asked, which)
+        } else {
+            self.strongest_of(plan, units, asked, which)
+        };
+        match (said, closing(units, which)) {
+            (Said::Deny(rule), _) => Answer::Deny(rule),
+            (Said::Allow(rule), _) => Answer::Allow(rule),
+            (Said::Pass, Some(closer)) if closer.broken => Answer::Closed(closer),
+            (Said::Pass, _) | (Said::Nothing, None) => Answer::Silent,
+            (Said::Nothing, Some(closer)) => Answer::Closed(closer),
         }
-        let allows = acting().filter_map(|live| {
-            let open = plan.open_for_allow(live);
-            if open.is_empty() { None } else { self.side(live)?.allow.as_ref()?.find(open, asked) }
-        });
-        if let Some(rule) = allows.min() {
-            return Answer::Allow(rule);
+    }
+
+    /// An unordered tier: a Deny beats an Allow.
+    fn strongest_of(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which) -> Said {
+        if let Some(rule) = self.find(plan, units, asked, which, Act::Deny) {
+            return Said::Deny(rule);
         }
-        closing(units, which).map_or(Answer::Silent, Answer::Closed)
+        self.find(plan, units, asked, which, Act::Allow).map_or(Said::Nothing, Said::Allow)
+    }
+
+    /// An ordered tier: the first rule that acts, by position in the model.
+    fn first_of(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which) -> Said {
+        let first = |act| self.find(plan, units, asked, which, act).unwrap_or(u32::MAX);
+        let (deny, allow, pass) = (first(Act::Deny), first(Act::Allow), first(Act::Pass));
+        match deny.min(allow).min(pass) {
+            u32::MAX => Said::Nothing,
+            rule if rule == deny => Said::Deny(rule),
+            rule if rule == allow && first(Act::PossiblePass) > allow => Said::Allow(rule),
+            _ => Said::Pass,
+        }
+    }
+
+    /// The first rule of these units that acts in this way.
+    fn find(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which, act: Act) -> Option<u32> {
+        let found = units.iter().filter(|live| which.has(live)).filter_map(|live| {
+            let open = plan.open(live, act);
+            if open.is_empty() { None } else { self.side(live)?.bank(act)?.find(open, asked) }
+        });
+        found.min()
     }
 
     /// An Admin Deny comes before the pods' declared probes.
@@ -209,7 +263,15 @@ impl Table {
         let admin_denies = || {
             let admin =
                 stacks(units).flat_map(tiers).filter(|units| units.first().is_some_and(|u| u.tier == Tier::Admin));
-            admin.filter_map(|units| self.certain_denial(plan, units, asked)).next().is_some()
+            let denies = |units: &[Live]| {
+                if is_ordered(units) {
+                    let ordered = self.ordered_outlook(plan, units, asked);
+                    matches!(ordered.end, End::Deny(_)) && !ordered.may_allow
+                } else {
+                    self.certain_denial(plan, units, asked).is_some()
+                }
+            };
+            admin.into_iter().any(denies)
         };
         if !whole.may_allow && leg.probed.is_some() && !admin_denies() {
             whole.may_allow = true;
@@ -221,26 +283,36 @@ impl Table {
         let now = asked.request.now;
         let (mut may_allow, mut may_deny) = (false, false);
         for units in tiers(units) {
+            if is_ordered(units) {
+                let ordered = self.ordered_outlook(plan, units, asked);
+                may_deny |= ordered.may_deny;
+                may_allow |= ordered.may_allow;
+                let closer = closing(units, Which::Enforced);
+                let denial = match (ordered.end, closer) {
+                    (End::Deny(rule), _) => (Reason::DenyRule, Named::Rule(rule)),
+                    (End::Allow, _) => return Outlook { may_allow: true, may_deny, denial: None },
+                    (End::Pass, Some(closer)) if closer.broken => (closer.reason(), Named::Policy(closer.policy)),
+                    (End::Nothing { may_pass }, Some(closer)) if closer.broken || !may_pass => {
+                        (closer.reason(), Named::Policy(closer.policy))
+                    }
+                    (End::Pass | End::Nothing { .. }, _) => {
+                        may_deny |= matches!(ordered.end, End::Nothing { .. }) && closer.is_some();
+                        continue;
+                    }
+                };
+                return Outlook { may_allow, may_deny: true, denial: (!may_allow).then_some(denial) };
+            }
             let acting = || units.iter().filter(|live| Which::Enforced.has(live));
             if let Some(stop) = self.certain_denial(plan, units, asked) {
                 return Outlook { may_allow, may_deny: true, denial: (!may_allow).then_some(stop) };
             }
-            let live_in = |live: &Live, allow: bool| {
-                let Some(side) = self.side(live) else { return false };
-                let (bank, open) = if allow {
-                    (&side.allow, plan.open_for_allow(live))
-                } else {
-                    (&side.deny, plan.open_for_deny(live))
-                };
-                bank.as_ref().is_some_and(|bank| bank.is_live(open, now))
+            let live_in = |live: &Live, act: Act| {
+                let bank = self.side(live).and_then(|side| side.bank(act));
+                bank.is_some_and(|bank| bank.first_live(plan.open(live, act), now).is_some())
             };
-            may_deny |= acting().any(|live| live_in(live, false));
-            may_allow |= acting().any(|live| live_in(live, true));
-            let surely = acting().any(|live| {
-                let bank = self.side(live).and_then(|side| side.allow.as_ref());
-                bank.is_some_and(|bank| bank.find(plan.open_for_allow(live), asked).is_some())
-            });
-            if surely {
+            may_deny |= acting().any(|live| live_in(live, Act::Deny));
+            may_allow |= acting().any(|live| live_in(live, Act::Allow));
+            if self.find(plan, units, asked, Which::Enforced, Act::Allow).is_some() {
                 return Outlook { may_allow: true, may_deny, denial: None };
             }
             if let Some(closer) = closing(units, Which::Enforced) {
@@ -251,11 +323,37 @@ impl Table {
         Outlook { may_allow: true, may_deny, denial: None }
     }
 
+    /// What the rules of an ordered tier could come to. Rules behind one that certainly acts have no say.
+    fn ordered_outlook(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>) -> Ordered {
+        let now = asked.request.now;
+        let each = |act, find: &dyn Fn(&Bank, &[u32]) -> Option<u32>| {
+            let acting = units.iter().filter(|live| Which::Enforced.has(live));
+            let found = acting.filter_map(|live| find(self.side(live)?.bank(act)?, plan.open(live, act)));
+            found.min().unwrap_or(u32::MAX)
+        };
+        let live = |act| each(act, &|bank, open| bank.first_live(open, now));
+        let certain = |act| each(act, &|bank, open| bank.find_certain(open, now));
+        let (deny, allow, pass) = (certain(Act::Deny), certain(Act::Allow), certain(Act::Pass));
+        let end = deny.min(allow).min(pass);
+        let may_pass = live(Act::PossiblePass) < end;
+        Ordered {
+            may_allow: live(Act::Allow) <= end && end.min(live(Act::Allow)) != u32::MAX,
+            may_deny: live(Act::Deny) <= end && end.min(live(Act::Deny)) != u32::MAX,
+            end: match end {
+                u32::MAX => End::Nothing { may_pass },
+                rule if rule == deny && may_pass => End::Nothing { may_pass },
+                rule if rule == deny => End::Deny(rule),
+                rule if rule == allow && !may_pass => End::Allow,
+                _ => End::Pass,
+            },
+        }
+    }
+
     /// A Deny that possibly matches whatever the request.
     fn certain_denial(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>) -> Option<(Reason, Named)> {
         let acting = || units.iter().filter(|live| Which::Enforced.has(live));
         let certain = acting().filter_map(|live| {
-            self.side(live)?.deny.as_ref()?.find_certain(plan.open_for_deny(live), asked.request.now)
+            self.side(live)?.bank(Act::Deny)?.find_certain(plan.open(live, Act::Deny), asked.request.now)
         });
         certain.min().map(|rule| (Reason::DenyRule, Named::Rule(rule)))
     }
@@ -292,6 +390,11 @@ fn closing(units: &[Live], which: Which) -> Option<Closer> {
     }
     let closes = acting().filter(|live| live.tier != Tier::Admin).filter_map(|live| live.closes).min();
     closes.map(|policy| Closer { policy, broken: false })
+}
+
+/// Whether these units, of one tier, are asked rule by rule.
+fn is_ordered(units: &[Live]) -> bool {
+    units.first().is_some_and(|live| live.tier.is_ordered(live.stack))
 }
 
 fn stacks(units: &[Live]) -> impl Iterator<Item = &[Live]> {

@@ -101,7 +101,7 @@ pub(super) fn is_of_connection(atom: &Atom) -> bool {
     match atom {
         Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_) => true,
         Atom::Text { of, .. } | Atom::Present(of) => *of == Text::PeerPrincipal,
-        Atom::Protocol(_) | Atom::RemoteIp(_) => false,
+        Atom::Protocol(_) | Atom::RemoteIp(_) | Atom::DeclaredProbe => false,
     }
 }
 
@@ -135,6 +135,7 @@ fn hash_atom<H: Hasher>(atom: &Atom, state: &mut H) {
         }
         Atom::Present(of) => of.hash(state),
         Atom::RemoteIp(net) => net.hash(state),
+        Atom::DeclaredProbe => {}
     }
 }
 
@@ -142,7 +143,9 @@ fn hash_peer<H: Hasher>(peer: &PeerAtom, state: &mut H) {
     std::mem::discriminant(peer).hash(state);
     match peer {
         PeerAtom::Namespace(name) | PeerAtom::ServiceAccount(name) => name.hash(state),
-        PeerAtom::NamespaceLabels(selector) | PeerAtom::Labels(selector) => selector.hash(state),
+        PeerAtom::NamespaceLabels(selector) | PeerAtom::Labels(selector) | PeerAtom::Annotations(selector) => {
+            selector.hash(state);
+        }
         PeerAtom::Principal { is, plaintext } => {
             plaintext.hash(state);
             is.iter().for_each(|pattern| hash_pattern(pattern, state));
@@ -160,7 +163,8 @@ fn hash_peer<H: Hasher>(peer: &PeerAtom, state: &mut H) {
             namespaces.hash(state);
         }
         PeerAtom::Node(scope) => scope.hash(state),
-        PeerAtom::Proven | PeerAtom::Workload => {}
+        PeerAtom::Fqdn(is) => is.iter().for_each(|pattern| hash_pattern(pattern, state)),
+        PeerAtom::Proven | PeerAtom::Workload | PeerAtom::External => {}
     }
 }
 
@@ -179,6 +183,6 @@ pub(super) fn hash_pattern<H: Hasher>(pattern: &Pattern, state: &mut H) {
             segments.hash(state);
             rest.hash(state);
         }
-        Pattern::Regex { source, .. } => source.hash(state),
+        Pattern::Regex { expression, .. } => expression.hash(state),
     }
 }

@@ -8,13 +8,12 @@ use crate::analysis::exposure;
 use crate::canonical;
 use crate::facts::{Connection, Direction, Place};
 use crate::model::interpret::leg::{Leg, legs};
-use crate::model::interpret::{may_be_probe, proof, scope};
+use crate::model::interpret::{may_be_probe, probe, proof, scope};
 use crate::model::{Model, Stack, Tier};
 use crate::registry::{Registry, WorkloadId};
 use crate::table::Table;
 use crate::table::attribute::{Attributes, of_workload};
-use crate::table::bank::Bank;
-use crate::table::unit::{Side, Unit};
+use crate::table::unit::{ACTS, Act, Side, Unit};
 use crate::verdict::Proof;
 use crate::world::CanonicalScope;
 
@@ -51,6 +50,8 @@ pub(super) struct PlannedLeg {
     pub(super) has_endpoint: bool,
     /// The workload and its port, where the connection could carry a declared probe.
     pub(super) probed: Option<(WorkloadId, u16)>,
+    /// The destination and its port, where it declares an HTTP probe on it.
+    pub(super) declares: Option<(WorkloadId, u16)>,
 }
 
 /// One unit that has a say.
@@ -64,8 +65,8 @@ pub(super) struct Live {
     pub(super) shadow: bool,
     pub(super) closes: Option<u32>,
     pub(super) breaks: Option<u32>,
-    deny: Range<usize>,
-    allow: Range<usize>,
+    /// Ranges of [`Plan::gates`], by [`Act`].
+    open: [Range<u32>; ACTS.len()],
 }
 
 // === impl Residents ===
@@ -155,16 +156,14 @@ impl Plan {
 
     /// Adds a unit, unless it has nothing to say about this connection.
     fn push(&mut self, number: u32, unit: &Unit, side: &Side, leg: &Leg<'_>, peer: &Attributes<'_>, table: &Table) {
-        let mut open = |bank: &Option<Bank>| {
-            let start = self.gates.len();
-            if let Some(bank) = bank {
+        let open = ACTS.map(|act| {
+            let start = position(self.gates.len());
+            if let Some(bank) = side.bank(act) {
                 bank.gates().open(leg, peer, bank.need(), &table.seed, &mut self.gates);
             }
-            start..self.gates.len()
-        };
-        let deny = open(&side.deny);
-        let allow = open(&side.allow);
-        if deny.is_empty() && allow.is_empty() && side.closes.is_none() && side.breaks.is_none() {
+            start..position(self.gates.len())
+        });
+        if open.iter().all(Range::is_empty) && side.closes.is_none() && side.breaks.is_none() {
             return;
         }
         self.live.push(Live {
@@ -176,8 +175,7 @@ impl Plan {
             shadow: unit.shadow,
             closes: side.closes,
             breaks: side.breaks,
-            deny,
-            allow,
+            open,
         });
     }
 
@@ -185,14 +183,17 @@ impl Plan {
     fn push_leg(&mut self, leg: &Leg<'_>, start: usize) {
         let port = leg.destination.port;
         let probed = may_be_probe(leg).then_some(leg.subject).zip(port);
-        let planned = PlannedLeg { live: start..self.live.len(), has_endpoint: port.is_some(), probed };
+        let declares = leg.destination.workload.zip(port).filter(|_| probe::on(leg).is_some());
+        let planned = PlannedLeg { live: start..self.live.len(), has_endpoint: port.is_some(), probed, declares };
         if let Some(before) = self.legs.last()
             && before.has_endpoint == planned.has_endpoint
             && before.probed.is_none()
             && planned.probed.is_none()
+            && before.declares == planned.declares
             && self.is_same(before.live.clone(), planned.live.clone())
         {
-            let gates = self.live.get(start).map_or(self.gates.len(), |first| first.deny.start);
+            let first = self.live.get(start).and_then(|live| live.open.first());
+            let gates = first.map_or(self.gates.len(), |range| range.start as usize);
             self.gates.truncate(gates);
             self.live.truncate(start);
             return;
@@ -206,8 +207,7 @@ impl Plan {
             && one.iter().zip(other).all(|(one, other)| {
                 one.unit == other.unit
                     && one.direction == other.direction
-                    && self.open_for_deny(one) == self.open_for_deny(other)
-                    && self.open_for_allow(one) == self.open_for_allow(other)
+                    && ACTS.into_iter().all(|act| self.open(one, act) == self.open(other, act))
             })
     }
 
@@ -216,15 +216,15 @@ impl Plan {
         self.live.get(leg.live.clone()).unwrap_or_default()
     }
 
-    /// Conditions of the unit's deny rules that possibly hold.
-    pub(super) fn open_for_deny(&self, live: &Live) -> &[u32] {
-        self.gates.get(live.deny.clone()).unwrap_or_default()
+    /// Conditions of the unit's rules that hold as surely as they have to for this act.
+    pub(super) fn open(&self, live: &Live, act: Act) -> &[u32] {
+        let Some(Range { start, end }) = live.open.get(act as usize) else { return &[] };
+        self.gates.get(*start as usize..*end as usize).unwrap_or_default()
     }
+}
 
-    /// Conditions of the unit's allow rules that surely hold.
-    pub(super) fn open_for_allow(&self, live: &Live) -> &[u32] {
-        self.gates.get(live.allow.clone()).unwrap_or_default()
-    }
+fn position(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 impl Table {

@@ -2,6 +2,7 @@
 
 use crate::facts::{Fact, Truth};
 use crate::model::Atom;
+use crate::model::interpret::probe;
 use crate::table::asked::Asked;
 use crate::table::gate::GatesBuilder;
 use crate::table::need::Need;
@@ -63,6 +64,9 @@ fn truth(atom: &Atom, asked: &Asked<'_>) -> Truth {
             Some(address) => net.contains(&address.to_canonical()).into(),
             None => Truth::Unknown,
         },
+        Atom::DeclaredProbe => {
+            asked.declares.map_or(Truth::False, |(workload, port)| probe::is(workload, port, asked.request))
+        }
         // Gates ask for these; were one to come here it would not be known.
         Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_) => Truth::Unknown,
     }

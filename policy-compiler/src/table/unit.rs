@@ -38,8 +38,8 @@ pub(super) struct Unit {
 /// A unit in one direction.
 #[derive(Debug, Default)]
 pub(super) struct Side {
-    pub(super) deny: Option<Bank>,
-    pub(super) allow: Option<Bank>,
+    /// By [`Act`].
+    banks: [Option<Bank>; ACTS.len()],
     /// The first policy that closes the direction.
     pub(super) closes: Option<u32>,
     /// The first policy that has an error and closes the direction therefore.
@@ -47,6 +47,22 @@ pub(super) struct Side {
     /// What its rules look at, by the ports that they are for.
     pub(super) looks: Vec<Look>,
 }
+
+/// What rules do when their condition holds, and how surely it has to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    /// A Deny possibly matches.
+    Deny,
+    /// An Allow surely matches.
+    Allow,
+    /// A Pass surely matches.
+    Pass,
+    /// A Pass possibly matches: what follows it is not sure.
+    PossiblePass,
+}
+
+/// Every act; the index of each is its number.
+pub(super) const ACTS: [Act; 4] = [Act::Deny, Act::Allow, Act::Pass, Act::PossiblePass];
 
 /// What the rules for some ports look at.
 #[derive(Debug)]
@@ -135,7 +151,7 @@ fn side<'a>(
     methods: &Methods,
     seed: &Seed,
 ) -> Side {
-    let (mut deny, mut allow) = (BankBuilder::new(Need::Possibly), BankBuilder::new(Need::Surely));
+    let mut banks = ACTS.map(|act| BankBuilder::new(act.need()));
     let mut side = Side::default();
     let mut looks: HashMap<Normal, Look, foldhash::fast::RandomState> = HashMap::default();
     for (position, start, policy) in policies {
@@ -146,15 +162,15 @@ fn side<'a>(
             side.breaks = side.breaks.or(Some(position));
         }
         for (number, rule) in (start..).zip(&policy.rules).filter(|(_, rule)| rule.direction == direction) {
-            match rule.effect {
-                Effect::Allow => allow.add(number, rule, methods, seed),
-                Effect::Deny => deny.add(number, rule, methods, seed),
+            for (act, bank) in ACTS.into_iter().zip(&mut banks) {
+                if act.effect() == rule.effect {
+                    bank.add(number, rule, methods, seed);
+                }
             }
             look(rule, &mut looks);
         }
     }
-    side.deny = deny.finish(seed);
-    side.allow = allow.finish(seed);
+    side.banks = banks.map(|bank| bank.finish(seed));
     side.looks = looks.into_values().collect();
     side
 }
@@ -169,7 +185,10 @@ fn look(rule: &Rule, looks: &mut HashMap<Normal, Look, foldhash::fast::RandomSta
     });
     held.allows |= rule.effect == Effect::Allow;
     visit(&rule.condition, &mut |atom| {
-        held.requests |= matches!(atom, Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_));
+        held.requests |= matches!(
+            atom,
+            Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_) | Atom::DeclaredProbe
+        );
         if let Atom::Text { of: Text::Header(name), .. } | Atom::Present(Text::Header(name)) = atom
             && !held.headers.contains(name)
         {
@@ -197,6 +216,34 @@ fn visit(condition: &Expr, see: &mut impl FnMut(&Atom)) {
     }
 }
 
+// === impl Act ===
+
+impl Act {
+    fn need(self) -> Need {
+        match self {
+            Self::Deny | Self::PossiblePass => Need::Possibly,
+            Self::Allow | Self::Pass => Need::Surely,
+        }
+    }
+
+    fn effect(self) -> Effect {
+        match self {
+            Self::Deny => Effect::Deny,
+            Self::Allow => Effect::Allow,
+            Self::Pass | Self::PossiblePass => Effect::Pass,
+        }
+    }
+}
+
+// === impl Side ===
+
+impl Side {
+    /// Its rules that act in this way.
+    pub(super) fn bank(&self, act: Act) -> Option<&Bank> {
+        self.banks.get(act as usize)?.as_ref()
+    }
+}
+
 // === impl Unit ===
 
 impl Unit {
@@ -210,7 +257,7 @@ impl Unit {
 
     /// All its banks.
     pub(super) fn banks(&self) -> impl Iterator<Item = &Bank> {
-        [&self.inbound, &self.outbound].into_iter().flat_map(|side| [&side.deny, &side.allow]).flatten()
+        [&self.inbound, &self.outbound].into_iter().flat_map(|side| &side.banks).flatten()
     }
 
     /// Whether it protects the leg's workload.
@@ -273,6 +320,7 @@ fn is_fixed(subject: &Expr) -> bool {
                     | PeerAtom::ServiceAccount(_)
                     | PeerAtom::NamespaceLabels(_)
                     | PeerAtom::Labels(_)
+                    | PeerAtom::Annotations(_)
                     | PeerAtom::Workload
             )
         );

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::registries::transport;
-use super::{ADDRESSES, HEADERS, HOSTS, METHODS, PATHS, PORTS, PRINCIPALS, QUERIES, VALUES, bytes, word};
+use super::{ADDRESSES, FQDNS, HEADERS, HOSTS, METHODS, PATHS, PORTS, PRINCIPALS, QUERIES, VALUES, bytes, word};
 
 /// A connection that owns what it names.
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ pub(crate) struct OwnedConnection {
     port: u16,
     transport: Transport,
     service: Option<ServiceId>,
+    fqdn: Option<Arc<str>>,
     direction: Option<Direction>,
 }
 
@@ -61,7 +62,7 @@ impl OwnedConnection {
             port: self.port,
             transport: self.transport,
             service: self.service,
-            fqdn: None,
+            fqdn: self.fqdn.as_deref(),
             direction: self.direction,
         }
     }
@@ -78,13 +79,15 @@ pub(crate) fn connection() -> impl Strategy<Value = OwnedConnection> {
     let directions = prop::sample::select(vec![None, Some(Direction::Inbound), Some(Direction::Outbound)]);
     let source = end(prop::option::weighted(0.3, word(PRINCIPALS)).boxed(), 0.5);
     let destination = end(Just(None).boxed(), 0.8);
-    (source, destination, prop::sample::select(PORTS), transport(), directions).prop_map(
-        |(source, destination, port, transport, direction)| OwnedConnection {
+    let fqdn = prop::option::weighted(0.3, word(FQDNS));
+    (source, destination, prop::sample::select(PORTS), transport(), fqdn, directions).prop_map(
+        |(source, destination, port, transport, fqdn, direction)| OwnedConnection {
             source,
             destination,
             port,
             transport,
             service: None,
+            fqdn,
             direction,
         },
     )

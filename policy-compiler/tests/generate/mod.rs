@@ -59,6 +59,7 @@ pub(crate) const PORTS: &[u16] = &[80, 8080, 9090];
 pub(crate) const METHODS: &[&str] = &["GET", "POST", "get"];
 pub(crate) const PATHS: &[&str] = &["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/x//y", "*"];
 pub(crate) const HOSTS: &[&str] = &["orders.shop", "api.partner.example", "partner.example"];
+pub(crate) const FQDNS: &[&str] = &["api.partner.example", "db.partner.example"];
 pub(crate) const VALUES: &[&str] = &["acme", "globex", "", "acme, globex", "true", "7"];
 pub(crate) const HEADERS: &[&str] = &["x-tenant", "x-role"];
 pub(crate) const PARAMETERS: &[&str] = &["format", "q"];

@@ -15,8 +15,8 @@ use proptest::prelude::*;
 use super::flows::PROTOCOLS;
 use super::registries::transport;
 use super::{
-    ACCOUNTS, APPS, HEADERS, HOSTS, METHODS, NAMESPACES, NETWORKS, PARAMETERS, PATHS, PORT_NAMES, PORTS, PRINCIPALS,
-    VALUES, bytes, word,
+    ACCOUNTS, APPS, FQDNS, HEADERS, HOSTS, METHODS, NAMESPACES, NETWORKS, PARAMETERS, PATHS, PORT_NAMES, PORTS,
+    PRINCIPALS, VALUES, bytes, word,
 };
 
 /// Up to five policies.
@@ -38,9 +38,9 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
 fn policy() -> impl Strategy<Value = Policy> {
     let stack = prop_oneof![
         5 => Just(Stack::Native),
-        1 => Just(Stack::Network),
+        3 => Just(Stack::Network),
         1 => Just(Stack::Istio),
-        1 => Just(Stack::Linkerd)
+        2 => Just(Stack::Linkerd)
     ];
     let tier = prop_oneof![1 => Just(Tier::Admin), 3 => Just(Tier::Application), 1 => Just(Tier::Baseline)];
     let mode = prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Audit)];
@@ -59,7 +59,11 @@ fn policy() -> impl Strategy<Value = Policy> {
         prop::sample::select(vec![None, Some("p1"), Some("p2")]),
     )
         .prop_map(|(stack, tier, mode, subject, closes, mut rules, http_options, broken, replaces)| {
+            let ordered = tier.is_ordered(stack);
             for (index, rule) in (1_u32..).zip(&mut rules) {
+                if rule.effect == Effect::Pass && !ordered {
+                    rule.effect = Effect::Deny;
+                }
                 rule.name = format!("r{index}").into();
                 rule.location.column = index;
             }
@@ -68,6 +72,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 location: location(),
                 stack,
                 tier,
+                priority: 0,
                 mode,
                 replaces: replaces.filter(|_| mode == Mode::Audit).map(name).into_iter().collect(),
                 subject,
@@ -120,7 +125,7 @@ fn rule() -> impl Strategy<Value = Rule> {
 }
 
 fn effect() -> impl Strategy<Value = Effect> {
-    prop_oneof![3 => Just(Effect::Allow), 1 => Just(Effect::Deny)]
+    prop_oneof![3 => Just(Effect::Allow), 1 => Just(Effect::Deny), 1 => Just(Effect::Pass)]
 }
 
 /// Conditions as front ends make them, and arbitrary ones.
@@ -178,6 +183,7 @@ fn atom() -> impl Strategy<Value = Atom> {
         4 => text_atom(),
         1 => texts().prop_map(Atom::Present),
         1 => network().prop_map(Atom::RemoteIp),
+        1 => Just(Atom::DeclaredProbe),
     ]
 }
 
@@ -207,6 +213,9 @@ pub(crate) fn peer() -> impl Strategy<Value = PeerAtom> {
             .prop_map(|(name, namespaces)| PeerAtom::ServiceNamed { name, namespaces }),
         1 => prop::sample::select(vec![NodeScope::Own, NodeScope::Any]).prop_map(PeerAtom::Node),
         1 => Just(PeerAtom::Workload),
+        1 => Just(PeerAtom::External),
+        1 => bytes(FQDNS).prop_map(|name| PeerAtom::Fqdn(vec![Pattern::Exact(name)])),
+        1 => selector("policy", &["deny", "open"]).prop_map(PeerAtom::Annotations),
     ]
 }
 
@@ -219,6 +228,7 @@ fn port() -> impl Strategy<Value = Expr> {
         (prop::sample::select(PORTS), 0..3_u16).prop_map(|(from, more)| PortAtom::Range(from, from + more * 1000)),
         word(PORT_NAMES).prop_map(PortAtom::Named),
         Just(PortAtom::Declared),
+        Just(PortAtom::Annotated("ports".into())),
     ]
     .prop_map(|port| Expr::Is(Atom::Port(port)))
 }
@@ -333,7 +343,7 @@ fn regex(source: &str) -> Pattern {
     let anchored = format!(r"\A(?s-u:{source})\z");
     let syntax = regex_automata::util::syntax::Config::new().utf8(false);
     let regex = regex_automata::meta::Regex::builder().syntax(syntax).build(&anchored).unwrap();
-    Pattern::Regex { source: source.into(), regex }
+    Pattern::Regex { source: source.into(), expression: anchored.into(), regex }
 }
 
 fn http_options() -> impl Strategy<Value = HttpOptions> {

@@ -44,8 +44,8 @@ fn workload() -> impl Strategy<Value = Workload> {
         prop::option::weighted(0.8, word(&["n1", "n1", "n2"])),
     );
     let ports = prop::collection::vec(declared_port(), 0..4);
-    (who, place, ports, prop::collection::vec(probe(), 0..3)).prop_map(
-        |((namespace, service_account, app), (ip, dual, host_network, node), ports, probes)| {
+    (who, place, ports, prop::collection::vec(probe(), 0..3), (annotations(), annotations())).prop_map(
+        |((namespace, service_account, app), (ip, dual, host_network, node), ports, probes, annotations)| {
             let team: Arc<str> = if &*namespace == "shop" { "blue".into() } else { "red".into() };
             let mut ips = vec![if host_network { address("192.168.1.1") } else { address(ip) }];
             if dual && !host_network {
@@ -60,8 +60,8 @@ fn workload() -> impl Strategy<Value = Workload> {
                     ("kubernetes.io/metadata.name".into(), Arc::clone(&namespace)),
                 ]),
                 namespace,
-                annotations: Labels::new(),
-                namespace_annotations: Labels::new(),
+                annotations: annotations.0,
+                namespace_annotations: annotations.1,
                 node,
                 host_network,
                 netns: None,
@@ -71,6 +71,14 @@ fn workload() -> impl Strategy<Value = Workload> {
             }
         },
     )
+}
+
+fn annotations() -> impl Strategy<Value = Labels> {
+    let annotation = prop_oneof![
+        word(&["deny", "open"]).prop_map(|value| ("policy".into(), value)),
+        word(&["80", "8080,9000-9999", "http"]).prop_map(|value| ("ports".into(), value)),
+    ];
+    prop::collection::vec(annotation, 0..3).prop_map(Labels::from_iter)
 }
 
 fn declared_port() -> impl Strategy<Value = DeclaredPort> {

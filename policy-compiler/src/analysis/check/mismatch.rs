@@ -71,6 +71,8 @@ fn names(atom: &PortAtom, port: &DeclaredPort) -> bool {
         PortAtom::Range(low, high) => (*low..=*high).contains(&port.port),
         PortAtom::Named(name) => port.name.as_ref() == Some(name),
         PortAtom::Declared => true,
+        // Which ports an annotation lists is no part of the policy.
+        PortAtom::Annotated(_) => false,
     }
 }
 

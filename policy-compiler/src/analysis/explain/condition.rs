@@ -81,6 +81,7 @@ fn atom_words(atom: &Atom) -> String {
         Atom::Port(PortAtom::Range(low, high)) if low == high => format!("port {low}"),
         Atom::Port(PortAtom::Range(low, high)) => format!("ports {low}-{high}"),
         Atom::Port(PortAtom::Named(name)) => format!("the port named `{name}`"),
+        Atom::Port(PortAtom::Annotated(key)) => format!("a port that the annotation `{key}` lists"),
         Atom::Port(PortAtom::Declared) => "a port that the workload declares".into(),
         Atom::Protocol(any) => {
             let names: Vec<String> = any.iter().map(|protocol| format!("{protocol:?}").to_lowercase()).collect();
@@ -97,6 +98,7 @@ fn atom_words(atom: &Atom) -> String {
         }
         Atom::Present(of) => format!("{} is there", text_words(of)),
         Atom::RemoteIp(net) => format!("the client is in {net}"),
+        Atom::DeclaredProbe => "the request is a probe that the workload declares".into(),
     }
 }
 
@@ -118,6 +120,12 @@ fn peer_words(peer: &PeerAtom) -> String {
         }
         PeerAtom::Node(_) => "is a node".into(),
         PeerAtom::Workload => "is a registered workload".into(),
+        PeerAtom::External => "is outside the cluster".into(),
+        PeerAtom::Fqdn(is) => {
+            let patterns: Vec<String> = is.iter().map(pattern_words).collect();
+            format!("was resolved from {}", patterns.join(" or "))
+        }
+        PeerAtom::Annotations(selector) => format!("is annotated with {}", selector_words(selector)),
     }
 }
 

@@ -132,6 +132,7 @@ pub(super) fn policy(
         location: document.location.clone(),
         stack: Stack::Istio,
         tier: Tier::Application,
+        priority: 0,
         mode: mode(document, findings),
         replaces: Vec::new(),
         subject,

@@ -140,12 +140,13 @@ pub(super) enum TemplateError {
 pub(super) struct Unbuildable;
 
 fn anchored(source: &str, regex: &str) -> Result<Pattern, Unbuildable> {
+    let expression = format!("^(?:{regex})$");
     let regex = Regex::builder()
         .syntax(syntax::Config::new().unicode(false).utf8(false).dot_matches_new_line(true))
         .configure(Regex::config().nfa_size_limit(Some(1 << 20)).utf8_empty(false))
-        .build(&format!("^(?:{regex})$"))
+        .build(&expression)
         .map_err(|_| Unbuildable)?;
-    Ok(Pattern::Regex { source: source.into(), regex })
+    Ok(Pattern::Regex { source: source.into(), expression: expression.into(), regex })
 }
 
 fn starred(value: &str) -> String {

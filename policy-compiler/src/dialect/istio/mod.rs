@@ -16,16 +16,19 @@ use crate::settings::Settings;
 use crate::source::{Document, Fields, Findings};
 
 /// API group of the kinds read here.
-pub(super) const GROUP: &str = "security.istio.io";
+const GROUP: &str = "security.istio.io";
 
 /// Kinds read here. `RequestAuthentication` is no authorization: without it no token is accepted.
-pub(super) const KINDS: [&str; 2] = ["AuthorizationPolicy", "PeerAuthentication"];
+const KINDS: &[&str] = &["AuthorizationPolicy", "PeerAuthentication"];
 
 /// Versions of the group, all with the same schema.
-pub(super) const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+const VERSIONS: &[&str] = &["v1", "v1beta1"];
+
+/// What is read here.
+pub(super) const FRONT_END: super::FrontEnd = super::FrontEnd { reads: &[(GROUP, VERSIONS, KINDS)], compile };
 
 /// Reads all documents of this dialect together, since levels of `PeerAuthentication` override each other.
-pub(super) fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
+fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
     let mut outcome = Outcome::default();
     let mut peer_authentications = Vec::new();
     for document in documents {

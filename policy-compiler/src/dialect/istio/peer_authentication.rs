@@ -183,6 +183,7 @@ fn strict(one: &PeerAuthentication, subject: Expr, ports: Expr) -> Policy {
         location: one.location.clone(),
         stack: Stack::Istio,
         tier: Tier::Admin,
+        priority: 0,
         mode: Mode::Enforce,
         replaces: Vec::new(),
         subject,

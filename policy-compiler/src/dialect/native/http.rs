@@ -2,29 +2,30 @@
 
 use super::context::Context;
 use super::requirement::Of;
+use super::rule::Action;
 use super::{path, requirement};
 use crate::canonical::{self, octet::is_whole_token};
 use crate::diagnostic::Code;
-use crate::model::{Atom, Each, Effect, Expr, Pattern, Segment, Text};
+use crate::model::{Atom, Each, Expr, Pattern, Segment, Text};
 use crate::source::fields::{text, texts};
 use crate::source::{Fields, Node, Span};
 
 /// One item of `http`.
-pub(super) fn http(node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
+pub(super) fn http(node: &Node, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let before = context.findings.errors();
     let mut fields = Fields::of(node, "an item of `http`", &mut context.findings)?;
     let mut parts = Vec::new();
     let methods_node = fields.optional("methods", &mut context.findings);
     let methods = methods_node.and_then(|node| methods(node, context));
     if let Some(node) = fields.optional("paths", &mut context.findings) {
-        parts.extend(path::list_of(node, effect, context));
+        parts.extend(path::list_of(node, action, context));
     }
     if let Some(node) = fields.optional("hosts", &mut context.findings) {
         parts.extend(hosts(node, context));
     }
     for (name, what, of) in [("headers", "`headers`", Of::Header), ("query", "`query`", Of::Query)] {
         if let Some(node) = fields.optional(name, &mut context.findings) {
-            parts.extend(requirement::list_of(node, what, of, effect, context));
+            parts.extend(requirement::list_of(node, what, of, action, context));
         }
     }
     let upgrades = match fields.optional("upgrades", &mut context.findings) {
@@ -32,14 +33,14 @@ pub(super) fn http(node: &Node, effect: Effect, context: &mut Context<'_>) -> Op
         None => Vec::new(),
     };
     if let Some(node) = fields.optional("jwt", &mut context.findings) {
-        parts.extend(jwt(node, effect, context));
+        parts.extend(jwt(node, action, context));
     }
     fields.finish(&mut context.findings);
     if context.findings.errors() != before {
         return None;
     }
     if let (Some(methods), Some(node)) = (&methods, methods_node) {
-        if effect == Effect::Allow
+        if action == Action::Allow
             && methods.iter().all(|method| *method == "CONNECT")
             && !upgrades.contains(&"connect".to_owned())
         {
@@ -49,19 +50,19 @@ pub(super) fn http(node: &Node, effect: Effect, context: &mut Context<'_>) -> Op
         parts.push(one_of(Text::Method, methods.iter().map(|method| exact(method))));
     }
     let asked = (!upgrades.is_empty()).then(|| one_of(Text::Upgrade, upgrades.iter().map(|upgrade| exact(upgrade))));
-    match (effect, asked) {
+    match (action, asked) {
         // SPEC: Upgrade and CONNECT need an explicit allow; `upgrades` permits, it does not require.
-        (Effect::Allow, asked) => {
+        (Action::Allow, asked) => {
             parts.push(Expr::any([!Expr::Is(Atom::Present(Text::Upgrade))].into_iter().chain(asked)))
         }
-        (Effect::Deny, Some(asked)) => parts.push(asked),
-        (Effect::Deny, None) => {}
+        (Action::Deny, Some(asked)) => parts.push(asked),
+        (Action::Deny, None) => {}
     }
     Some(Expr::all(parts))
 }
 
 /// One item of `grpc`.
-pub(super) fn grpc(node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
+pub(super) fn grpc(node: &Node, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let before = context.findings.errors();
     let mut fields = Fields::of(node, "an item of `grpc`", &mut context.findings)?;
     let service = fields.required("service", &mut context.findings).and_then(|node| {
@@ -84,10 +85,10 @@ pub(super) fn grpc(node: &Node, effect: Effect, context: &mut Context<'_>) -> Op
     });
     let mut parts = Vec::new();
     if let Some(node) = fields.optional("headers", &mut context.findings) {
-        parts.extend(requirement::list_of(node, "`headers`", Of::Header, effect, context));
+        parts.extend(requirement::list_of(node, "`headers`", Of::Header, action, context));
     }
     if let Some(node) = fields.optional("jwt", &mut context.findings) {
-        parts.extend(jwt(node, effect, context));
+        parts.extend(jwt(node, action, context));
     }
     fields.finish(&mut context.findings);
     let service = service?;
@@ -101,19 +102,19 @@ pub(super) fn grpc(node: &Node, effect: Effect, context: &mut Context<'_>) -> Op
             vec![Pattern::Segments { segments, rest: false }]
         }
     };
-    let of = match effect {
-        Effect::Allow => Text::Path,
-        Effect::Deny => Text::PathEitherSlash,
+    let of = match action {
+        Action::Allow => Text::Path,
+        Action::Deny => Text::PathEitherSlash,
     };
     parts.insert(0, one_of(of, patterns));
-    if effect == Effect::Allow {
+    if action == Action::Allow {
         parts.push(!Expr::Is(Atom::Present(Text::Upgrade)));
     }
     Some(Expr::all(parts))
 }
 
 /// One item of `tls`.
-pub(super) fn tls(node: &Node, _: Effect, context: &mut Context<'_>) -> Option<Expr> {
+pub(super) fn tls(node: &Node, _: Action, context: &mut Context<'_>) -> Option<Expr> {
     let before = context.findings.errors();
     let mut fields = Fields::of(node, "an item of `tls`", &mut context.findings)?;
     let names = fields.optional("serverNames", &mut context.findings).and_then(|node| {
@@ -136,7 +137,7 @@ pub(super) fn tls(node: &Node, _: Effect, context: &mut Context<'_>) -> Option<E
 }
 
 /// One item of `dns`.
-pub(super) fn dns(node: &Node, _: Effect, context: &mut Context<'_>) -> Option<Expr> {
+pub(super) fn dns(node: &Node, _: Action, context: &mut Context<'_>) -> Option<Expr> {
     let before = context.findings.errors();
     let mut fields = Fields::of(node, "an item of `dns`", &mut context.findings)?;
     if fields.optional("names", &mut context.findings).is_some() {
@@ -233,7 +234,7 @@ fn host(written: &str, span: Span, what: &str, context: &mut Context<'_>) -> Opt
     }
 }
 
-fn jwt(node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
+fn jwt(node: &Node, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let before = context.findings.errors();
     let mut fields = Fields::of(node, "`jwt`", &mut context.findings)?;
     let issuer = fields.optional("issuer", &mut context.findings);
@@ -251,7 +252,7 @@ fn jwt(node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
         }
     }
     if let Some(node) = fields.optional("claims", &mut context.findings) {
-        parts.extend(requirement::list_of(node, "`claims`", Of::Claim, effect, context));
+        parts.extend(requirement::list_of(node, "`claims`", Of::Claim, action, context));
     }
     fields.finish(&mut context.findings);
     (context.findings.errors() == before).then(|| Expr::all(parts))

@@ -25,6 +25,10 @@ mod selector;
 pub(super) mod settings;
 pub(super) mod tests;
 
+/// What is read here.
+pub(super) const FRONT_END: super::FrontEnd =
+    super::FrontEnd { reads: &[(GROUP, &[VERSION], &[FIREWALL, CLUSTER])], compile };
+
 /// The API group.
 pub(super) const GROUP: &str = "eastwall.dev";
 /// The version that this compiler reads.
@@ -41,7 +45,7 @@ pub(super) const TEST: &str = "PolicyTest";
 pub(super) const KINDS: &[&str] = &[FIREWALL, CLUSTER, TEST, SETTINGS];
 
 /// Reads all `FirewallPolicy` and `ClusterFirewallPolicy` documents.
-pub(super) fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
+fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
     let mut outcome = Outcome::default();
     let mut read = Vec::new();
     for document in documents {

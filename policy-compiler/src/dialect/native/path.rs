@@ -5,23 +5,24 @@
 
 use super::context::Context;
 use super::regex;
+use super::rule::Action;
 use crate::canonical::{self, Options};
 use crate::diagnostic::Code;
-use crate::model::{Atom, Each, Effect, Expr, HttpOption, Pattern, Segment, Text};
+use crate::model::{Atom, Each, Expr, HttpOption, Pattern, Segment, Text};
 use crate::source::fields::texts;
 use crate::source::{Node, Span};
 
 /// Reads `paths`; `None` where an item is wrong.
-pub(super) fn list_of(node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
+pub(super) fn list_of(node: &Node, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let written = texts(node, "`paths`", &mut context.findings)?;
     let patterns: Vec<_> = written.iter().filter_map(|(text, span)| pattern(text, *span, context)).collect();
     if patterns.len() != written.len() {
         return None;
     }
     // An Allow is literal about a trailing slash; a Deny covers a path with and without one.
-    let of = match effect {
-        Effect::Allow => Text::Path,
-        Effect::Deny => Text::PathEitherSlash,
+    let of = match action {
+        Action::Allow => Text::Path,
+        Action::Deny => Text::PathEitherSlash,
     };
     let has_regex = patterns.iter().any(|pattern| matches!(pattern, Pattern::Regex { .. }));
     let path = Expr::Is(Atom::Text { of, each: Each::Some, is: patterns });

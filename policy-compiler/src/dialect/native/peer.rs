@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::context::Context;
+use super::rule::Action;
 use super::{name, selector};
 use crate::diagnostic::Code;
-use crate::model::{Atom, CidrScope, Effect, Expr, NodeScope, Pattern, PeerAtom, PlaintextPrincipal, Selector};
+use crate::model::{Atom, CidrScope, Expr, NodeScope, Pattern, PeerAtom, PlaintextPrincipal, Selector};
 use crate::settings::MinimumProof;
 use crate::source::fields::{boolean, list, listed, text, word};
 use crate::source::{Fields, Node, Span, Value};
@@ -21,9 +22,9 @@ pub(super) enum Role {
     /// `notFrom` of an egress rule, `notTo` of an ingress rule: about the subject.
     SubjectException,
     /// `from` or `to`.
-    Peer(Effect),
+    Peer(Action),
     /// `notFrom` or `notTo` about the peer.
-    PeerException(Effect),
+    PeerException(Action),
 }
 
 /// What a list of peers says.
@@ -107,7 +108,7 @@ fn peer(
     let value = fields.optional(kind, &mut context.findings);
     let of = |atom: PeerAtom| Expr::Is(if about_subject { Atom::Subject(atom) } else { Atom::Peer(atom) });
     let proven = |condition: Expr, context: &Context<'_>| match (role, context.settings.minimum_proof) {
-        (Role::Peer(Effect::Allow), MinimumProof::MutualTls) => Expr::all([condition, of(PeerAtom::Proven)]),
+        (Role::Peer(Action::Allow), MinimumProof::MutualTls) => Expr::all([condition, of(PeerAtom::Proven)]),
         _ => condition,
     };
     if matches!(kind, "cidr" | "fqdn" | "node") {
@@ -181,8 +182,8 @@ fn peer(
         "cidr" => {
             let net = cidr(value?, context)?;
             let scope = match role {
-                Role::Peer(Effect::Allow) => CidrScope::Outside,
-                Role::PeerException(Effect::Deny) => CidrScope::NotWorkload,
+                Role::Peer(Action::Allow) => CidrScope::Outside,
+                Role::PeerException(Action::Deny) => CidrScope::NotWorkload,
                 _ => CidrScope::Every,
             };
             of(PeerAtom::Cidr { net, scope })

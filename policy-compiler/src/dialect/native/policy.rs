@@ -41,6 +41,7 @@ pub(super) fn read(document: &Document, settings: &Settings) -> Read {
             location: document.location.clone(),
             stack: STACK,
             tier: parts.tier.unwrap_or(Tier::Application),
+            priority: 0,
             mode: parts.mode.unwrap_or_default(),
             replaces: replaces.iter().map(|(name, _)| name.clone()).collect(),
             subject,

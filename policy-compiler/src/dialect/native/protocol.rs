@@ -1,10 +1,11 @@
 //! The protocol members of a rule: `http`, `grpc`, `tls`, `tcp`, `udp`, `dns`.
 
 use super::context::Context;
+use super::rule::Action;
 use super::{http, port};
 use crate::diagnostic::Code;
 use crate::facts::{Protocol, Transport};
-use crate::model::{Atom, Effect, Expr, PortAtom};
+use crate::model::{Atom, Expr, PortAtom};
 use crate::source::fields::list;
 use crate::source::{Fields, Node, Span};
 
@@ -17,7 +18,7 @@ pub(super) struct Wire {
 /// Reads `ports` and the protocol members. `needs_ports` is a peer that makes `ports` necessary in an Allow.
 pub(super) fn read(
     fields: &mut Fields<'_>,
-    effect: Effect,
+    action: Action,
     needs_ports: Option<Span>,
     context: &mut Context<'_>,
 ) -> Option<Wire> {
@@ -26,10 +27,10 @@ pub(super) fn read(
     let has_ports = fields.has("ports");
     let nodes: Vec<_> =
         MEMBERS.iter().map(|member| (*member, fields.optional(member, &mut context.findings))).collect();
-    let member = match (present.as_slice(), effect) {
+    let member = match (present.as_slice(), action) {
         ([member], _) => Some(*member),
-        ([], Effect::Deny) => None,
-        ([], Effect::Allow) => {
+        ([], Action::Deny) => None,
+        ([], Action::Allow) => {
             let help = "add one of `http`, `grpc`, `tls`, `tcp`, `udp`, `dns`; opaque access is written `tcp: {}`";
             context.findings.report_with(Code::NeedsProtocol, fields.span(), "an Allow must name its protocol", help);
             return None;
@@ -47,63 +48,63 @@ pub(super) fn read(
         None => Some(Expr::True),
         Some(member) => {
             let node = nodes.iter().find(|(name, _)| *name == member).and_then(|(_, node)| *node);
-            node.and_then(|node| of_member(member, node, effect, context))
+            node.and_then(|node| of_member(member, node, action, context))
         }
     };
     if context.findings.errors() != before || (has_ports && ports.is_none()) {
         return None;
     }
     if ports.is_none() {
-        if let (Effect::Allow, Some(span)) = (effect, needs_ports) {
+        if let (Action::Allow, Some(span)) = (action, needs_ports) {
             let help = "declared ports are those of a workload: add `ports`";
             let message = "a rule with `cidr`, `fqdn` or `node` must name its `ports`";
             context.findings.report_with(Code::NeedsPorts, span, message, help);
             return None;
         }
-        if let (Effect::Deny, Some(member @ ("http" | "grpc" | "tls" | "dns"))) = (effect, member) {
+        if let (Action::Deny, Some(member @ ("http" | "grpc" | "tls" | "dns"))) = (action, member) {
             let message = format!("a Deny with `{member}` must name its `ports`");
             let help = "it closes those ports to every other protocol, so that no other one slips past; add `ports`";
             context.findings.report_with(Code::NeedsPorts, fields.key_span(member), message, help);
             return None;
         }
     }
-    let ports = ports.unwrap_or(match effect {
+    let ports = ports.unwrap_or(match action {
         // SPEC: the ports that the workload declares, never an undeclared one.
-        Effect::Allow => Expr::Is(Atom::Port(PortAtom::Declared)),
-        Effect::Deny => Expr::True,
+        Action::Allow => Expr::Is(Atom::Port(PortAtom::Declared)),
+        Action::Deny => Expr::True,
     });
     Some(Wire { condition: Expr::all([ports, protocol?]) })
 }
 
-fn of_member(member: &str, node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
+fn of_member(member: &str, node: &Node, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let (protocols, matches): (&[Protocol], _) = match member {
         "http" => {
-            (&[Protocol::Http, Protocol::Http2, Protocol::Grpc], any_of(node, "`http`", http::http, effect, context)?)
+            (&[Protocol::Http, Protocol::Http2, Protocol::Grpc], any_of(node, "`http`", http::http, action, context)?)
         }
-        "grpc" => (&[Protocol::Grpc], any_of(node, "`grpc`", http::grpc, effect, context)?),
-        "tls" => (&[Protocol::Tls], any_of(node, "`tls`", http::tls, effect, context)?),
-        "dns" => return dns(any_of(node, "`dns`", http::dns, effect, context)?, effect),
+        "grpc" => (&[Protocol::Grpc], any_of(node, "`grpc`", http::grpc, action, context)?),
+        "tls" => (&[Protocol::Tls], any_of(node, "`tls`", http::tls, action, context)?),
+        "dns" => return dns(any_of(node, "`dns`", http::dns, action, context)?, action),
         "tcp" => return opaque(node, "`tcp`", Transport::Tcp, context),
         _ => return opaque(node, "`udp`", Transport::Udp, context),
     };
     let is_protocol = Expr::Is(Atom::Protocol(protocols.to_vec()));
-    Some(match effect {
-        Effect::Allow => Expr::all([is_protocol, matches]),
+    Some(match action {
+        Action::Allow => Expr::all([is_protocol, matches]),
         // SPEC: a Deny with L7 fields closes its ports to other protocols.
-        Effect::Deny if matches == Expr::True => Expr::True,
-        Effect::Deny => Expr::any([!is_protocol, matches]),
+        Action::Deny if matches == Expr::True => Expr::True,
+        Action::Deny => Expr::any([!is_protocol, matches]),
     })
 }
 
 /// `dns: [{}]` is port 53 at L4, or whatever is seen to be DNS. A Deny closes its ports to other protocols, and names
 /// cannot be matched yet: it covers its ports whole.
-fn dns(matches: Expr, effect: Effect) -> Option<Expr> {
+fn dns(matches: Expr, action: Action) -> Option<Expr> {
     let carried = Expr::any([Transport::Udp, Transport::Tcp].map(|transport| Expr::Is(Atom::Transport(transport))));
     let is_dns =
         Expr::any([Expr::Is(Atom::Port(PortAtom::Range(53, 53))), Expr::Is(Atom::Protocol(vec![Protocol::Dns]))]);
-    Some(match effect {
-        Effect::Allow => Expr::all([carried, is_dns, matches]),
-        Effect::Deny => Expr::True,
+    Some(match action {
+        Action::Allow => Expr::all([carried, is_dns, matches]),
+        Action::Deny => Expr::True,
     })
 }
 
@@ -115,11 +116,11 @@ fn opaque(node: &Node, what: &str, transport: Transport, context: &mut Context<'
     (context.findings.errors() == before).then_some(Expr::Is(Atom::Transport(transport)))
 }
 
-type ReadMatch = fn(&Node, Effect, &mut Context<'_>) -> Option<Expr>;
+type ReadMatch = fn(&Node, Action, &mut Context<'_>) -> Option<Expr>;
 
-fn any_of(node: &Node, what: &str, read: ReadMatch, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
+fn any_of(node: &Node, what: &str, read: ReadMatch, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let items = list(node, what, &mut context.findings)?;
-    let matches: Vec<_> = items.iter().filter_map(|item| read(item, effect, context)).collect();
+    let matches: Vec<_> = items.iter().filter_map(|item| read(item, action, context)).collect();
     if matches.len() != items.len() {
         return None;
     }

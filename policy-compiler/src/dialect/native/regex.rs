@@ -11,7 +11,7 @@ use crate::source::Span;
 /// Compiles what a user wrote. `.` is any byte: a value that holds a line break must not slip past a Deny.
 pub(super) fn pattern(source: &str, span: Span, context: &mut Context<'_>) -> Option<Pattern> {
     match compile(source) {
-        Ok(regex) => Some(Pattern::Regex { source: source.into(), regex }),
+        Ok((expression, regex)) => Some(Pattern::Regex { source: source.into(), expression: expression.into(), regex }),
         Err(message) => {
             let help = "the syntax is that of the Rust regex crate: no back-references, no look-around";
             context.findings.report_with(Code::BadRegex, span, message, help);
@@ -20,7 +20,7 @@ pub(super) fn pattern(source: &str, span: Span, context: &mut Context<'_>) -> Op
     }
 }
 
-fn compile(source: &str) -> Result<Regex, String> {
+fn compile(source: &str) -> Result<(String, Regex), String> {
     if source.is_empty() {
         return Err("the regular expression is empty".to_owned());
     }
@@ -38,10 +38,11 @@ fn compile(source: &str) -> Result<Regex, String> {
         .map_err(|error| invalid(&error))?;
     let anchored = Hir::concat(vec![Hir::look(Look::Start), parsed, Hir::look(Look::End)]);
     let config = Config::new().utf8_empty(false).nfa_size_limit(Some(NFA_BYTES)).hybrid_cache_capacity(CACHE_BYTES);
-    Regex::builder()
+    let regex = Regex::builder()
         .configure(config)
         .build_from_hir(&anchored)
-        .map_err(|_| format!("the regular expression is too large: compiled it may take {NFA_BYTES} bytes"))
+        .map_err(|_| format!("the regular expression is too large: compiled it may take {NFA_BYTES} bytes"))?;
+    Ok((anchored.to_string(), regex))
 }
 
 fn invalid(error: &regex_syntax::Error) -> String {
@@ -74,7 +75,7 @@ mod tests {
             (r"\d+", "١".as_bytes(), false),
             ("[^/]+", b"x/y", false),
         ] {
-            assert_eq!(compile(source).unwrap().is_match(value), expected, "{source}");
+            assert_eq!(compile(source).unwrap().1.is_match(value), expected, "{source}");
         }
         for source in
             ["", "a)|(b", "(?x)a # ", "(", r"(a)\1", "(?=a)", "(?:(?:(?:a{500}){500}){500})", r"\p{Greek}{1000}{1000}"]

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::regex;
+use super::rule::Action;
 use crate::canonical::{is_reserved, octet::is_whole_token};
 use crate::diagnostic::Code;
-use crate::model::{Atom, Each, Effect, Expr, Pattern, Text};
+use crate::model::{Atom, Each, Expr, Pattern, Text};
 use crate::source::fields::{list, text, texts, word};
 use crate::source::{Fields, Findings, Node, Span, Value};
 
@@ -28,13 +29,13 @@ enum Operator {
 }
 
 /// Reads a list of requirements, all of which must hold; `None` where an item is wrong.
-pub(super) fn list_of(node: &Node, what: &str, of: Of, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
+pub(super) fn list_of(node: &Node, what: &str, of: Of, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let items = list(node, what, &mut context.findings)?;
-    let read: Vec<_> = items.iter().filter_map(|item| requirement(item, what, of, effect, context)).collect();
+    let read: Vec<_> = items.iter().filter_map(|item| requirement(item, what, of, action, context)).collect();
     (read.len() == items.len()).then(|| Expr::all(read))
 }
 
-fn requirement(node: &Node, what: &str, of: Of, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
+fn requirement(node: &Node, what: &str, of: Of, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let before = context.findings.errors();
     let mut fields = Fields::of(node, &format!("an item of {what}"), &mut context.findings)?;
     let value_of = match of {
@@ -93,7 +94,7 @@ fn requirement(node: &Node, what: &str, of: Of, effect: Effect, context: &mut Co
                     values.iter().filter_map(|(source, span)| regex::pattern(source, *span, context)).collect();
                 compiled
             } else {
-                values.iter().map(|(value, span)| exact(value, *span, of, effect, context)).collect()
+                values.iter().map(|(value, span)| exact(value, *span, of, action, context)).collect()
             }
         }
     };
@@ -101,26 +102,26 @@ fn requirement(node: &Node, what: &str, of: Of, effect: Effect, context: &mut Co
     if context.findings.errors() != before {
         return None;
     }
-    Some(condition(&value_of, of, operator, patterns, effect))
+    Some(condition(&value_of, of, operator, patterns, action))
 }
 
 /// SPEC: NATIVE, "Headers and values". A header or parameter: an Allow needs at least one value and every one to match, a
 /// Deny any one. NotIn on an absent name is false in an Allow, true in a Deny. An array claim satisfies In if any
 /// element is listed, NotIn if none is.
-fn condition(value_of: &Text, of: Of, operator: Operator, patterns: Vec<Pattern>, effect: Effect) -> Expr {
+fn condition(value_of: &Text, of: Of, operator: Operator, patterns: Vec<Pattern>, action: Action) -> Expr {
     let present = Expr::Is(Atom::Present(value_of.clone()));
     let some = |is| Expr::Is(Atom::Text { of: value_of.clone(), each: Each::Some, is });
     let every = |is| Expr::Is(Atom::Text { of: value_of.clone(), each: Each::Every, is });
-    match (operator, of, effect) {
+    match (operator, of, action) {
         (Operator::Exists, ..) => present,
         (Operator::DoesNotExist, ..) => !present,
-        (Operator::In | Operator::Matches, Of::Claim, _) | (Operator::In | Operator::Matches, _, Effect::Deny) => {
+        (Operator::In | Operator::Matches, Of::Claim, _) | (Operator::In | Operator::Matches, _, Action::Deny) => {
             some(patterns)
         }
-        (Operator::In | Operator::Matches, _, Effect::Allow) => every(patterns),
-        (Operator::NotIn, _, Effect::Allow) => Expr::all([present, !some(patterns)]),
-        (Operator::NotIn, Of::Claim, Effect::Deny) => !some(patterns),
-        (Operator::NotIn, _, Effect::Deny) => !every(patterns),
+        (Operator::In | Operator::Matches, _, Action::Allow) => every(patterns),
+        (Operator::NotIn, _, Action::Allow) => Expr::all([present, !some(patterns)]),
+        (Operator::NotIn, Of::Claim, Action::Deny) => !some(patterns),
+        (Operator::NotIn, _, Action::Deny) => !every(patterns),
     }
 }
 
@@ -153,8 +154,8 @@ fn header(node: &Node, findings: &mut Findings) -> Option<Text> {
     }
 }
 
-fn exact(value: &str, span: Span, of: Of, effect: Effect, context: &mut Context<'_>) -> Pattern {
-    if of == Of::Header && effect == Effect::Allow && (value.contains(',') || value.trim() != value) {
+fn exact(value: &str, span: Span, of: Of, action: Action, context: &mut Context<'_>) -> Pattern {
+    if of == Of::Header && action == Action::Allow && (value.contains(',') || value.trim() != value) {
         let help = "in an Allow every trimmed part between commas must be listed: list the parts";
         let message = format!("no part of a header value can be `{value}`");
         context.findings.report_with(Code::Suspicious, span, message, help);

@@ -9,6 +9,22 @@ use crate::model::{Atom, Effect, Expr, PeerAtom, Rule};
 use crate::source::fields::{list, text, word};
 use crate::source::{Fields, Node};
 
+/// What a rule of this dialect does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Allow,
+    Deny,
+}
+
+impl From<Action> for Effect {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Allow => Self::Allow,
+            Action::Deny => Self::Deny,
+        }
+    }
+}
+
 /// Reads `ingress` or `egress`.
 pub(super) fn list_of(node: &Node, direction: Direction, context: &mut Context<'_>) -> Vec<Rule> {
     let name = member(direction);
@@ -40,12 +56,12 @@ fn rule(node: &Node, direction: Direction, index: usize, context: &mut Context<'
     let mut fields = Fields::of(node, &format!("an item of `{}`", member(direction)), &mut context.findings)?;
     let name = fields.optional("name", &mut context.findings);
     let name = name.and_then(|node| text(node, "`name`", &mut context.findings));
-    let effect = match fields.optional("action", &mut context.findings) {
+    let action = match fields.optional("action", &mut context.findings) {
         Some(node) => {
-            word(node, "`action`", &[("Allow", Effect::Allow), ("Deny", Effect::Deny)], &mut context.findings)?
+            word(node, "`action`", &[("Allow", Action::Allow), ("Deny", Action::Deny)], &mut context.findings)?
         }
         None if fields.has("action") => return None,
-        None => Effect::Allow,
+        None => Action::Allow,
     };
     let (peers, strangers, except_peer, except_subject) = match direction {
         Direction::Inbound => ("from", "to", "notFrom", "notTo"),
@@ -61,9 +77,9 @@ fn rule(node: &Node, direction: Direction, index: usize, context: &mut Context<'
         });
     }
     let whom = fields.required(peers, &mut context.findings);
-    let whom = whom.and_then(|node| peer::list_of(node, quoted(peers), Role::Peer(effect), context));
+    let whom = whom.and_then(|node| peer::list_of(node, quoted(peers), Role::Peer(action), context));
     let mut conditions = Vec::new();
-    for (name, role) in [(except_peer, Role::PeerException(effect)), (except_subject, Role::SubjectException)] {
+    for (name, role) in [(except_peer, Role::PeerException(action)), (except_subject, Role::SubjectException)] {
         if let Some(node) = fields.optional(name, &mut context.findings)
             && let Some(excepted) = peer::list_of(node, quoted(name), role, context)
         {
@@ -77,11 +93,11 @@ fn rule(node: &Node, direction: Direction, index: usize, context: &mut Context<'
         }
     }
     let needs_ports = whom.as_ref().and_then(|whom| whom.needs_ports);
-    let wire = protocol::read(&mut fields, effect, needs_ports, context);
-    if let Some(condition) = proof(&mut fields, effect, context) {
+    let wire = protocol::read(&mut fields, action, needs_ports, context);
+    if let Some(condition) = proof(&mut fields, action, context) {
         conditions.push(condition);
     }
-    let expires = expires(&mut fields, effect, context);
+    let expires = expires(&mut fields, action, context);
     let span = fields.span();
     fields.finish(&mut context.findings);
     if context.findings.errors() != before {
@@ -94,15 +110,15 @@ fn rule(node: &Node, direction: Direction, index: usize, context: &mut Context<'
         name: name.map_or_else(|| format!("{}[{index}]", member(direction)).into(), Into::into),
         location: context.findings.location(span),
         direction,
-        effect,
+        effect: action.into(),
         condition: Expr::all(conditions),
         expires,
     })
 }
 
-fn proof(fields: &mut Fields<'_>, effect: Effect, context: &mut Context<'_>) -> Option<Expr> {
+fn proof(fields: &mut Fields<'_>, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let node = fields.optional("proof", &mut context.findings)?;
-    if effect == Effect::Deny {
+    if action == Action::Deny {
         let help = "remove it: a Deny that asks for proof would let everybody without one pass";
         context.findings.report_with(Code::Conflict, fields.key_span("proof"), "a Deny has no `proof`", help);
         return None;
@@ -111,9 +127,9 @@ fn proof(fields: &mut Fields<'_>, effect: Effect, context: &mut Context<'_>) -> 
     Some(if mutual { Expr::Is(Atom::Peer(PeerAtom::Proven)) } else { Expr::True })
 }
 
-fn expires(fields: &mut Fields<'_>, effect: Effect, context: &mut Context<'_>) -> Option<i64> {
+fn expires(fields: &mut Fields<'_>, action: Action, context: &mut Context<'_>) -> Option<i64> {
     let node = fields.optional("expires", &mut context.findings)?;
-    if effect == Effect::Deny {
+    if action == Action::Deny {
         let help = "remove it: a Deny never expires by itself, delete it when it is no longer wanted";
         context.findings.report_with(Code::Conflict, fields.key_span("expires"), "a Deny has no `expires`", help);
         return None;

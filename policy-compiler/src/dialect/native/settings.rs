@@ -7,7 +7,10 @@ use super::peer::network;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::dialect::Refused;
 use crate::model::{Expr, Stack, Tier};
-use crate::settings::{Compatibility, IstioEnforcementPoint, IstioPathNormalization, MinimumProof, Probes, Settings};
+use crate::settings::{
+    AllowLocalhost, Compatibility, IstioEnforcementPoint, IstioPathNormalization, LinkerdAccess, MinimumProof, Probes,
+    Settings,
+};
 use crate::source::fields::{integer, text, texts, word};
 use crate::source::{Document, Fields, Findings, Node, Value};
 
@@ -90,14 +93,17 @@ fn native(fields: &mut Fields<'_>, settings: &mut Settings, findings: &mut Findi
     choose(fields, "minimumProof", &words, &mut settings.minimum_proof, findings);
 }
 
-/// Settings of dialects that this version does not read are validated and have nothing to act on.
+/// There is one way to join yet: NetworkPolicy and Cilium's policies are one stack.
 fn network_policy(fields: &mut Fields<'_>, _: &mut Settings, findings: &mut Findings) {
     choose(fields, "joinedWith", &[("Cilium", ())], &mut (), findings);
 }
 
-fn cilium(fields: &mut Fields<'_>, _: &mut Settings, findings: &mut Findings) {
-    choose(fields, "allowLocalhost", &[("Auto", ()), ("Always", ()), ("Policy", ())], &mut (), findings);
-    choose(fields, "compatibility", COMPATIBILITY, &mut Compatibility::Exact, findings);
+fn cilium(fields: &mut Fields<'_>, settings: &mut Settings, findings: &mut Findings) {
+    let cilium = &mut settings.cilium;
+    let words =
+        [("Auto", AllowLocalhost::Auto), ("Always", AllowLocalhost::Always), ("Policy", AllowLocalhost::Policy)];
+    choose(fields, "allowLocalhost", &words, &mut cilium.allow_localhost, findings);
+    choose(fields, "compatibility", COMPATIBILITY, &mut cilium.compatibility, findings);
 }
 
 fn istio(fields: &mut Fields<'_>, settings: &mut Settings, findings: &mut Findings) {
@@ -131,24 +137,21 @@ fn istio(fields: &mut Fields<'_>, settings: &mut Settings, findings: &mut Findin
     choose(fields, "compatibility", COMPATIBILITY, &mut istio.compatibility, findings);
 }
 
-fn linkerd(fields: &mut Fields<'_>, _: &mut Settings, findings: &mut Findings) {
-    named(fields, "controlPlaneNamespace", findings);
-    domain(fields, "trustDomain", findings);
-    let policies = [
-        ("all-unauthenticated", ()),
-        ("cluster-unauthenticated", ()),
-        ("all-authenticated", ()),
-        ("cluster-authenticated", ()),
-        ("deny", ()),
-        ("audit", ()),
-    ];
-    choose(fields, "defaultInboundPolicy", &policies, &mut (), findings);
-    for name in ["clusterNetworks", "probeNetworks"] {
-        if let Some(node) = fields.optional(name, findings) {
-            networks(node, &format!("`{name}`"), findings);
-        }
+fn linkerd(fields: &mut Fields<'_>, settings: &mut Settings, findings: &mut Findings) {
+    let linkerd = &mut settings.linkerd;
+    linkerd.is_written = true;
+    if let Some(namespace) = named(fields, "controlPlaneNamespace", findings) {
+        linkerd.control_plane_namespace = namespace;
     }
-    choose(fields, "compatibility", COMPATIBILITY, &mut Compatibility::Exact, findings);
+    linkerd.trust_domain = domain(fields, "trustDomain", findings);
+    choose(fields, "defaultInboundPolicy", &LinkerdAccess::WORDS, &mut linkerd.default_inbound_policy, findings);
+    if let Some(node) = fields.optional("clusterNetworks", findings) {
+        linkerd.cluster_networks = Some(networks(node, "`clusterNetworks`", findings));
+    }
+    if let Some(node) = fields.optional("probeNetworks", findings) {
+        linkerd.probe_networks = networks(node, "`probeNetworks`", findings);
+    }
+    choose(fields, "compatibility", COMPATIBILITY, &mut linkerd.compatibility, findings);
 }
 
 fn choose<T: Copy>(

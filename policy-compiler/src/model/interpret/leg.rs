@@ -17,6 +17,8 @@ pub(crate) struct Leg<'a> {
     pub(crate) source: End<'a>,
     pub(crate) destination: Destination<'a>,
     pub(crate) transport: Transport,
+    /// The name that the proxy itself resolved to the destination.
+    pub(crate) fqdn: Option<&'a str>,
 }
 
 /// Where a flow ends up, after Service translation.
@@ -40,6 +42,8 @@ pub(crate) struct Party<'a> {
     pub(crate) dialled: Option<(ServiceId, Option<IpAddr>)>,
     /// The endpoint behind the Service, also where its address is a node's.
     pub(crate) endpoint: Option<WorkloadId>,
+    /// The name that the proxy itself resolved to its address.
+    pub(crate) fqdn: Option<&'a str>,
 }
 
 // === impl Leg ===
@@ -57,17 +61,18 @@ impl<'a> Leg<'a> {
             Direction::Inbound => self.destination.end.address,
         };
         let end = End { address, place: Place::Workload(self.subject), principal: None };
-        Party { end, dialled: None, endpoint: None }
+        Party { end, dialled: None, endpoint: None, fqdn: None }
     }
 
     /// The other end.
     pub(crate) fn peer_party(&self) -> Party<'a> {
         match self.direction {
-            Direction::Inbound => Party { end: self.source, dialled: None, endpoint: None },
+            Direction::Inbound => Party { end: self.source, dialled: None, endpoint: None, fqdn: None },
             Direction::Outbound => Party {
                 end: self.destination.end,
                 dialled: self.destination.dialled,
                 endpoint: self.destination.workload,
+                fqdn: self.fqdn,
             },
         }
     }
@@ -86,6 +91,7 @@ pub(crate) fn legs<'a>(model: &'a Model, registry: &'a Registry, connection: &Co
         source: connection.source,
         destination,
         transport: connection.transport,
+        fqdn: connection.fqdn,
     };
     let mut legs = Vec::new();
     if asked(Direction::Outbound) {

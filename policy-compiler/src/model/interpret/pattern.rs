@@ -1,5 +1,7 @@
 //! Whether a pattern matches bytes.
 
+use regex_automata::{Anchored, Input};
+
 use crate::model::{Pattern, Segment};
 
 /// Whether the whole of `value` is what the pattern says.
@@ -25,7 +27,10 @@ pub(crate) fn matches(pattern: &Pattern, value: &[u8]) -> bool {
             let label = value.strip_suffix(parent).and_then(|head| head.strip_suffix(b"."));
             label.is_some_and(|label| !label.is_empty() && !label.contains(&b'.'))
         }
-        Pattern::Regex { regex, .. } => regex.is_match(value),
+        Pattern::Regex { regex, .. } => {
+            let input = Input::new(value).anchored(Anchored::Yes);
+            regex.search_half(&input).is_some_and(|found| found.offset() == value.len())
+        }
     }
 }
 

@@ -46,14 +46,12 @@ pub(crate) fn truth(
             Identity::Nobody => Truth::False,
             Identity::Unknown => Truth::Unknown,
         },
-        PeerAtom::Labels(selector) => match (registered(party, registry), party.end.principal) {
-            (Some(workload), None) => selects(selector, &workload.labels).into(),
-            (Some(workload), Some(_)) if is_same(workload, identity(party, registry, settings)) => {
-                selects(selector, &workload.labels).into()
-            }
-            (_, Some(_)) => Truth::Unknown,
-            (None, None) => unregistered(party),
-        },
+        PeerAtom::Labels(selector) => {
+            of_workload(party, registry, settings, |workload| selects(selector, &workload.labels))
+        }
+        PeerAtom::Annotations(selector) => {
+            of_workload(party, registry, settings, |workload| selector.matches_by(|key| workload.annotation(key)))
+        }
         PeerAtom::Principal { is, plaintext } => principal(is, *plaintext, party, registry, settings),
         PeerAtom::Proven => party.end.principal.is_some().into(),
         PeerAtom::Cidr { net, scope } => cidr(net, *scope, party, registry),
@@ -71,6 +69,30 @@ pub(crate) fn truth(
             Place::Unknown => Truth::Unknown,
             Place::Node(_) | Place::External => Truth::False,
         },
+        PeerAtom::External => match party.end.place {
+            Place::External => Truth::True,
+            Place::Unknown => Truth::Unknown,
+            Place::Node(_) | Place::Workload(_) => Truth::False,
+        },
+        PeerAtom::Fqdn(is) => {
+            let resolved = |name: &str| is.iter().any(|pattern| pattern::matches(pattern, name.as_bytes()));
+            party.fqdn.is_some_and(resolved).into()
+        }
+    }
+}
+
+/// A question about the workload at the address: with a proven principal its answer counts only if that is its own.
+fn of_workload(
+    party: &Party<'_>,
+    registry: &Registry,
+    settings: &Settings,
+    answer: impl FnOnce(&Workload) -> bool,
+) -> Truth {
+    match (registered(party, registry), party.end.principal) {
+        (Some(workload), None) => answer(workload).into(),
+        (Some(workload), Some(_)) if is_same(workload, identity(party, registry, settings)) => answer(workload).into(),
+        (_, Some(_)) => Truth::Unknown,
+        (None, None) => unregistered(party),
     }
 }
 

@@ -11,7 +11,7 @@ use super::leg::Leg;
 use super::tier::{self, Table, reference};
 use super::{STACKS, TIERS, may_be_probe, truth};
 use crate::facts::Truth;
-use crate::model::{Atom, Effect, Expr, Policy, Stack, Text, Tier};
+use crate::model::{Atom, Effect, Expr, Policy, Rule, Stack, Text, Tier};
 use crate::verdict::{Reason, RuleRef};
 
 /// A set of truth values.
@@ -112,6 +112,29 @@ fn stack_outlook(leg: &Leg<'_>, now: i64, stack: Stack) -> Outlook {
     let (mut may_allow, mut may_deny) = (false, false);
     for tier in TIERS {
         let policies = tier::selecting(leg, Table::Enforced, stack, tier);
+        if tier.is_ordered(stack) {
+            let ordered = ordered_outlook(&policies, leg, now);
+            may_deny |= ordered.may_deny;
+            may_allow |= ordered.may_allow;
+            match (ordered.end, tier::closer(&policies, leg)) {
+                (End::Deny(policy, rule), _) => {
+                    let denial = (!may_allow).then(|| (Reason::DenyRule, reference(policy, Some(rule))));
+                    return Outlook { may_allow, may_deny: true, denial };
+                }
+                (End::Allow, _) => return Outlook { may_allow: true, may_deny, denial: None },
+                (_, Some(policy)) if policy.broken => {
+                    let denial = (!may_allow).then(|| (Reason::BrokenPolicy, reference(policy, None)));
+                    return Outlook { may_allow, may_deny: true, denial };
+                }
+                (End::Nothing { may_pass: false }, Some(policy)) => {
+                    let denial = (!may_allow).then(|| (Reason::NoRule, reference(policy, None)));
+                    return Outlook { may_allow, may_deny: true, denial };
+                }
+                (End::Nothing { may_pass: true }, Some(_)) => may_deny = true,
+                (End::Pass | End::Nothing { .. }, _) => {}
+            }
+            continue;
+        }
         if let Some(stop) = certain_denial(&policies, leg) {
             let denial = (!may_allow).then_some(stop);
             return Outlook { may_allow, may_deny: true, denial };
@@ -136,6 +159,47 @@ fn stack_outlook(leg: &Leg<'_>, now: i64, stack: Stack) -> Outlook {
     Outlook { may_allow: true, may_deny, denial: None }
 }
 
+/// Where the rules of an ordered tier end, whatever the request.
+enum End<'a> {
+    Deny(&'a Policy, &'a Rule),
+    Allow,
+    Pass,
+    /// No rule certainly acts. A rule before may have passed to the next tier.
+    Nothing {
+        may_pass: bool,
+    },
+}
+
+struct Ordered<'a> {
+    may_allow: bool,
+    may_deny: bool,
+    end: End<'a>,
+}
+
+fn ordered_outlook<'a>(policies: &[&'a Policy], leg: &Leg<'_>, now: i64) -> Ordered<'a> {
+    let (mut may_allow, mut may_deny, mut may_pass) = (false, false, false);
+    for (policy, rule) in tier::rules_of(policies, leg).filter(|(_, rule)| !tier::is_expired(rule, now)) {
+        let truths = seen(&rule.condition, leg);
+        let possibly = truths.has(Truth::True) || truths.has(Truth::Unknown);
+        match rule.effect {
+            Effect::Deny if !truths.has(Truth::False) => {
+                let end = if may_pass { End::Nothing { may_pass } } else { End::Deny(policy, rule) };
+                return Ordered { may_allow, may_deny: true, end };
+            }
+            Effect::Deny => may_deny |= possibly,
+            Effect::Allow => {
+                may_allow |= truths.has(Truth::True);
+                if truths.is_only(Truth::True) {
+                    return Ordered { may_allow, may_deny, end: if may_pass { End::Pass } else { End::Allow } };
+                }
+            }
+            Effect::Pass if truths.is_only(Truth::True) => return Ordered { may_allow, may_deny, end: End::Pass },
+            Effect::Pass => may_pass |= possibly,
+        }
+    }
+    Ordered { may_allow, may_deny, end: End::Nothing { may_pass } }
+}
+
 /// A Deny that possibly matches whatever the request.
 fn certain_denial(policies: &[&Policy], leg: &Leg<'_>) -> Option<(Reason, Arc<RuleRef>)> {
     let denies = policies.iter().flat_map(|policy| tier::rules(policy, leg).map(move |rule| (*policy, rule)));
@@ -146,7 +210,13 @@ fn certain_denial(policies: &[&Policy], leg: &Leg<'_>) -> Option<(Reason, Arc<Ru
 }
 
 fn admin_denies(leg: &Leg<'_>, stack: Stack) -> bool {
-    certain_denial(&tier::selecting(leg, Table::Enforced, stack, Tier::Admin), leg).is_some()
+    let policies = tier::selecting(leg, Table::Enforced, stack, Tier::Admin);
+    if !Tier::Admin.is_ordered(stack) {
+        return certain_denial(&policies, leg).is_some();
+    }
+    // What expires is an Allow: without a clock none has.
+    let ordered = ordered_outlook(&policies, leg, i64::MIN);
+    matches!(ordered.end, End::Deny(..)) && !ordered.may_allow
 }
 
 /// The truth values of a condition before any request is seen.

@@ -32,25 +32,68 @@ pub(crate) enum Answer<'a> {
     Silent,
 }
 
+/// What the rules of a tier say, before it is asked who closes the direction.
+enum Said<'a> {
+    Deny(&'a Policy, &'a Rule),
+    Allow(&'a Policy, &'a Rule),
+    Pass,
+    Nothing,
+}
+
 /// What one tier of one stack says of a request.
 pub(crate) fn answer<'a>(leg: &Leg<'a>, request: &Request<'_>, table: Table, stack: Stack, tier: Tier) -> Answer<'a> {
     let policies = selecting(leg, table, stack, tier);
-    let rules = || policies.iter().flat_map(|policy| rules(policy, leg).map(|rule| (*policy, rule)));
-    let of = |effect| rules().filter(move |(_, rule)| rule.effect == effect);
+    let said =
+        if tier.is_ordered(stack) { first_of(&policies, leg, request) } else { strongest_of(&policies, leg, request) };
+    match (said, closer(&policies, leg)) {
+        (Said::Deny(policy, rule), _) => Answer::Deny(policy, rule),
+        (Said::Allow(policy, rule), _) => Answer::Allow(policy, rule),
+        (_, Some(policy)) if policy.broken => Answer::Broken(policy),
+        (Said::Nothing, Some(policy)) => Answer::Closed(policy),
+        (Said::Pass, _) | (Said::Nothing, None) => Answer::Silent,
+    }
+}
+
+/// An unordered tier: a Deny beats an Allow.
+fn strongest_of<'a>(policies: &[&'a Policy], leg: &Leg<'a>, request: &Request<'_>) -> Said<'a> {
+    let of = |effect| rules_of(policies, leg).filter(move |(_, rule)| rule.effect == effect);
     if let Some((policy, rule)) = of(Effect::Deny).find(|(_, rule)| truth::of(&rule.condition, leg, request).possibly())
     {
-        return Answer::Deny(policy, rule);
+        return Said::Deny(policy, rule);
     }
-    if let Some((policy, rule)) = of(Effect::Allow)
-        .find(|(_, rule)| !is_expired(rule, request.now) && truth::of(&rule.condition, leg, request).surely())
-    {
-        return Answer::Allow(policy, rule);
+    let allow = of(Effect::Allow)
+        .find(|(_, rule)| !is_expired(rule, request.now) && truth::of(&rule.condition, leg, request).surely());
+    allow.map_or(Said::Nothing, |(policy, rule)| Said::Allow(policy, rule))
+}
+
+/// An ordered tier: the first rule that acts.
+fn first_of<'a>(policies: &[&'a Policy], leg: &Leg<'a>, request: &Request<'_>) -> Said<'a> {
+    let mut may_have_passed = false;
+    for (policy, rule) in rules_of(policies, leg).filter(|(_, rule)| !is_expired(rule, request.now)) {
+        let truth = truth::of(&rule.condition, leg, request);
+        match rule.effect {
+            Effect::Deny if truth.possibly() => return Said::Deny(policy, rule),
+            Effect::Allow if truth.surely() && may_have_passed => return Said::Pass,
+            Effect::Allow if truth.surely() => return Said::Allow(policy, rule),
+            Effect::Pass if truth.surely() => return Said::Pass,
+            Effect::Pass => may_have_passed |= truth.possibly(),
+            Effect::Deny | Effect::Allow => {}
+        }
     }
-    match closer(&policies, leg) {
-        Some(policy) if policy.broken => Answer::Broken(policy),
-        Some(policy) => Answer::Closed(policy),
-        None => Answer::Silent,
-    }
+    Said::Nothing
+}
+
+/// The rules of some policies for the leg's direction, in order.
+pub(crate) fn rules_of<'a, 'p>(
+    policies: &'p [&'a Policy],
+    leg: &Leg<'_>,
+) -> impl Iterator<Item = (&'a Policy, &'a Rule)> + use<'a, 'p> {
+    let direction = leg.direction;
+    let of_policy = move |policy: &&'a Policy| {
+        let policy = *policy;
+        policy.rules.iter().filter(move |rule| rule.direction == direction).map(move |rule| (policy, rule))
+    };
+    policies.iter().flat_map(of_policy)
 }
 
 /// The policy that closes the leg's direction, a broken one first: it may have said more than is known. Admin closes

@@ -1,7 +1,7 @@
 //! The truth of a condition for one leg and one request, in Kleene logic.
 
 use super::leg::Leg;
-use super::{peer, text};
+use super::{peer, probe, text};
 use crate::facts::{Fact, Place, Request, Truth};
 use crate::model::{Atom, Expr, PortAtom};
 
@@ -25,7 +25,7 @@ pub(crate) fn connection(atom: &Atom, leg: &Leg<'_>) -> Option<Truth> {
         Atom::Peer(atom) => Some(peer(atom, leg.peer_party())),
         Atom::Port(atom) => Some(port(atom, leg)),
         Atom::Transport(transport) => Some((*transport == leg.transport).into()),
-        Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_) => None,
+        Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_) | Atom::DeclaredProbe => None,
     }
 }
 
@@ -42,6 +42,9 @@ fn asked(atom: &Atom, leg: &Leg<'_>, request: &Request<'_>) -> Truth {
             Some(address) => net.contains(&address.to_canonical()).into(),
             None => Truth::Unknown,
         },
+        Atom::DeclaredProbe => {
+            probe::on(leg).map_or(Truth::False, |(workload, port)| probe::is(workload, port, request))
+        }
         Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_) => Truth::Unknown,
     }
 }
@@ -62,5 +65,35 @@ fn port(atom: &PortAtom, leg: &Leg<'_>) -> Truth {
     match atom {
         PortAtom::Named(name) => declared.any(|held| held.name.as_ref() == Some(name)).into(),
         PortAtom::Declared | PortAtom::Range(..) => declared.next().is_some().into(),
+        PortAtom::Annotated(key) => workload.annotation(key).is_some_and(|list| lists(list, port)).into(),
+    }
+}
+
+/// Whether a list of ports and ranges has this one. What is no port names none.
+fn lists(list: &str, port: u16) -> bool {
+    list.split(',').any(|part| {
+        let (low, high) = part.split_once('-').unwrap_or((part, part));
+        let bounds = low.trim().parse::<u16>().ok().zip(high.trim().parse::<u16>().ok());
+        bounds.is_some_and(|(low, high)| low <= port && port <= high)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lists;
+
+    #[test]
+    fn a_list_names_ports_and_ranges() {
+        for (list, port, expected) in [
+            ("8080", 8080, true),
+            ("8080", 808, false),
+            ("80, 9000-9010", 9010, true),
+            ("80,9000-9010", 9011, false),
+            ("", 0, false),
+            ("http", 80, false),
+            ("9010-9000", 9005, false),
+        ] {
+            assert_eq!(lists(list, port), expected, "{list} {port}");
+        }
     }
 }
