@@ -13,6 +13,7 @@ mod files;
 mod reader;
 mod split;
 pub mod tree;
+mod unpack;
 
 pub use fields::{Fields, Findings};
 pub use reader::Reader;
@@ -35,6 +36,9 @@ pub struct Document {
     pub namespace: String,
     /// `metadata.name`, empty if missing.
     pub name: String,
+    /// `metadata.creationTimestamp` in seconds since the epoch: what was in a cluster has one. Where the oldest document
+    /// wins, one without (`None` is less than any time) comes first, as the zero time does in Kubernetes.
+    pub created: Option<i64>,
     /// Everything; of a broken document what stands before the error. Shared, so that keeping a document costs nothing.
     pub root: Arc<Node>,
     /// It has a syntax error (already among the diagnostics): it counts as refused, and `root` is only a part.
@@ -51,6 +55,7 @@ impl Document {
             kind: String::new(),
             namespace: String::new(),
             name: String::new(),
+            created: None,
             root: Arc::new(Node { span: Span::default(), value: Value::Null }),
             broken: true,
         }
@@ -173,55 +178,9 @@ impl Sources {
             if !broken && root.value == Value::Null {
                 continue;
             }
-            let whole = Whole { file, text, range, broken };
-            self.unpack(&whole, root, None, 0);
+            unpack::unpack(&unpack::Whole { file, text, range, broken }, root, self);
         }
     }
-
-    fn unpack(&mut self, whole: &Whole<'_>, mut root: Node, inherited: Option<&(String, String)>, depth: u32) {
-        let (api_version, kind) = match inherited {
-            Some((api_version, kind)) => (text_or(&root, "apiVersion", api_version), text_or(&root, "kind", kind)),
-            None => (text_or(&root, "apiVersion", ""), text_or(&root, "kind", "")),
-        };
-        if let Some(item_kind) = kind.strip_suffix("List")
-            && depth < 4
-            && let Value::Map(entries) = &mut root.value
-            && let Some(at) =
-                entries.iter().position(|(key, node)| &*key.text == "items" && matches!(node.value, Value::List(_)))
-            && let (_, Node { value: Value::List(items), .. }) = entries.swap_remove(at)
-        {
-            let inherited = (if item_kind.is_empty() { String::new() } else { api_version }, item_kind.to_owned());
-            for item in items {
-                self.unpack(whole, item, Some(&inherited), depth + 1);
-            }
-            return;
-        }
-        let metadata = |key: &str| root.get("metadata").map(|metadata| text_or(metadata, key, "")).unwrap_or_default();
-        let document = Document {
-            location: location(whole.file, root.span),
-            file_text: Arc::clone(whole.text),
-            range: whole.range.clone(),
-            namespace: metadata("namespace"),
-            name: metadata("name"),
-            api_version,
-            kind,
-            root: Arc::new(root),
-            broken: whole.broken,
-        };
-        if !document.broken && (document.api_version.is_empty() || document.kind.is_empty()) {
-            self.diagnostics.push(not_an_object(&document));
-            self.documents.push(Document { broken: true, ..document });
-            return;
-        }
-        self.documents.push(document);
-    }
-}
-
-struct Whole<'a> {
-    file: &'a Arc<str>,
-    text: &'a Arc<str>,
-    range: std::ops::Range<usize>,
-    broken: bool,
 }
 
 type PartTree = (std::ops::Range<usize>, Option<Node>, Option<tree::TreeError>);
@@ -238,10 +197,6 @@ fn parts<'t>(text: &'t str, bounds: &'t Bounds) -> impl Iterator<Item = PartTree
     })
 }
 
-fn text_or(node: &Node, key: &str, otherwise: &str) -> String {
-    node.get(key).and_then(Node::text).unwrap_or(otherwise).to_owned()
-}
-
 fn location(file: &Arc<str>, span: Span) -> Location {
     Location { file: Arc::clone(file), line: span.line.max(1), column: span.column.max(1) }
 }
@@ -251,19 +206,6 @@ fn diagnostic(file: &Arc<str>, text: &str, error: tree::TreeError) -> Diagnostic
     diagnostic.length = error.span.length as usize;
     diagnostic.help = error.help.map(str::to_owned);
     diagnostic.snippet = Snippet::of(text, error.span.start as usize, error.span.column);
-    diagnostic
-}
-
-fn not_an_object(document: &Document) -> Diagnostic {
-    let message = match (&document.root.value, document.api_version.is_empty()) {
-        (Value::Map(_), true) => "the document has no `apiVersion`".to_owned(),
-        (Value::Map(_), false) => "the document has no `kind`".to_owned(),
-        _ => format!("expected an object with `apiVersion`, `kind` and `metadata`, found {}", document.root.describe()),
-    };
-    let mut diagnostic = Diagnostic::new(Code::NotAnObject, document.location.clone(), message)
-        .help("a policy begins with `apiVersion: eastwall.dev/v1alpha1` and `kind: FirewallPolicy`");
-    diagnostic.length = document.root.span.length as usize;
-    diagnostic.snippet = Snippet::of(&document.file_text, document.root.span.start as usize, document.root.span.column);
     diagnostic
 }
 
@@ -281,16 +223,6 @@ mod tests {
         assert_eq!(sources.documents[0].namespace, "n");
         assert_eq!(sources.diagnostics.len(), 1);
         assert_eq!(sources.diagnostics[0].code, Code::Syntax);
-    }
-
-    #[test]
-    fn lists_are_unpacked() {
-        let text = "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"apiVersion\": \"x/v1\", \"kind\": \"A\"},\n {\"apiVersion\": \"x/v2\", \"kind\": \"BList\", \"items\": [{\"metadata\": {\"name\": \"b\"}}]}]}";
-        let sources = parse("x.json", &text.into());
-        let seen: Vec<_> =
-            sources.documents.iter().map(|d| (d.api_version.as_str(), d.kind.as_str(), d.name.as_str())).collect();
-        assert_eq!(seen, [("x/v1", "A", ""), ("x/v2", "B", "b")]);
-        assert!(sources.diagnostics.is_empty(), "{:?}", sources.diagnostics);
     }
 
     #[test]
