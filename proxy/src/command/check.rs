@@ -59,7 +59,7 @@ impl Check {
         let sources = source::read(&self.paths);
         let compiled = compile(&sources);
         findings.extend(compiled.diagnostics.iter().cloned());
-        findings.extend(check(&compiled, registry.as_ref()));
+        findings.extend(check(&compiled, registry.as_ref(), super::documents::now()));
         findings.iter_mut().for_each(|finding| sources.illustrate(finding));
         findings.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
         if print(&findings, self.format).is_err() {
