@@ -171,7 +171,8 @@ impl<'n> Fields<'n> {
 
     /// Fields that belong to somebody else.
     pub fn accept(&mut self, names: &[&'static str]) {
-        self.known.extend_from_slice(names);
+        let added = names.iter().filter(|name| !self.known.contains(name)).copied().collect::<Vec<_>>();
+        self.known.extend(added);
     }
 
     /// Every field that was not asked for is an error.
