@@ -245,6 +245,25 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// The address of the client: as given, else as the trusted proxies tell it in `X-Forwarded-For`, else the peer's.
+    ///
+    /// SPEC: Envoy, `xff_num_trusted_hops`: of the addresses in the header, joined over its lines, the one that the
+    /// outermost trusted proxy added, so the n-th from the right. Where that is missing or no address the peer's counts.
+    #[must_use]
+    pub fn client(&self, peer: Option<IpAddr>, trusted_proxies: u32) -> Fact<IpAddr> {
+        let known = |address: Option<IpAddr>| address.map_or(Fact::Unknown, |ip| Fact::Known(ip.to_canonical()));
+        if self.remote_ip.is_some() || trusted_proxies == 0 {
+            return known(self.remote_ip.or(peer));
+        }
+        match (self.headers, self.protocol) {
+            (Fact::Known(headers), _) => known(forwarded_for(&headers, trusted_proxies).or(peer)),
+            // What is not HTTP has no header.
+            (_, Fact::Known(protocol)) if !protocol.is_http() => known(peer),
+            (Fact::Absent, _) => known(peer),
+            (Fact::Unknown, _) => Fact::Unknown,
+        }
+    }
+
     /// A request of which nothing has been seen.
     #[must_use]
     pub fn unseen(now: i64) -> Self {
@@ -272,5 +291,50 @@ impl Request<'_> {
     pub fn opaque(protocol: Fact<Protocol>, now: i64) -> Self {
         let other = if protocol == Fact::Unknown { Fact::Unknown } else { Fact::Absent };
         Self { protocol, sni: other, alpn: other, qname: other, ..Self::unseen(now) }
+    }
+}
+
+/// The n-th address from the right of all `X-Forwarded-For` lines together.
+fn forwarded_for(headers: &Headers<'_>, position: u32) -> Option<IpAddr> {
+    let count = || headers.values(b"x-forwarded-for").flat_map(|line| line.split(|byte| *byte == b','));
+    let from_left = count().count().checked_sub(usize::try_from(position).ok()?)?;
+    std::str::from_utf8(count().nth(from_left)?).ok()?.trim_matches([' ', '\t']).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_is_whom_the_trusted_proxies_name() {
+        let peer: IpAddr = "10.0.0.9".parse().unwrap();
+        for (trusted, lines, expected) in [
+            (0, &["1.1.1.1"][..], "10.0.0.9"),
+            (1, &["1.1.1.1"], "1.1.1.1"),
+            (1, &["6.6.6.6, 1.1.1.1"], "1.1.1.1"),
+            (2, &["6.6.6.6, 1.1.1.1"], "6.6.6.6"),
+            (2, &["6.6.6.6", "1.1.1.1"], "6.6.6.6"),
+            (3, &["6.6.6.6, 1.1.1.1"], "10.0.0.9"),
+            (1, &["6.6.6.6, nobody"], "10.0.0.9"),
+            (1, &["6.6.6.6,"], "10.0.0.9"),
+            (1, &[], "10.0.0.9"),
+            (1, &["::ffff:1.1.1.1"], "1.1.1.1"),
+        ] {
+            let (mut bytes, mut fields) = (b"x-forwarded-for".to_vec(), Vec::new());
+            for line in lines {
+                let start = u32::try_from(bytes.len()).unwrap();
+                bytes.extend_from_slice(line.as_bytes());
+                fields.push(Field { name: (0, 15), value: (start, u32::try_from(bytes.len()).unwrap()) });
+            }
+            let headers = Fact::Known(Headers { bytes: &bytes, fields: &fields });
+            let request = Request { protocol: Fact::Known(Protocol::Http), headers, ..Request::unseen(0) };
+            let expected = Fact::Known(expected.parse().unwrap());
+            assert_eq!(request.client(Some(peer), trusted), expected, "{trusted} {lines:?}");
+        }
+        let unseen = Request::unseen(0);
+        assert_eq!(unseen.client(Some(peer), 1), Fact::Unknown, "the header may still come");
+        let opaque = Request::opaque(Fact::Known(Protocol::Tcp), 0);
+        assert_eq!(opaque.client(Some(peer), 1), Fact::Known(peer));
+        assert_eq!(opaque.client(None, 1), Fact::Unknown);
     }
 }

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::diagnostic::{Code, Diagnostic, Location, Snippet};
+use crate::diagnostic::{Diagnostic, Location, Snippet};
 
 pub mod fields;
 mod files;

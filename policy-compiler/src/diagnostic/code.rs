@@ -73,6 +73,7 @@ codes! {
     DanglingReplaces = "EW0402", Error, "`replaces` names a policy that does not exist";
     DanglingService = "EW0403", Error, "a rule names a Service that does not exist";
     NotRead = "EW0404", Warning, "a policy of a dialect that this version does not read";
+    PassedOver = "EW0405", Note, "documents that are no policy";
     // 05: probably not meant
     NobodyYet = "EW0501", Warning, "an account, namespace or label that nobody has";
     SelectsNothing = "EW0502", Warning, "a policy that selects nothing";

@@ -31,11 +31,24 @@ pub enum Atom {
     },
     /// The value is there at all, empty or not. Unknown stays unknown.
     Present(Text),
-    /// Client address as the trusted proxies tell it, else the peer's; no address: unknown.
+    /// Client address as the trusted proxies tell it ([`crate::facts::Request::client`]), else the peer's; no address:
+    /// unknown.
     RemoteIp(IpNet),
     /// The request is exactly an HTTP probe that the destination workload declares: its port, method and path. Who
     /// sends it is another question.
     DeclaredProbe,
+}
+
+impl Atom {
+    /// The header that it looks at, lower case.
+    #[must_use]
+    pub fn header(&self) -> Option<&str> {
+        match self {
+            Self::Text { of: Text::Header(name), .. } | Self::Present(Text::Header(name)) => Some(name),
+            Self::RemoteIp(_) => Some("x-forwarded-for"),
+            _ => None,
+        }
+    }
 }
 
 /// Values of a request that patterns are matched against. Absent: a pattern is false. Unknown: unknown.
@@ -65,7 +78,9 @@ pub enum Text {
     Alpn,
     /// A claim by its path. Strings as they are, numbers and booleans as JSON text, an array as its elements.
     Claim(Vec<Arc<str>>),
-    /// A claim whose strings are further split at spaces.
+    /// A claim, its strings alone: a number or boolean is no value (Envoy).
+    StringClaim(Vec<Arc<str>>),
+    /// The same, its strings further split at spaces.
     SpacedClaim(Vec<Arc<str>>),
     /// `iss + "/" + sub` of the accepted token.
     RequestPrincipal,

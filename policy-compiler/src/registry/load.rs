@@ -168,7 +168,14 @@ impl<'n> Reader<'n, '_> {
         fields.finish(self.findings);
         let (Some((name, name_span)), Some((namespace, _))) = (name, namespace) else { return };
         if self.is_first(Kind::Service, namespace, name, name_span) {
-            let service = Service { name: name.into(), namespace: namespace.into(), ips, ports, endpoints: Vec::new() };
+            let service = Service {
+                name: name.into(),
+                namespace: namespace.into(),
+                ips,
+                ports,
+                endpoints: Vec::new(),
+                elsewhere: Vec::new(),
+            };
             self.services.push((service, endpoints));
         }
     }
@@ -350,6 +357,10 @@ impl<'n> Reader<'n, '_> {
         let mut services = Vec::new();
         for (mut service, endpoints) in std::mem::take(&mut self.services) {
             for (written, span) in endpoints {
+                if let Ok(address) = written.parse::<IpAddr>() {
+                    service.elsewhere.push(address.to_canonical());
+                    continue;
+                }
                 let (namespace, name) = written.split_once('/').unwrap_or((&service.namespace, written));
                 match index.get(&(Arc::from(namespace), Arc::from(name))) {
                     Some(id) if !service.endpoints.contains(id) => service.endpoints.push(*id),
@@ -358,7 +369,7 @@ impl<'n> Reader<'n, '_> {
                         Code::DanglingEndpoint,
                         span,
                         format!("no workload `{namespace}/{name}` stands in this file"),
-                        "endpoints are written `namespace/name` of a workload",
+                        "endpoints are written `namespace/name` of a workload, or an address that is nobody's",
                     ),
                 }
             }
@@ -398,7 +409,7 @@ impl<'n> Reader<'n, '_> {
 }
 
 /// What an `appProtocol`, or the first part of a port's name, says that the port speaks.
-fn application_protocol(word: &str) -> Option<ApplicationProtocol> {
+pub(super) fn application_protocol(word: &str) -> Option<ApplicationProtocol> {
     match word {
         "http" | "http1" | "HTTP" | "kubernetes.io/ws" => Some(ApplicationProtocol::Http),
         "http2" | "h2c" | "HTTP2" | "kubernetes.io/h2c" => Some(ApplicationProtocol::Http2),

@@ -101,6 +101,24 @@ impl Node {
         }
     }
 
+    /// Whether both say the same in the same order, wherever they stand.
+    #[must_use]
+    pub fn same_value(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::List(one), Value::List(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.same_value(other))
+            }
+            (Value::Map(one), Value::Map(other)) => {
+                one.len() == other.len()
+                    && one
+                        .iter()
+                        .zip(other)
+                        .all(|((one, node), (other, value))| one.text == other.text && node.same_value(value))
+            }
+            (one, other) => one == other,
+        }
+    }
+
     /// The same as JSON. Numbers that JSON does not have become text.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use crate::facts::{Fact, Request};
 use crate::registry::{Registry, Workload, WorkloadId};
+use crate::table::Table;
 use crate::table::hash::Seed;
-use crate::table::state::{Methods, protocol_state};
+use crate::table::state::protocol_state;
 
 /// One request.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +14,8 @@ pub(super) struct Asked<'a> {
     pub(super) request: &'a Request<'a>,
     /// The address that counts where no trusted proxy told another.
     pub(super) source: Option<IpAddr>,
+    /// How many proxies in front may tell it.
+    pub(super) trusted_proxies: u32,
     pub(super) method: u64,
     pub(super) protocol: u16,
     /// Hash of the whole path; meaningless where the path is not known.
@@ -24,7 +27,8 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// Prepares a request.
-    pub(super) fn new(request: &'a Request<'a>, source: Option<IpAddr>, methods: &Methods, seed: &'a Seed) -> Self {
+    pub(super) fn new(request: &'a Request<'a>, source: Option<IpAddr>, table: &'a Table) -> Self {
+        let Table { seed, methods, trusted_proxies, .. } = table;
         let path = match request.path {
             Fact::Known(path) => seed.bytes(path),
             Fact::Absent | Fact::Unknown => 0,
@@ -32,6 +36,7 @@ impl<'a> Asked<'a> {
         Self {
             request,
             source,
+            trusted_proxies: *trusted_proxies,
             method: methods.state(request.method),
             protocol: protocol_state(request.protocol),
             path,

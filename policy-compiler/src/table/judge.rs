@@ -89,14 +89,14 @@ const OPEN: Outcome = Outcome { action: Action::Allow, reason: Reason::Unprotect
 impl Table {
     /// The verdict on one request.
     pub(crate) fn request_verdict(&self, plan: &Plan, registry: &Registry, request: &Request<'_>) -> Verdict {
-        self.verdict(plan, registry, &Asked::new(request, plan.source, &self.methods, &self.seed))
+        self.verdict(plan, registry, &Asked::new(request, plan.source, self))
     }
 
     /// What can be said of a connection before any request is seen.
     pub(crate) fn connection_verdict(&self, plan: &Plan, registry: &Registry, now: i64) -> ConnectionVerdict {
         let unseen = Request::opaque(Fact::Unknown, now);
         // Nobody can tell yet which address trusted proxies will name.
-        let asked = Asked::new(&unseen, None, &self.methods, &self.seed);
+        let asked = Asked::new(&unseen, None, self);
         let mut always = true;
         let mut denial = None;
         for leg in &plan.legs {

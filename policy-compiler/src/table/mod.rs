@@ -45,6 +45,8 @@ pub struct Table {
     /// By position among the rules of all policies.
     rules: Box<[Arc<RuleRef>]>,
     has_http_options: bool,
+    /// How many proxies in front may tell the client's address.
+    trusted_proxies: u32,
 }
 
 /// How large a table is.
@@ -78,6 +80,7 @@ impl Table {
             units: units.into(),
             policies: model.policies.iter().map(|policy| reference(policy, None)).collect(),
             rules: rules.map(|(policy, rule)| reference(policy, rule)).collect(),
+            trusted_proxies: model.settings.istio.trusted_proxies,
             has_http_options: model.policies.iter().any(|policy| !policy.http_options.is_empty()),
             methods,
             seed,

@@ -60,9 +60,9 @@ fn truth(atom: &Atom, asked: &Asked<'_>) -> Truth {
         },
         Atom::Text { of, each, is } => text::truth(of, *each, is, asked.request),
         Atom::Present(of) => text::present(of, asked.request),
-        Atom::RemoteIp(net) => match asked.request.remote_ip.or(asked.source) {
-            Some(address) => net.contains(&address.to_canonical()).into(),
-            None => Truth::Unknown,
+        Atom::RemoteIp(net) => match asked.request.client(asked.source, asked.trusted_proxies) {
+            Fact::Known(address) => net.contains(&address).into(),
+            Fact::Absent | Fact::Unknown => Truth::Unknown,
         },
         Atom::DeclaredProbe => {
             asked.declares.map_or(Truth::False, |(workload, port)| probe::is(workload, port, asked.request))

@@ -37,7 +37,7 @@ pub(super) fn truth(of: &Text, each: Each, is: &[Pattern], request: &Request<'_>
 /// Whether the value is there at all.
 pub(super) fn present(of: &Text, request: &Request<'_>) -> Truth {
     let held = match of {
-        Text::Claim(path) | Text::SpacedClaim(path) => match request.jwt {
+        Text::Claim(path) | Text::StringClaim(path) | Text::SpacedClaim(path) => match request.jwt {
             Fact::Known(token) => match claim(token, path) {
                 Some(_) => Fact::Known(()),
                 None => Fact::Absent,
@@ -101,8 +101,9 @@ fn visit(of: &Text, each: Each, request: &Request<'_>, see: &mut impl FnMut(&[u8
             Fact::Absent => Fact::Absent,
             Fact::Unknown => Fact::Unknown,
         },
-        Text::Claim(path) => claims(request, path, false, see),
-        Text::SpacedClaim(path) => claims(request, path, true, see),
+        Text::Claim(path) => claims(request, path, Reading::Scalars, see),
+        Text::StringClaim(path) => claims(request, path, Reading::Strings, see),
+        Text::SpacedClaim(path) => claims(request, path, Reading::Words, see),
         Text::RequestPrincipal => match request.jwt {
             Fact::Known(token) => match (token.get("iss"), token.get("sub")) {
                 (Some(Value::String(issuer)), Some(Value::String(subject))) => {
@@ -265,7 +266,18 @@ fn claim<'a>(claims: &'a Value, path: &[Arc<str>]) -> Option<&'a Value> {
     path.iter().try_fold(claims, |held, key| held.as_object()?.get(&**key))
 }
 
-fn claims(request: &Request<'_>, path: &[Arc<str>], spaced: bool, see: &mut impl FnMut(&[u8]) -> bool) -> Fact<()> {
+/// Which values a claim has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Strings, numbers and booleans.
+    Scalars,
+    /// Strings.
+    Strings,
+    /// The words of strings, between spaces.
+    Words,
+}
+
+fn claims(request: &Request<'_>, path: &[Arc<str>], reading: Reading, see: &mut impl FnMut(&[u8]) -> bool) -> Fact<()> {
     let token = match request.jwt {
         Fact::Known(token) => token,
         Fact::Absent => return Fact::Absent,
@@ -278,16 +290,16 @@ fn claims(request: &Request<'_>, path: &[Arc<str>], spaced: bool, see: &mut impl
     };
     for element in elements {
         let going = match element {
-            Value::String(text) if spaced => {
+            Value::String(text) if reading == Reading::Words => {
                 text.split(' ').filter(|part| !part.is_empty()).all(|part| see(part.as_bytes()))
             }
             Value::String(text) => see(text.as_bytes()),
-            Value::Number(_) | Value::Bool(_) => SCRATCH.with_borrow_mut(|whole| {
+            Value::Number(_) | Value::Bool(_) if reading == Reading::Scalars => SCRATCH.with_borrow_mut(|whole| {
                 whole.clear();
                 // Writing a number into a buffer in memory cannot fail.
                 serde_json::to_writer(&mut *whole, element).is_ok() && see(whole)
             }),
-            Value::Null | Value::Array(_) | Value::Object(_) => true,
+            Value::Number(_) | Value::Bool(_) | Value::Null | Value::Array(_) | Value::Object(_) => true,
         };
         if !going {
             break;

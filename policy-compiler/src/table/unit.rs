@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use crate::facts::Direction;
 use crate::model::interpret::leg::Leg;
 use crate::model::interpret::tier;
-use crate::model::{Atom, Effect, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Rule, Stack, Text, Tier};
+use crate::model::{Atom, Effect, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Rule, Stack, Tier};
 use crate::table::attribute::{Whose, needed};
 use crate::table::bank::{Bank, BankBuilder};
 use crate::table::gate;
@@ -189,10 +189,10 @@ fn look(rule: &Rule, looks: &mut HashMap<Normal, Look, foldhash::fast::RandomSta
             atom,
             Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_) | Atom::DeclaredProbe
         );
-        if let Atom::Text { of: Text::Header(name), .. } | Atom::Present(Text::Header(name)) = atom
-            && !held.headers.contains(name)
+        if let Some(name) = atom.header()
+            && !held.headers.iter().any(|held| **held == *name)
         {
-            held.headers.push(Arc::clone(name));
+            held.headers.push(name.into());
         }
     });
 }

@@ -252,7 +252,11 @@ fn fact(of: &'static [&'static str]) -> impl Strategy<Value = Owned> {
 }
 
 fn headers() -> impl Strategy<Value = Lines> {
-    let lines = prop::collection::vec((bytes(HEADERS), bytes(VALUES)), 0..4).prop_map(|lines| {
+    let line = prop_oneof![
+        5 => (bytes(HEADERS), bytes(VALUES)),
+        1 => (bytes(&["x-forwarded-for"]), prop_oneof![bytes(ADDRESSES), bytes(&["10.0.0.7, 203.0.113.9", "nobody"])]),
+    ];
+    let lines = prop::collection::vec(line, 0..4).prop_map(|lines| {
         let (mut buffer, mut fields) = (Vec::new(), Vec::new());
         let mut append = |part: &[u8]| {
             let from = u32::try_from(buffer.len()).unwrap();

@@ -21,16 +21,17 @@ use super::{
 
 /// Up to five policies.
 pub(crate) fn model() -> impl Strategy<Value = Model> {
-    (prop::collection::vec(policy(), 0..6), any::<bool>()).prop_map(|(mut policies, probes)| {
+    (prop::collection::vec(policy(), 0..6), any::<bool>(), 0_u32..3).prop_map(|(mut policies, probes, trusted)| {
         for (index, policy) in (1_u32..).zip(&mut policies) {
             policy.name.name = format!("p{index}").into();
             policy.location.line = index;
         }
-        let settings = Settings {
+        let mut settings = Settings {
             node_networks: vec!["192.168.1.0/24".parse().unwrap()],
             probes: if probes { Probes::Allow } else { Probes::Policy },
             ..Settings::default()
         };
+        settings.istio.trusted_proxies = trusted;
         Model { settings, policies }
     })
 }
@@ -299,7 +300,8 @@ fn texts() -> impl Strategy<Value = Text> {
 fn claim() -> impl Strategy<Value = Text> {
     let path = prop::sample::select(vec![vec!["roles"], vec!["scope"], vec!["deep", "n"], vec!["sub"]])
         .prop_map(|path| path.into_iter().map(Arc::from).collect::<Vec<Arc<str>>>());
-    (path, any::<bool>()).prop_map(|(path, spaced)| if spaced { Text::SpacedClaim(path) } else { Text::Claim(path) })
+    let read = prop::sample::select(vec![Text::Claim, Text::StringClaim, Text::SpacedClaim]);
+    (path, read).prop_map(|(path, read)| read(path))
 }
 
 fn path() -> impl Strategy<Value = Pattern> {

@@ -90,7 +90,10 @@ fn atom_words(atom: &Atom) -> String {
         Atom::Transport(transport) => format!("transport {transport:?}").to_lowercase(),
         Atom::Text { of, is, .. } => {
             // A secret's expected value is not for everybody who may ask why.
-            if matches!(of, Text::Header(_) | Text::Query(_) | Text::Claim(_) | Text::SpacedClaim(_)) {
+            if matches!(
+                of,
+                Text::Header(_) | Text::Query(_) | Text::Claim(_) | Text::StringClaim(_) | Text::SpacedClaim(_)
+            ) {
                 return format!("{} has one of the {} values of the rule", text_words(of), is.len());
             }
             let patterns: Vec<String> = is.iter().map(pattern_words).collect();
@@ -158,7 +161,8 @@ fn text_words(of: &Text) -> String {
         Text::Upgrade => "an upgrade".into(),
         Text::Sni => "the server name".into(),
         Text::Alpn => "the ALPN protocol".into(),
-        Text::Claim(path) | Text::SpacedClaim(path) => format!("claim `{}`", path.join(".")),
+        Text::Claim(path) if path.is_empty() => "a token".into(),
+        Text::Claim(path) | Text::StringClaim(path) | Text::SpacedClaim(path) => format!("claim `{}`", path.join(".")),
         Text::RequestPrincipal => "the token's principal".into(),
         Text::PeerPrincipal => "the peer's principal".into(),
         Text::Qname => "the DNS name".into(),

@@ -1,21 +1,19 @@
 //! `AuthorizationPolicy` to the model.
 //!
-//! SPEC: a deny of any policy first; then, if any ALLOW policy applies, one of them must match; else allowed. A rule is
-//! OR(from) and OR(to) and AND(when); inside an item fields are ANDed, the values of a field ORed, `notX` is the
-//! negation of the whole list. What an HTTP field means on TCP depends on the enforcement point.
+//! SPEC: a deny of any policy first; then, if any ALLOW policy applies, one of them must match; else allowed.
 
-use super::part::{Key, Layer, Mesh};
-use super::subject;
+use super::key::Surroundings;
+use super::request_authentication::SpacedClaims;
+use super::rule::Translation;
+use super::target::Attachment;
+use super::trust_domain::TrustDomains;
 use crate::diagnostic::Code;
-use crate::facts::{Direction, Protocol, Transport};
-use crate::model::{Atom, Directions, Effect, Expr, Mode, Policy, PolicyName, Rule, Stack, Tier};
-use crate::settings::{IstioEnforcementPoint, Settings};
-use crate::source::{Document, Fields, Findings, Node, Span, fields};
-
-const HTTP: [Protocol; 3] = [Protocol::Http, Protocol::Http2, Protocol::Grpc];
-
-/// Istio's cap on `serviceAccounts`.
-const MAX_SERVICE_ACCOUNTS: usize = 16;
+use crate::facts::{Direction, Transport};
+use crate::model::{
+    Atom, Directions, Effect, Expr, HttpOption, HttpOptions, Mode, Policy, PolicyName, Rule, Stack, Tier,
+};
+use crate::settings::{Compatibility, Istio, IstioPathNormalization, Settings};
+use crate::source::{Document, Fields, Findings, Node, fields};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
@@ -33,6 +31,7 @@ pub(super) fn policy(
     document: &Document,
     name: PolicyName,
     settings: &Settings,
+    spaced_claims: &SpacedClaims,
     findings: &mut Findings,
 ) -> Option<Policy> {
     let mut top = super::top(document, findings)?;
@@ -41,6 +40,7 @@ pub(super) fn policy(
         None => None,
     };
     top.finish(findings);
+    let attachment = spec.as_mut().map_or_else(Attachment::everything, |spec| Attachment::read(spec, findings));
     let mut field = |name: &'static str, findings: &mut Findings| spec.as_mut()?.optional(name, findings);
 
     let action_node = field("action", findings);
@@ -61,18 +61,16 @@ pub(super) fn policy(
     if let Some(provider) = field("provider", findings).filter(|_| action != Action::Custom) {
         findings.report(Code::Conflict, provider.span, "`provider` goes with action `CUSTOM` alone");
     }
-    let selector = field("selector", findings);
-    let targets = [field("targetRef", findings), field("targetRefs", findings)].into_iter().flatten().next();
-    if let (Some(_), Some(target)) = (selector, targets) {
-        findings.report(Code::Conflict, target.span, "`selector` and `targetRefs` exclude each other");
-    }
-    let subject = subject::of(&name, selector, &settings.istio.root_namespace, findings);
     let translation = Translation {
-        mesh: Mesh::new(&settings.istio, &settings.trust_domain),
-        own_namespace: &name.namespace,
-        effect,
-        point: settings.istio.enforcement_point,
+        given: Surroundings {
+            trust_domains: &TrustDomains::new(&settings.istio, &settings.trust_domain),
+            own_namespace: &name.namespace,
+            spaced_claims,
+        },
+        denies: effect == Effect::Deny,
+        istio: &settings.istio,
     };
+    let mode = mode(document, action, findings);
     // `rules: []` is what a client writes for no rules at all.
     let rules = match field("rules", findings).map(|node| (node, &node.value)) {
         Some((_, crate::source::Value::List(items))) => items.as_slice(),
@@ -102,18 +100,11 @@ pub(super) fn policy(
             expires: None,
         });
     }
+    let subject = attachment.subject(&name, document, &settings.istio, findings);
     if findings.has_errors() {
         return None;
     }
-    if let Some(target) = targets {
-        findings.report_with(
-            Code::NotEnforced,
-            target.span,
-            "`targetRefs` attach to gateways and waypoints; a sidecar takes no notice of this policy, and neither does Eastwall",
-            "use a `selector` to protect workloads",
-        );
-        return None;
-    }
+    let subject = subject?;
     if action == Action::Audit {
         findings.report_with(
             Code::NotEnforced,
@@ -133,12 +124,12 @@ pub(super) fn policy(
         stack: Stack::Istio,
         tier: Tier::Application,
         priority: 0,
-        mode: mode(document, findings),
+        mode,
         replaces: Vec::new(),
         subject,
         closes,
         rules: translated,
-        http_options: Vec::new(),
+        http_options: http_options(&settings.istio),
         broken: false,
     })
 }
@@ -155,208 +146,56 @@ fn beyond_tcp(document: &Document) -> Rule {
     }
 }
 
-fn dry_run_annotation(document: &Document) -> Option<&Node> {
+/// The annotation that makes a policy a dry run.
+pub(super) fn dry_run_annotation(document: &Document) -> Option<&Node> {
     document.root.get("metadata")?.get("annotations")?.get("istio.io/dry-run")
 }
 
 /// Whether the document says of itself that it only shadows.
 pub(super) fn is_dry_run(document: &Document) -> bool {
-    dry_run_annotation(document).and_then(Node::text) == Some("true")
+    dry_run_annotation(document).and_then(|node| parse_bool(node.text()?)) == Some(true)
 }
 
-fn mode(document: &Document, findings: &mut Findings) -> Mode {
-    match dry_run_annotation(document) {
-        Some(annotation) if !matches!(annotation.text(), Some("true" | "false")) => {
-            findings.report_with(
-                Code::Suspicious,
-                annotation.span,
-                "annotation `istio.io/dry-run` is neither `\"true\"` nor `\"false\"`: the policy is enforced",
-                "write `\"true\"` or `\"false\"`",
-            );
+/// A boolean as Go reads it.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn mode(document: &Document, action: Action, findings: &mut Findings) -> Mode {
+    let Some(annotation) = dry_run_annotation(document) else { return Mode::Enforce };
+    if !matches!(action, Action::Allow | Action::Deny) {
+        let message = "annotation `istio.io/dry-run` goes with actions `ALLOW` and `DENY` alone";
+        findings.report_with(Code::Conflict, annotation.span, message, "remove the annotation");
+    }
+    match annotation.text().and_then(parse_bool) {
+        Some(true) => Mode::Audit,
+        Some(false) => Mode::Enforce,
+        None => {
+            let message = "annotation `istio.io/dry-run` is neither `\"true\"` nor `\"false\"`";
+            findings.report_with(Code::BadValue, annotation.span, message, "write `\"true\"` or `\"false\"`");
             Mode::Enforce
         }
-        _ if is_dry_run(document) => Mode::Audit,
-        _ => Mode::Enforce,
     }
 }
 
-struct Translation<'a> {
-    mesh: Mesh<'a>,
-    own_namespace: &'a str,
-    effect: Effect,
-    point: IstioEnforcementPoint,
-}
-
-/// One field, translated.
-struct Part {
-    expr: Expr,
-    layer: Layer,
-}
-
-const SOURCE: [(Key, &str, &str); 7] = [
-    (Key::Principal, "principals", "notPrincipals"),
-    (Key::RequestPrincipal, "requestPrincipals", "notRequestPrincipals"),
-    (Key::Namespace, "namespaces", "notNamespaces"),
-    (Key::ServiceAccount, "serviceAccounts", "notServiceAccounts"),
-    (Key::TrustDomain, "trustDomains", "notTrustDomains"),
-    (Key::SourceIp, "ipBlocks", "notIpBlocks"),
-    (Key::RemoteIp, "remoteIpBlocks", "notRemoteIpBlocks"),
-];
-
-const OPERATION: [(Key, &str, &str); 4] = [
-    (Key::Host, "hosts", "notHosts"),
-    (Key::Port, "ports", "notPorts"),
-    (Key::Method, "methods", "notMethods"),
-    (Key::Path, "paths", "notPaths"),
-];
-
-impl Translation<'_> {
-    fn rule(&self, rule: &Node, findings: &mut Findings) -> Option<Expr> {
-        let mut rule = Fields::of(rule, "a rule", findings)?;
-        let mut clauses: Vec<Vec<Vec<Part>>> = Vec::new();
-        for (name, inner, members) in [("from", "source", &SOURCE[..]), ("to", "operation", &OPERATION[..])] {
-            let Some(list) = rule.optional(name, findings) else { continue };
-            let items = fields::list(list, &format!("`{name}`"), findings)?;
-            clauses.push(items.iter().filter_map(|item| self.item(item, name, inner, members, findings)).collect());
-        }
-        if let Some(when) = rule.optional("when", findings) {
-            for condition in fields::list(when, "`when`", findings)? {
-                clauses.push(vec![self.condition(condition, findings)?]);
-            }
-        }
-        rule.finish(findings);
-        Some(self.combine(clauses))
+/// SPEC: with `DecodeAndMergeSlashes` the mesh decodes `%2F` and `%5C`, and takes `\` for `/`. Every other
+/// normalization leaves something ambiguous, which is refused.
+fn http_options(istio: &Istio) -> Vec<HttpOptions> {
+    let decodes = istio.path_normalization == IstioPathNormalization::DecodeAndMergeSlashes;
+    if !decodes || istio.compatibility == Compatibility::Hardened {
+        return Vec::new();
     }
-
-    /// AND over clauses of OR over items of AND over parts, with the parts that a point cannot see handled its way.
-    fn combine(&self, clauses: Vec<Vec<Vec<Part>>>) -> Expr {
-        let needs = clauses.iter().flatten().flatten().map(|part| part.layer).fold(Layer::Connection, Ord::max);
-        let http = || Expr::Is(Atom::Protocol(HTTP.into()));
-        let blind = self.point == IstioEnforcementPoint::Ztunnel;
-        if self.effect == Effect::Allow {
-            if blind && needs != Layer::Connection {
-                return Expr::False;
-            }
-            let rule = join(clauses, |part| Some(part.expr));
-            // A rule with an HTTP field is no rule on TCP.
-            return if needs == Layer::Http { Expr::all([http(), rule]) } else { rule };
-        }
-        if blind {
-            return join(clauses, |part| (part.layer == Layer::Connection).then_some(part.expr));
-        }
-        // A sidecar drops HTTP fields of a DENY on TCP: the rule grows wider there.
-        join(clauses, |part| match part.layer {
-            Layer::Http => Some(Expr::any([!http(), part.expr])),
-            Layer::Connection | Layer::Proxy => Some(part.expr),
-        })
-    }
-
-    /// One item of `from` or `to`.
-    fn item(
-        &self,
-        item: &Node,
-        outer: &str,
-        inner: &'static str,
-        members: &'static [(Key, &'static str, &'static str)],
-        findings: &mut Findings,
-    ) -> Option<Vec<Part>> {
-        let mut item = Fields::of(item, &format!("an item of `{outer}`"), findings)?;
-        let node = item.required(inner, findings)?;
-        let mut fields = Fields::of(node, &format!("`{inner}`"), findings)?;
-        item.finish(findings);
-        let mut parts = Vec::new();
-        let mut accounts: Option<Span> = None;
-        let mut others = false;
-        for (key, positive, negative) in members {
-            for (name, negated) in [(*positive, false), (*negative, true)] {
-                let Some(list) = fields.optional(name, findings) else { continue };
-                match key {
-                    Key::ServiceAccount => accounts = Some(list.span),
-                    Key::Principal | Key::Namespace => others = true,
-                    _ => {}
-                }
-                parts.push(self.field(key, name, false, negated, list, findings)?);
-            }
-        }
-        fields.finish(findings);
-        if let Some(span) = accounts.filter(|_| others) {
-            let message = "`serviceAccounts` cannot stand beside `principals` or `namespaces`";
-            findings.report_with(Code::Conflict, span, message, "name the account alone, or use `principals`");
-        }
-        if parts.is_empty() && !findings.has_errors() {
-            findings.report_with(
-                Code::BadValue,
-                node.span,
-                format!("`{inner}` is empty"),
-                format!("leave `{outer}` out to match everything, or say what it matches"),
-            );
-        }
-        Some(parts)
-    }
-
-    fn condition(&self, condition: &Node, findings: &mut Findings) -> Option<Vec<Part>> {
-        let mut fields = Fields::of(condition, "a condition", findings)?;
-        let node = fields.required("key", findings)?;
-        let written = fields::text(node, "`key`", findings)?;
-        let Some(key) = Key::of_condition(written) else {
-            if written.starts_with("experimental.envoy.filters.") {
-                let message = format!("`{written}` reads metadata of Envoy's filters, which Eastwall does not run");
-                findings.report_with(Code::NotSupported, node.span, message, "remove the condition");
-            } else {
-                findings.report_with(
-                    Code::BadEnumValue,
-                    node.span,
-                    format!("unknown condition key `{written}`"),
-                    "the keys are those of Istio's authorization policy conditions: `source.ip`, `request.headers[name]`, ...",
-                );
-            }
-            return None;
-        };
-        let mut parts = Vec::new();
-        for (name, negated) in [("values", false), ("notValues", true)] {
-            let Some(list) = fields.optional(name, findings) else { continue };
-            parts.push(self.field(&key, name, true, negated, list, findings)?);
-        }
-        if parts.is_empty() {
-            findings.report(Code::MissingField, condition.span, "a condition needs `values` or `notValues`");
-        }
-        fields.finish(findings);
-        Some(parts)
-    }
-
-    fn field(
-        &self,
-        key: &Key,
-        name: &str,
-        in_condition: bool,
-        negated: bool,
-        list: &Node,
-        findings: &mut Findings,
-    ) -> Option<Part> {
-        let values = fields::texts(list, &format!("`{name}`"), findings)?;
-        if *key == Key::ServiceAccount && values.len() > MAX_SERVICE_ACCOUNTS {
-            let message =
-                format!("{} service accounts, where Istio takes at most {MAX_SERVICE_ACCOUNTS}", values.len());
-            findings.report_with(Code::OutOfRange, list.span, message, "split the rule");
-        }
-        let mut any = Vec::with_capacity(values.len());
-        for (value, span) in values {
-            match key.matches(value, self.own_namespace, &self.mesh) {
-                Ok(expr) => any.push(expr),
-                Err(bad) => findings.report(Code::BadValue, span, bad.to_string()),
-            }
-        }
-        let any = Expr::any(any);
-        Some(Part { expr: if negated { !any } else { any }, layer: key.layer(in_condition) })
-    }
-}
-
-/// `keep` leaves a part out by `None`; an item of which nothing is left matches never.
-fn join(clauses: Vec<Vec<Vec<Part>>>, keep: impl Fn(Part) -> Option<Expr>) -> Expr {
-    Expr::all(clauses.into_iter().map(|items| {
-        Expr::any(items.into_iter().map(|parts| {
-            let kept: Vec<Expr> = parts.into_iter().filter_map(&keep).collect();
-            if kept.is_empty() { Expr::False } else { Expr::all(kept) }
-        }))
-    }))
+    vec![HttpOptions {
+        ports: Expr::True,
+        escaped_slash: Some(HttpOption::Decode),
+        backslash: Some(HttpOption::Decode),
+        path_parameters: None,
+        merge_slashes: None,
+        method_override: None,
+        underscore_headers: None,
+    }]
 }

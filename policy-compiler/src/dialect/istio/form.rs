@@ -78,7 +78,14 @@ pub(super) fn namespace(value: &str) -> Result<Pattern, Unbuildable> {
 
 /// The trust domain of an identity.
 pub(super) fn trust_domain(value: &str) -> Result<Pattern, Unbuildable> {
-    anchored(value, &format!("spiffe://{}/.*", starred(value).replace(".*", "[^/]*")))
+    Ok(match value.split_once('*') {
+        _ if value == "*" => Pattern::Prefix(bytes("spiffe://")),
+        None => Pattern::Prefix(bytes(&format!("spiffe://{value}/"))),
+        Some((head, tail)) => {
+            let (head, tail) = (syntax_escape(head), syntax_escape(tail));
+            anchored(value, &format!("spiffe://{head}[^/]*{tail}/.*"))?
+        }
+    })
 }
 
 /// `<namespace>/<account>`, or `<account>` in the policy's own namespace.
@@ -88,48 +95,66 @@ pub(super) fn service_account(value: &str, own_namespace: &str) -> Result<Patter
     anchored(value, &format!("spiffe://.+/ns/{namespace}/(.+/|)sa/{account}(/.+)?"))
 }
 
-/// Whether a path holds a template operator.
-pub(super) fn is_template(path: &str) -> bool {
-    path.contains("{*}") || path.contains("{**}")
+/// A value of a claim. Presence is a regular expression in Istio, whose `.` is no line break.
+pub(super) fn claim(form: Form<'_>) -> Result<Pattern, Unbuildable> {
+    match form {
+        Form::Presence => anchored("*", r"[^\n]+"),
+        form => Ok(form.pattern()),
+    }
 }
 
-/// A path template; `Err` says what is wrong with it.
-pub(super) fn template(path: &str) -> Result<Pattern, TemplateError> {
-    // SPEC: Envoy's URI template: `{*}` is one or more pchar without `=` and `*`, `{**}` zero or more of them and `/`.
-    const LITERAL: &str = "a-zA-Z0-9._~%!$&'()+,;:@\\-";
+/// A path: a template where it holds an operator.
+pub(super) fn path(value: &str) -> Result<Pattern, PathError> {
+    if value.contains("{*}") || value.contains("{**}") {
+        return template(value);
+    }
+    if value.contains(['{', '}']) { Err(PathError::OperatorNotAlone) } else { Ok(Form::of(value).pattern()) }
+}
+
+/// SPEC: Envoy's URI template: `{*}` is one or more characters of a segment without `=` and `*`, `{**}` zero or more of
+/// them and `/`.
+fn template(path: &str) -> Result<Pattern, PathError> {
+    const OPERATOR: &str = "a-zA-Z0-9._~%!$&'()+,;:@\\-";
+    let is_literal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte);
+    let Some(below) = path.strip_prefix('/') else { return Err(PathError::NotAbsolute) };
     let mut regex = String::new();
     let mut rest_seen = false;
-    let Some(path_segments) = path.strip_prefix('/') else { return Err(TemplateError::NotAbsolute) };
-    for segment in path_segments.split('/') {
+    let mut segments = below.split('/').peekable();
+    while let Some(segment) = segments.next() {
         regex.push('/');
         if rest_seen && segment.contains("{*") {
-            return Err(TemplateError::OperatorAfterRest);
+            return Err(PathError::OperatorAfterRest);
         }
         match segment {
-            "{*}" => regex.push_str(&format!("[{LITERAL}]+")),
+            "{*}" => regex.push_str(&format!("[{OPERATOR}]+")),
             "{**}" => {
                 rest_seen = true;
-                regex.push_str(&format!("[{LITERAL}/]*"));
+                regex.push_str(&format!("[{OPERATOR}/]*"));
             }
-            literal if literal.contains(['{', '}']) => return Err(TemplateError::OperatorNotAlone),
-            literal if literal.contains('*') => return Err(TemplateError::Asterisk),
+            // One slash may stand at the end.
+            "" if segments.peek().is_none() => {}
+            literal if literal.contains(['{', '}']) => return Err(PathError::OperatorNotAlone),
+            literal if literal.contains('*') => return Err(PathError::Asterisk),
+            literal if literal.is_empty() || !literal.bytes().all(is_literal) => return Err(PathError::Literal),
             literal => regex.push_str(&syntax_escape(literal)),
         }
     }
-    anchored(path, &regex).map_err(TemplateError::Unbuildable)
+    anchored(path, &regex).map_err(PathError::Unbuildable)
 }
 
-/// Why a path template is refused.
+/// Why a path is refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TemplateError {
+pub(super) enum PathError {
     #[error("a path template starts with `/`")]
     NotAbsolute,
     #[error("no operator may follow `{{**}}`")]
     OperatorAfterRest,
-    #[error("`{{*}}` and `{{**}}` fill a whole segment")]
+    #[error("braces stand in a path as `{{*}}` or `{{**}}` alone, each a whole segment")]
     OperatorNotAlone,
     #[error("a path template has no `*` outside `{{*}}` and `{{**}}`")]
     Asterisk,
+    #[error("a segment of a path template is empty, or holds what no path has unescaped")]
+    Literal,
     #[error(transparent)]
     Unbuildable(Unbuildable),
 }
@@ -204,6 +229,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_alike_is_not_the_same() {
+        let made = [namespace("foo*").unwrap(), trust_domain("foo*").unwrap(), principal("*foo*").unwrap()];
+        for (index, one) in made.iter().enumerate() {
+            for (other_index, other) in made.iter().enumerate() {
+                assert_eq!(one == other, index == other_index, "{one:?} {other:?}");
+            }
+        }
+        assert!(namespace("foo").unwrap() != service_account("foo", "default").unwrap());
+    }
+
+    #[test]
     fn templates() {
         for (pattern, path, expected) in [
             ("/allow/{**}", "/allow/", true),
@@ -221,8 +257,12 @@ mod tests {
                 Err(_) => assert!(!expected, "{pattern}"),
             }
         }
-        assert!(matches!(template("/a/{**}/{*}"), Err(TemplateError::OperatorAfterRest)));
-        assert!(matches!(template("/a/{*}x"), Err(TemplateError::OperatorNotAlone)));
-        assert!(matches!(template("/a/*/{*}"), Err(TemplateError::Asterisk)));
+        assert!(matches!(template("/a/{**}/{*}"), Err(PathError::OperatorAfterRest)));
+        assert!(matches!(template("/a/{*}x"), Err(PathError::OperatorNotAlone)));
+        assert!(matches!(template("/a/*/{*}"), Err(PathError::Asterisk)));
+        assert!(matches!(template("/a//{*}"), Err(PathError::Literal)));
+        assert!(matches!(template("/ä/{*}"), Err(PathError::Literal)));
+        assert!(matches!(path("/orders/{id}"), Err(PathError::OperatorNotAlone)));
+        assert!(matches(&template("/a=b/{*}/").unwrap(), "/a=b/c/"));
     }
 }

@@ -1,16 +1,24 @@
-//! Istio: `AuthorizationPolicy` and `PeerAuthentication`, as a sidecar enforces them.
+//! Istio: `AuthorizationPolicy`, `PeerAuthentication` and `RequestAuthentication`, as the enforcement point of the
+//! settings enforces them.
 //!
 //! Identities are proven ones alone: a workload that is only registered at an address has no principal here, as it has
 //! none in Istio, so `principals` is false for it and `notPrincipals` true.
 
 mod authorization;
+mod bypass;
 mod form;
-mod part;
+mod jwt_rule;
+mod key;
 mod peer_authentication;
+mod request_authentication;
+mod rule;
 mod subject;
+mod target;
+mod trust_domain;
 
 use super::{Mention, Mentioned, Outcome, Refused};
 use crate::diagnostic::Code;
+use crate::facts::Protocol;
 use crate::model::{Expr, Policy, PolicyName, Stack, Tier};
 use crate::settings::Settings;
 use crate::source::{Document, Fields, Findings};
@@ -18,8 +26,14 @@ use crate::source::{Document, Fields, Findings};
 /// API group of the kinds read here.
 const GROUP: &str = "security.istio.io";
 
-/// Kinds read here. `RequestAuthentication` is no authorization: without it no token is accepted.
-const KINDS: &[&str] = &["AuthorizationPolicy", "PeerAuthentication"];
+/// Kinds read here.
+const KINDS: &[&str] = &[AUTHORIZATION, PEER_AUTHENTICATION, REQUEST_AUTHENTICATION];
+const AUTHORIZATION: &str = "AuthorizationPolicy";
+const PEER_AUTHENTICATION: &str = "PeerAuthentication";
+const REQUEST_AUTHENTICATION: &str = "RequestAuthentication";
+
+/// What has requests.
+const HTTP: [Protocol; 3] = [Protocol::Http, Protocol::Http2, Protocol::Grpc];
 
 /// Versions of the group, all with the same schema.
 const VERSIONS: &[&str] = &["v1", "v1beta1"];
@@ -27,34 +41,66 @@ const VERSIONS: &[&str] = &["v1", "v1beta1"];
 /// What is read here.
 pub(super) const FRONT_END: super::FrontEnd = super::FrontEnd { reads: &[(GROUP, VERSIONS, KINDS)], compile };
 
-/// Reads all documents of this dialect together, since levels of `PeerAuthentication` override each other.
+/// Reads all documents of this dialect together: levels of `PeerAuthentication` override each other, and
+/// `RequestAuthentication` says how an `AuthorizationPolicy` reads claims.
 fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut peer_authentications = Vec::new();
-    for document in documents {
+    let mut requests = Vec::new();
+    read_kind(REQUEST_AUTHENTICATION, documents, settings, &mut outcome, |document, name, findings| {
+        only_authorizations_dry_run(document, findings);
+        let read = request_authentication::read(document, name, &settings.istio, findings);
+        let policy = read.as_ref().filter(|_| !findings.has_errors()).map(|one| one.policy());
+        requests.extend(read);
+        policy
+    });
+    let mut peers = Vec::new();
+    read_kind(PEER_AUTHENTICATION, documents, settings, &mut outcome, |document, name, findings| {
+        only_authorizations_dry_run(document, findings);
+        peers.extend(peer_authentication::read(document, name, &settings.istio.root_namespace, findings));
+        None
+    });
+    let spaced = request_authentication::SpacedClaims::of(&requests);
+    read_kind(AUTHORIZATION, documents, settings, &mut outcome, |document, name, findings| {
+        authorization::policy(document, name, settings, &spaced, findings)
+    });
+    outcome.policies.extend(peer_authentication::policies(peers, &settings.istio.root_namespace));
+    outcome
+}
+
+/// Reads every document of one kind.
+fn read_kind(
+    kind: &str,
+    documents: &[&Document],
+    settings: &Settings,
+    outcome: &mut Outcome,
+    mut read: impl FnMut(&Document, PolicyName, &mut Findings) -> Option<Policy>,
+) {
+    for document in documents.iter().filter(|document| document.kind == kind) {
         let mut findings = Findings::of(document);
         if !document.broken
             && let Some(name) = name(document, &mut findings)
+            && let Some(policy) = read(document, name, &mut findings)
         {
-            if document.kind == "PeerAuthentication" {
-                peer_authentications.extend(peer_authentication::read(document, name, &mut findings));
-            } else if let Some(policy) = authorization::policy(document, name, settings, &mut findings) {
-                outcome.mentions.push(protected(&policy, &findings, document));
-                outcome.policies.push(policy);
-            }
+            outcome.mentions.push(protected(&policy, &findings, document));
+            outcome.policies.push(policy);
         }
         if document.broken || findings.has_errors() {
             outcome.refused.push(refused(document, settings));
         }
         outcome.diagnostics.extend(findings.into_diagnostics());
     }
-    outcome.policies.extend(peer_authentication::policies(peer_authentications, &settings.istio.root_namespace));
-    outcome
+}
+
+fn only_authorizations_dry_run(document: &Document, findings: &mut Findings) {
+    if let Some(annotation) = authorization::dry_run_annotation(document) {
+        let message = "annotation `istio.io/dry-run` goes with `AuthorizationPolicy` alone";
+        findings.report_with(Code::Conflict, annotation.span, message, "remove the annotation");
+    }
 }
 
 /// A refused document closes what its selector would have selected, as far as that can still be read.
 fn refused(document: &Document, settings: &Settings) -> Refused {
-    if authorization::is_dry_run(document) {
+    if document.kind == AUTHORIZATION && authorization::is_dry_run(document) {
         return Refused::harmless(document);
     }
     let selector = document.root.get("spec").and_then(|spec| spec.get("selector"));

@@ -3,7 +3,7 @@
 //! SPEC: mesh (root namespace, no selector) < namespace < workload selector < port. At each level the oldest wins,
 //! UNSET inherits, and PERMISSIVE is the default. In the root namespace a selector makes the policy void.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::subject;
@@ -31,7 +31,12 @@ pub(super) struct PeerAuthentication {
 }
 
 /// Reads one document; `None` after an error.
-pub(super) fn read(document: &Document, name: PolicyName, findings: &mut Findings) -> Option<PeerAuthentication> {
+pub(super) fn read(
+    document: &Document,
+    name: PolicyName,
+    root_namespace: &str,
+    findings: &mut Findings,
+) -> Option<PeerAuthentication> {
     let mut top = super::top(document, findings)?;
     let spec = top.optional("spec", findings);
     top.finish(findings);
@@ -40,7 +45,13 @@ pub(super) fn read(document: &Document, name: PolicyName, findings: &mut Finding
     let mut ports = BTreeMap::new();
     if let Some(spec) = spec {
         let mut spec = Fields::of(spec, "`spec`", findings)?;
-        selected = subject::labels(spec.optional("selector", findings), findings);
+        let selector = spec.optional("selector", findings);
+        selected = subject::labels(selector, findings);
+        if let Some(selector) = selector.filter(|_| selected.is_some() && *name.namespace == *root_namespace) {
+            let message = "in the root namespace a `PeerAuthentication` with labels acts on nothing";
+            let help = "remove the `selector`, or move the policy to the namespace of its workloads";
+            findings.report_with(Code::NotEnforced, selector.span, message, help);
+        }
         if let Some(mtls) = spec.optional("mtls", findings) {
             base = mode(mtls, "`mtls`", findings)?;
         }
@@ -115,6 +126,7 @@ const MODES: [(&str, MutualTls); 4] = [
 pub(super) fn policies(mut all: Vec<PeerAuthentication>, root_namespace: &str) -> Vec<Policy> {
     // The oldest first, by seconds as Kubernetes keeps them; of one age, or without timestamps, by name.
     all.sort_by(|a, b| (&a.created, &a.name.name).cmp(&(&b.created, &b.name.name)));
+    let names: Vec<(PolicyName, Location)> = all.iter().map(|one| (one.name.clone(), one.location.clone())).collect();
     let mut mesh: Option<PeerAuthentication> = None;
     let mut namespaces: BTreeMap<Arc<str>, PeerAuthentication> = BTreeMap::new();
     let mut workloads: BTreeMap<Arc<str>, Vec<PeerAuthentication>> = BTreeMap::new();
@@ -173,29 +185,40 @@ pub(super) fn policies(mut all: Vec<PeerAuthentication>, root_namespace: &str) -
             }
         }
     }
+    // A document that refuses nothing is remembered all the same: it is the last good version of what comes after it.
+    let refusing_something: BTreeSet<PolicyName> = policies.iter().map(|policy| policy.name.clone()).collect();
+    let others = names.into_iter().filter(|(name, _)| !refusing_something.contains(name));
+    policies.extend(others.map(|(name, location)| refusing(name, location, Expr::False, Vec::new())));
     policies
 }
 
 fn strict(one: &PeerAuthentication, subject: Expr, ports: Expr) -> Policy {
     let plaintext = !Expr::Is(Atom::Peer(PeerAtom::Proven));
-    Policy {
-        name: one.name.clone(),
+    let rule = Rule {
+        name: "strict".into(),
         location: one.location.clone(),
+        direction: Direction::Inbound,
+        effect: Effect::Deny,
+        condition: Expr::all([Expr::Is(Atom::Transport(Transport::Tcp)), plaintext, ports]),
+        expires: None,
+    };
+    refusing(one.name.clone(), one.location.clone(), subject, vec![rule])
+}
+
+/// The tier is the one of `AuthorizationPolicy`, where a deny comes first too: Istio rewrites declared probes so that
+/// `STRICT` lets them pass, and nothing but an admin tier stands before them here.
+fn refusing(name: PolicyName, location: Location, subject: Expr, rules: Vec<Rule>) -> Policy {
+    Policy {
+        name,
+        location,
         stack: Stack::Istio,
-        tier: Tier::Admin,
+        tier: Tier::Application,
         priority: 0,
         mode: Mode::Enforce,
         replaces: Vec::new(),
         subject,
         closes: Directions::default(),
-        rules: vec![Rule {
-            name: "strict".into(),
-            location: one.location.clone(),
-            direction: Direction::Inbound,
-            effect: Effect::Deny,
-            condition: Expr::all([Expr::Is(Atom::Transport(Transport::Tcp)), plaintext, ports]),
-            expires: None,
-        }],
+        rules,
         http_options: Vec::new(),
         broken: false,
     }

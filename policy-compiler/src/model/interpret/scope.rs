@@ -9,7 +9,7 @@ use super::tier::{self, Table};
 use super::{STACKS, TIERS, truth};
 use crate::canonical;
 use crate::facts::{Connection, Direction, Truth};
-use crate::model::{Atom, Effect, Expr, HttpOption, HttpOptions, Model, Policy, Rule, Text};
+use crate::model::{Atom, Effect, Expr, HttpOption, HttpOptions, Model, Policy, Rule};
 use crate::registry::Registry;
 use crate::world::CanonicalScope;
 
@@ -25,9 +25,7 @@ pub fn canonical_scope(model: &Model, registry: &Registry, connection: &Connecti
             allows |= rule.effect == Effect::Allow;
             visit(&rule.condition, &mut |atom| {
                 looks |= looks_into_requests(atom);
-                if let Atom::Text { of: Text::Header(name), .. } | Atom::Present(Text::Header(name)) = atom {
-                    headers.insert(Arc::clone(name));
-                }
+                headers.extend(atom.header().map(Arc::<str>::from));
             });
         }
     }

@@ -27,7 +27,7 @@ pub(crate) fn truth(of: &Text, each: Each, is: &[Pattern], leg: &Leg<'_>, reques
 
 /// Whether the value is there at all.
 pub(crate) fn present(of: &Text, leg: &Leg<'_>, request: &Request<'_>) -> Truth {
-    if let Text::Claim(path) | Text::SpacedClaim(path) = of {
+    if let Text::Claim(path) | Text::StringClaim(path) | Text::SpacedClaim(path) = of {
         return match request.jwt {
             Fact::Known(claims) => claim(claims, path).is_some().into(),
             Fact::Absent => Truth::False,
@@ -75,8 +75,9 @@ fn values<'a>(of: &Text, each: Each, leg: &Leg<'a>, request: &Request<'a>) -> Va
         Text::Sni => one(request.sni),
         Text::Alpn => one(request.alpn),
         Text::Qname => one(request.qname),
-        Text::Claim(path) => claims(request, path, false),
-        Text::SpacedClaim(path) => claims(request, path, true),
+        Text::Claim(path) => claims(request, path, Reading::Scalars),
+        Text::StringClaim(path) => claims(request, path, Reading::Strings),
+        Text::SpacedClaim(path) => claims(request, path, Reading::Words),
         Text::RequestPrincipal => match request.jwt {
             Fact::Known(token) => match (token.get("iss"), token.get("sub")) {
                 (Some(Value::String(issuer)), Some(Value::String(subject))) => {
@@ -188,7 +189,18 @@ fn claim<'a>(claims: &'a Value, path: &[Arc<str>]) -> Option<&'a Value> {
     path.iter().try_fold(claims, |held, key| held.as_object()?.get(&**key))
 }
 
-fn claims<'a>(request: &Request<'a>, path: &[Arc<str>], spaced: bool) -> Values<'a> {
+/// Which values a claim has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Strings, numbers and booleans.
+    Scalars,
+    /// Strings.
+    Strings,
+    /// The words of strings, between spaces.
+    Words,
+}
+
+fn claims<'a>(request: &Request<'a>, path: &[Arc<str>], reading: Reading) -> Values<'a> {
     let token = match request.jwt {
         Fact::Known(token) => token,
         Fact::Absent => return Fact::Absent,
@@ -202,13 +214,15 @@ fn claims<'a>(request: &Request<'a>, path: &[Arc<str>], spaced: bool) -> Values<
     let mut texts: Vec<Cow<'a, [u8]>> = Vec::new();
     for element in elements {
         match element {
-            Value::String(text) if spaced => {
+            Value::String(text) if reading == Reading::Words => {
                 texts
                     .extend(text.split(' ').filter(|part| !part.is_empty()).map(|part| Cow::Borrowed(part.as_bytes())));
             }
             Value::String(text) => texts.push(Cow::Borrowed(text.as_bytes())),
-            Value::Number(_) | Value::Bool(_) => texts.push(Cow::Owned(element.to_string().into_bytes())),
-            Value::Null | Value::Array(_) | Value::Object(_) => {}
+            Value::Number(_) | Value::Bool(_) if reading == Reading::Scalars => {
+                texts.push(Cow::Owned(element.to_string().into_bytes()));
+            }
+            Value::Number(_) | Value::Bool(_) | Value::Null | Value::Array(_) | Value::Object(_) => {}
         }
     }
     Fact::Known(texts)

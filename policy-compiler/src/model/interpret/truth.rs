@@ -38,9 +38,9 @@ fn asked(atom: &Atom, leg: &Leg<'_>, request: &Request<'_>) -> Truth {
         },
         Atom::Text { of, each, is } => text::truth(of, *each, is, leg, request),
         Atom::Present(of) => text::present(of, leg, request),
-        Atom::RemoteIp(net) => match request.remote_ip.or(leg.source.address) {
-            Some(address) => net.contains(&address.to_canonical()).into(),
-            None => Truth::Unknown,
+        Atom::RemoteIp(net) => match request.client(leg.source.address, leg.model.settings.istio.trusted_proxies) {
+            Fact::Known(address) => net.contains(&address).into(),
+            Fact::Absent | Fact::Unknown => Truth::Unknown,
         },
         Atom::DeclaredProbe => {
             probe::on(leg).map_or(Truth::False, |(workload, port)| probe::is(workload, port, request))
