@@ -6,13 +6,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::diagnostic::{Code, Diagnostic, Location, Snippet};
+use crate::diagnostic::{Diagnostic, Location, Snippet};
 
 pub mod fields;
 mod files;
+mod parts;
 mod reader;
 mod split;
 pub mod tree;
+mod unpack;
 
 pub use fields::{Fields, Findings};
 pub use reader::Reader;
@@ -35,6 +37,9 @@ pub struct Document {
     pub namespace: String,
     /// `metadata.name`, empty if missing.
     pub name: String,
+    /// `metadata.creationTimestamp` in seconds since the epoch: what was in a cluster has one. Where the oldest document
+    /// wins, one without (`None` is less than any time) comes first, as the zero time does in Kubernetes.
+    pub created: Option<i64>,
     /// Everything; of a broken document what stands before the error. Shared, so that keeping a document costs nothing.
     pub root: Arc<Node>,
     /// It has a syntax error (already among the diagnostics): it counts as refused, and `root` is only a part.
@@ -51,6 +56,7 @@ impl Document {
             kind: String::new(),
             namespace: String::new(),
             name: String::new(),
+            created: None,
             root: Arc::new(Node { span: Span::default(), value: Value::Null }),
             broken: true,
         }
@@ -67,12 +73,16 @@ pub struct Sources {
 }
 
 /// What bounds the reading of files: time and memory stay proportional to what a person can have meant.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of one file.
     pub file_bytes: usize,
     /// Bytes of all files together.
     pub total_bytes: usize,
+    /// Documents of one file.
+    pub documents: usize,
+    /// Values (texts, numbers, lists, mappings) of one file, those that aliases repeat included.
+    pub values: usize,
     /// Nesting of lists and mappings.
     pub depth: usize,
     /// Values that anchors keep and aliases repeat, in one document.
@@ -83,20 +93,34 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        // 100,000 rules are about 20 MB; no policy nests deeper than about 15.
-        Self { file_bytes: 32 << 20, total_bytes: 512 << 20, depth: 64, aliased_nodes: 10_000, folder_depth: 32 }
+        // 100,000 rules are about 20 MB and 3 million values; no policy nests deeper than about 15, no object of
+        // Kubernetes deeper than about 20.
+        Self {
+            file_bytes: 32 << 20,
+            total_bytes: 256 << 20,
+            documents: 200_000,
+            values: 6_000_000,
+            depth: 64,
+            aliased_nodes: 10_000,
+            folder_depth: 32,
+        }
     }
 }
 
 /// Reads files, folders (recursively; `*.yaml`, `*.yml`, `*.json`; names that start with a dot are skipped) and
-/// standard input (`-`).
+/// standard input (`-`), within the default bounds.
 #[must_use]
 pub fn read(paths: &[PathBuf]) -> Sources {
-    let bounds = Bounds::default();
-    let (files, diagnostics) = files::load(paths, &bounds);
+    read_within(paths, &Bounds::default())
+}
+
+/// The same as [`read`] within bounds of one's own.
+#[must_use]
+pub fn read_within(paths: &[PathBuf], bounds: &Bounds) -> Sources {
+    let (files, diagnostics) = files::load(paths, bounds);
     let mut sources = Sources::unreadable(diagnostics);
     for file in files {
-        sources.add(&file.name, &file.text, &bounds);
+        sources.add(&file.name, &file.text, bounds);
     }
     sources
 }
@@ -104,30 +128,36 @@ pub fn read(paths: &[PathBuf]) -> Sources {
 /// Reads one text as if it were a file of this name.
 #[must_use]
 pub fn parse(file: &str, text: &Arc<str>) -> Sources {
+    parse_within(file, text, &Bounds::default())
+}
+
+/// The same as [`parse`] within bounds of one's own.
+#[must_use]
+pub fn parse_within(file: &str, text: &Arc<str>, bounds: &Bounds) -> Sources {
     let mut sources = Sources::default();
-    sources.add(&file.into(), text, &Bounds::default());
+    sources.add(&file.into(), text, bounds);
     sources
 }
 
 /// The trees of one text, one a YAML document, whatever they are (the workloads file is lists).
 #[must_use]
-pub fn trees(file: &str, text: &Arc<str>) -> (Vec<Node>, Vec<Diagnostic>) {
+pub fn trees(file: &str, text: &Arc<str>, bounds: &Bounds) -> (Vec<Node>, Vec<Diagnostic>) {
     let file: Arc<str> = file.into();
     let mut diagnostics = Vec::new();
     let mut trees = Vec::new();
-    for (_, tree, error) in parts(text, &Bounds::default()) {
-        diagnostics.extend(error.map(|error| diagnostic(&file, text, error)));
-        trees.extend(tree);
+    for part in parts::parts(text, bounds) {
+        diagnostics.extend(part.error.map(|error| diagnostic(&file, text, error)));
+        trees.extend(part.tree);
     }
     (trees, diagnostics)
 }
 
-/// One file's name as people see it, and its text (`-`: standard input), within the bounds of policy files.
+/// One file's name as people see it, and its text (`-`: standard input).
 ///
 /// # Errors
 /// What is wrong with the file.
-pub fn text_of(path: &std::path::Path) -> Result<(String, Arc<str>), Box<Diagnostic>> {
-    let text = files::text_of(path, &Bounds::default())?;
+pub fn text_of(path: &std::path::Path, bounds: &Bounds) -> Result<(String, Arc<str>), Box<Diagnostic>> {
+    let text = files::text_of(path, bounds)?;
     Ok((files::shown(path).to_string(), text.into()))
 }
 
@@ -160,7 +190,7 @@ impl Sources {
     }
 
     fn add(&mut self, file: &Arc<str>, text: &Arc<str>, bounds: &Bounds) {
-        for (range, tree, error) in parts(text, bounds) {
+        for parts::Part { range, tree, error } in parts::parts(text, bounds) {
             let broken = error.is_some();
             let place = error.as_ref().map(|error| error.span);
             self.diagnostics.extend(error.map(|error| diagnostic(file, text, error)));
@@ -173,73 +203,9 @@ impl Sources {
             if !broken && root.value == Value::Null {
                 continue;
             }
-            let whole = Whole { file, text, range, broken };
-            self.unpack(&whole, root, None, 0);
+            unpack::unpack(&unpack::Whole { file, text, range, broken }, root, self);
         }
     }
-
-    fn unpack(&mut self, whole: &Whole<'_>, mut root: Node, inherited: Option<&(String, String)>, depth: u32) {
-        let (api_version, kind) = match inherited {
-            Some((api_version, kind)) => (text_or(&root, "apiVersion", api_version), text_or(&root, "kind", kind)),
-            None => (text_or(&root, "apiVersion", ""), text_or(&root, "kind", "")),
-        };
-        if let Some(item_kind) = kind.strip_suffix("List")
-            && depth < 4
-            && let Value::Map(entries) = &mut root.value
-            && let Some(at) =
-                entries.iter().position(|(key, node)| &*key.text == "items" && matches!(node.value, Value::List(_)))
-            && let (_, Node { value: Value::List(items), .. }) = entries.swap_remove(at)
-        {
-            let inherited = (if item_kind.is_empty() { String::new() } else { api_version }, item_kind.to_owned());
-            for item in items {
-                self.unpack(whole, item, Some(&inherited), depth + 1);
-            }
-            return;
-        }
-        let metadata = |key: &str| root.get("metadata").map(|metadata| text_or(metadata, key, "")).unwrap_or_default();
-        let document = Document {
-            location: location(whole.file, root.span),
-            file_text: Arc::clone(whole.text),
-            range: whole.range.clone(),
-            namespace: metadata("namespace"),
-            name: metadata("name"),
-            api_version,
-            kind,
-            root: Arc::new(root),
-            broken: whole.broken,
-        };
-        if !document.broken && (document.api_version.is_empty() || document.kind.is_empty()) {
-            self.diagnostics.push(not_an_object(&document));
-            self.documents.push(Document { broken: true, ..document });
-            return;
-        }
-        self.documents.push(document);
-    }
-}
-
-struct Whole<'a> {
-    file: &'a Arc<str>,
-    text: &'a Arc<str>,
-    range: std::ops::Range<usize>,
-    broken: bool,
-}
-
-type PartTree = (std::ops::Range<usize>, Option<Node>, Option<tree::TreeError>);
-
-fn parts<'t>(text: &'t str, bounds: &'t Bounds) -> impl Iterator<Item = PartTree> + use<'t> {
-    // A byte-order mark is no part of the text, and would shift the columns of the first line.
-    let offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let body = text.get(offset..).unwrap_or_default();
-    split::split(body).into_iter().map(move |part| {
-        let slice = body.get(part.range.clone()).unwrap_or_default();
-        let range = part.range.start + offset..part.range.end + offset;
-        let (tree, error) = tree::read(slice, range.start, part.line, bounds);
-        (range, tree, error)
-    })
-}
-
-fn text_or(node: &Node, key: &str, otherwise: &str) -> String {
-    node.get(key).and_then(Node::text).unwrap_or(otherwise).to_owned()
 }
 
 fn location(file: &Arc<str>, span: Span) -> Location {
@@ -251,19 +217,6 @@ fn diagnostic(file: &Arc<str>, text: &str, error: tree::TreeError) -> Diagnostic
     diagnostic.length = error.span.length as usize;
     diagnostic.help = error.help.map(str::to_owned);
     diagnostic.snippet = Snippet::of(text, error.span.start as usize, error.span.column);
-    diagnostic
-}
-
-fn not_an_object(document: &Document) -> Diagnostic {
-    let message = match (&document.root.value, document.api_version.is_empty()) {
-        (Value::Map(_), true) => "the document has no `apiVersion`".to_owned(),
-        (Value::Map(_), false) => "the document has no `kind`".to_owned(),
-        _ => format!("expected an object with `apiVersion`, `kind` and `metadata`, found {}", document.root.describe()),
-    };
-    let mut diagnostic = Diagnostic::new(Code::NotAnObject, document.location.clone(), message)
-        .help("a policy begins with `apiVersion: eastwall.dev/v1alpha1` and `kind: FirewallPolicy`");
-    diagnostic.length = document.root.span.length as usize;
-    diagnostic.snippet = Snippet::of(&document.file_text, document.root.span.start as usize, document.root.span.column);
     diagnostic
 }
 
@@ -281,16 +234,6 @@ mod tests {
         assert_eq!(sources.documents[0].namespace, "n");
         assert_eq!(sources.diagnostics.len(), 1);
         assert_eq!(sources.diagnostics[0].code, Code::Syntax);
-    }
-
-    #[test]
-    fn lists_are_unpacked() {
-        let text = "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"apiVersion\": \"x/v1\", \"kind\": \"A\"},\n {\"apiVersion\": \"x/v2\", \"kind\": \"BList\", \"items\": [{\"metadata\": {\"name\": \"b\"}}]}]}";
-        let sources = parse("x.json", &text.into());
-        let seen: Vec<_> =
-            sources.documents.iter().map(|d| (d.api_version.as_str(), d.kind.as_str(), d.name.as_str())).collect();
-        assert_eq!(seen, [("x/v1", "A", ""), ("x/v2", "B", "b")]);
-        assert!(sources.diagnostics.is_empty(), "{:?}", sources.diagnostics);
     }
 
     #[test]

@@ -22,7 +22,13 @@ fn found(subject: &str, rules: &str) -> Vec<String> {
     assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
     let (registry, diagnostics) = Registry::parse("w.yaml", &WORKLOADS.into());
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
-    check(&compiled, Some(&registry)).iter().map(|d| format!("{} {}", d.code, d.message)).collect()
+    // What the lints of single rules find has its own tests below.
+    let findings = check(&compiled, Some(&registry), 0);
+    findings
+        .iter()
+        .filter(|d| d.code.as_str() < "EW0520" || d.code.as_str() >= "EW0600")
+        .map(|d| format!("{} {}", d.code, d.message))
+        .collect()
 }
 
 #[test]
@@ -94,4 +100,125 @@ fn matches_that_the_declared_protocol_rules_out() {
             "{rule}"
         );
     }
+}
+
+/// Findings of one code over documents of any dialect, at a time.
+fn lint(code: &str, policies: &str, workloads: &str, now: i64) -> Vec<String> {
+    let compiled = compile(&source::parse("p.yaml", &policies.into()));
+    assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
+    let (registry, diagnostics) = Registry::parse("w.yaml", &workloads.into());
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    let findings = check(&compiled, Some(&registry), now);
+    findings.iter().filter(|d| d.code.as_str() == code).map(|d| d.message.clone()).collect()
+}
+
+fn native(rules: &str) -> String {
+    format!(
+        "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  subject: [{{serviceAccount: orders}}]\n  ingress: [{rules}]\n"
+    )
+}
+
+#[test]
+fn rules_that_nobody_known_can_use() {
+    for (rule, expected) in [
+        ("{name: a, from: [{serviceAccount: web}], http: [{}]}", true),
+        ("{name: a, from: [{serviceAccount: wed}], http: [{}]}", false),
+        ("{name: a, from: [{pods: {matchLabels: {app: none}}}], http: [{}]}", false),
+        ("{name: a, from: [{cidr: 203.0.113.0/24}], ports: [8080], tcp: {}}", true),
+        ("{name: a, from: [{principal: \"spiffe://partner.example/ns/edi/sa/sender\"}], http: [{}]}", true),
+        ("{name: a, from: [{serviceAccount: web}], ports: [nothing], tcp: {}}", false),
+        ("{name: a, from: [{serviceAccount: web}], proof: MutualTLS, http: [{}]}", true),
+    ] {
+        let found = lint("EW0520", &native(rule), WORKLOADS, 0);
+        assert_eq!(found.is_empty(), expected, "{rule} {found:?}");
+    }
+}
+
+#[test]
+fn rules_that_another_empties() {
+    let deep = "{name: deep, from: [{serviceAccount: web}], ports: [8080], http: [{methods: [GET], paths: [/a]}]}";
+    for (other, expected) in [
+        ("{name: wide, from: [{serviceAccount: web}], ports: [8080], tcp: {}}", true),
+        ("{name: wide, from: [{any: true}], ports: [\"1-9000\"], tcp: {}}", true),
+        ("{name: wide, from: [{serviceAccount: web}], ports: [9090], tcp: {}}", false),
+        ("{name: wide, from: [{serviceAccount: clerk}], ports: [8080], tcp: {}}", false),
+        ("{name: wide, action: Deny, from: [{serviceAccount: web}], ports: [8080]}", false),
+    ] {
+        let found = lint("EW0521", &native(&format!("{deep}, {other}")), WORKLOADS, 0);
+        assert_eq!(!found.is_empty(), expected, "{other} {found:?}");
+    }
+}
+
+#[test]
+fn paths_that_say_more_or_are_said_with_more() {
+    let istio = |path: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: shop}}\nspec: {{rules: [{{to: [{{operation: {{paths: [\"{path}\"]}}}}]}}]}}\n"
+        )
+    };
+    for (policy, code, expected) in [
+        (istio("/admin*"), "EW0522", true),
+        (istio("/admin/*"), "EW0522", false),
+        (istio("/admin"), "EW0522", false),
+        (native("{name: a, from: [{serviceAccount: web}], http: [{paths: [\"regex:/admin.*\"]}]}"), "EW0522", true),
+        (native("{name: a, from: [{serviceAccount: web}], http: [{paths: [\"regex:/admin/.*\"]}]}"), "EW0526", true),
+        (
+            native("{name: a, from: [{serviceAccount: web}], http: [{paths: [\"regex:/admin/[0-9]+\"]}]}"),
+            "EW0526",
+            false,
+        ),
+        (native("{name: a, from: [{serviceAccount: web}], http: [{methods: [GET]}]}"), "EW0523", true),
+        (native("{name: a, from: [{serviceAccount: web}], http: [{methods: [GET, HEAD]}]}"), "EW0523", false),
+        (native("{name: a, from: [{serviceAccount: web}], http: [{methods: [POST]}]}"), "EW0523", false),
+    ] {
+        assert_eq!(!lint(code, &policy, WORKLOADS, 0).is_empty(), expected, "{code} {policy}");
+    }
+}
+
+#[test]
+fn rules_that_expire() {
+    let rule = "{name: a, from: [{serviceAccount: web}], tcp: {}, expires: \"1970-01-31T00:00:00Z\"}";
+    let day = 24 * 3600;
+    for (now, expected) in [
+        (0, None),
+        (20 * day, Some("rule `a` expires at 1970-01-31T00:00:00Z")),
+        (30 * day, Some("rule `a` expired at 1970-01-31T00:00:00Z")),
+    ] {
+        assert_eq!(lint("EW0525", &native(rule), WORKLOADS, now).first().map(String::as_str), expected, "{now}");
+    }
+}
+
+#[test]
+fn probes_that_policies_refuse() {
+    let workloads = "
+- {name: orders, namespace: shop, serviceAccount: orders, node: n1, ips: [10.0.0.2], ports: [{name: http, port: 8080}], probes: [{port: 8080, path: /healthz}]}
+- {kind: Node, name: n1, ips: [192.168.1.1]}
+";
+    let settings = "apiVersion: eastwall.dev/v1alpha1\nkind: DialectSettings\nmetadata: {name: cluster}\nspec: {native: {probes: Policy}}\n---\n";
+    let closed = native("{name: a, from: [{serviceAccount: orders}], http: [{}]}");
+    let open = native("{name: a, from: [{node: Any}], ports: [8080], http: [{paths: [/healthz]}]}");
+    assert!(lint("EW0524", &closed, workloads, 0).is_empty(), "declared probes pass by default");
+    assert_eq!(
+        lint("EW0524", &format!("{settings}{closed}"), workloads, 0),
+        [
+            "the probe `GET /healthz` on port 8080 of `shop/orders` is refused: the direction is closed and no allow rule surely matches"
+        ]
+    );
+    assert!(lint("EW0524", &format!("{settings}{open}"), workloads, 0).is_empty());
+}
+
+#[test]
+fn what_nobody_closes_is_told() {
+    let closes = |name: &str, account: &str| {
+        format!(
+            "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{subject: [{{serviceAccount: {account}}}], directions: [Ingress, Egress]}}\n---\n"
+        )
+    };
+    let both = format!("{}{}", closes("a", "orders"), closes("b", "web"));
+    assert!(lint("EW0527", &both, WORKLOADS, 0).is_empty());
+    // One document deleted.
+    assert_eq!(
+        lint("EW0527", &closes("a", "orders"), WORKLOADS, 0),
+        ["no policy closes ingress of `shop/web`", "no policy closes egress of `shop/web`"]
+    );
 }

@@ -71,6 +71,22 @@ fn a_document_that_cannot_say_who_it_is_keeps_all_that_its_file_held() {
 }
 
 #[test]
+fn a_broken_list_keeps_what_stood_behind_the_error() {
+    let item =
+        |name: &str| format!("- {}", policy(name, "directions: [Ingress]").trim_end().replace('\n', "\n  ") + "\n");
+    let list = |middle: &str| {
+        let items = [item("db"), middle.to_owned(), item("web")].concat();
+        format!("apiVersion: v1\nkind: List\nitems:\n{items}")
+    };
+    let compiled = compile_onto(&file("a.yaml", &list(&item("orders"))), &LastGood::default());
+    assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
+    let broken = compile_onto(&file("a.yaml", &list("- [\n")), &LastGood::of(&compiled));
+    assert_eq!(names(&broken), [("db".to_owned(), false), ("orders".to_owned(), false), ("web".to_owned(), false)]);
+    let never = compile_onto(&file("a.yaml", &list("- [\n")), &LastGood::default());
+    assert!(never.model.policies.iter().any(|policy| policy.broken && policy.subject == Expr::True));
+}
+
+#[test]
 fn what_never_was_good_is_closed() {
     let subject = |text: &str| {
         let compiled = compile_onto(&file("c.yaml", text), &LastGood::default());

@@ -104,7 +104,7 @@ fn survives(text: &str) {
     let sources = source::parse("p.yaml", &text);
     let compiled = compile(&sources);
     let mut found = compiled.diagnostics.clone();
-    found.extend(check(&compiled, Some(&Registry::default())));
+    found.extend(check(&compiled, Some(&Registry::default()), 0));
     for diagnostic in &found {
         assert!(!as_text(diagnostic, Style::Plain).is_empty());
     }

@@ -1,21 +1,38 @@
 //! What is valid and probably not meant: findings that need more than one document, or the workloads.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::dialect::{Compiled, Mentioned};
-use crate::model::{Atom, Expr, Mode, PeerAtom, Policy};
+use crate::model::{Atom, Expr, Mode, PeerAtom, Policy, Rule};
 use crate::registry::{Registry, Workload};
 
+mod emptied;
+mod expiry;
+mod flows;
+mod head;
 mod implies;
 mod mismatch;
+mod open;
+mod pattern;
+mod probe;
 mod shadow;
+mod usable;
 
-/// All findings beyond those of the documents themselves. Without a registry nothing is said of who exists.
+/// All findings beyond those of the documents themselves, at a time in seconds since the epoch. Without a registry
+/// nothing is said of who exists.
 #[must_use]
-pub fn check(compiled: &Compiled, registry: Option<&Registry>) -> Vec<Diagnostic> {
-    let mut findings = shadow::unreachable(&compiled.model.policies);
+pub fn check(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<Diagnostic> {
+    let (model, policies) = (&compiled.model, &compiled.model.policies);
+    let mut findings = shadow::unreachable(policies);
+    findings.extend(emptied::by_condition(policies));
+    findings.extend(expiry::expiring(policies, now));
+    findings.extend(head::missing(policies));
+    findings.extend(pattern::paths(policies));
     if let Some(registry) = registry {
         findings.extend(mentions(compiled, registry));
-        findings.extend(mismatch::protocols(&compiled.model.policies, registry));
+        findings.extend(mismatch::protocols(policies, registry));
+        findings.extend(usable::never(model, registry));
+        findings.extend(probe::refused(model, registry, now));
+        findings.extend(open::directions(model, registry));
     }
     findings
 }
@@ -43,10 +60,42 @@ fn selects(subject: &Expr, workload: &Workload) -> bool {
             PeerAtom::ServiceAccount(name) => workload.service_account == *name,
             PeerAtom::NamespaceLabels(selector) => selector.matches(&workload.namespace_labels),
             PeerAtom::Labels(selector) => selector.matches(&workload.labels),
+            PeerAtom::Annotations(selector) => selector.matches_by(|key| workload.annotation(key)),
             PeerAtom::Workload => true,
             _ => false,
         },
         Expr::Is(_) => false,
+    }
+}
+
+/// A finding about one rule.
+fn about(code: Code, policy: &Policy, rule: &Rule, message: String, help: impl Into<String>) -> Diagnostic {
+    let mut finding = Diagnostic::new(code, rule.location.clone(), message).help(help);
+    finding.policy = Some(policy.name.to_string());
+    finding
+}
+
+/// The rules that act in the enforced table, each with its policy.
+fn acting(policies: &[Policy]) -> impl Iterator<Item = (&Policy, &Rule)> {
+    policies.iter().filter(|policy| acts(policy)).flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)))
+}
+
+/// Shows every atom of a condition that is not under a negation.
+fn visit_positive(condition: &Expr, see: &mut impl FnMut(&Atom)) {
+    match condition {
+        Expr::True | Expr::False | Expr::Not(_) => {}
+        Expr::Is(atom) => see(atom),
+        Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| visit_positive(part, see)),
+    }
+}
+
+/// Whether a condition asks anything of a request.
+fn looks_into_requests(condition: &Expr) -> bool {
+    match condition {
+        Expr::True | Expr::False => false,
+        Expr::Is(atom) => !matches!(atom, Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_)),
+        Expr::All(parts) | Expr::Any(parts) => parts.iter().any(looks_into_requests),
+        Expr::Not(inner) => looks_into_requests(inner),
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Side {
     pub reason: Reason,
     /// Stacks and tiers in which some policy selects the workload.
     pub tiers: Vec<TierAccount>,
-    /// The allow rules that came nearest, where the side denied for want of one.
+    /// The allow rules that came nearest, where the side denied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nearest: Vec<NearMiss>,
 }
@@ -51,7 +51,7 @@ pub struct TierAccount {
     pub tier: &'static str,
     /// The policies that select the workload.
     pub policies: Vec<String>,
-    /// What it said: `deny`, `allow`, `closed`, `broken`, `silent`, or `not asked` where an earlier tier decided.
+    /// What it said: `deny`, `allow`, `pass`, `closed`, `broken`, `silent`, or `not asked` where an earlier tier decided.
     pub said: &'static str,
     /// The rule or policy that said it, with its place.
     pub by: Option<String>,
@@ -101,9 +101,10 @@ fn side(leg: &Leg<'_>, request: &Request<'_>) -> Side {
                 TierAnswer::Allow(policy, rule) => ("allow", Some(place(policy, Some(rule)))),
                 TierAnswer::Closed(policy) => ("closed", Some(place(policy, None))),
                 TierAnswer::Broken(policy) => ("broken", Some(place(policy, None))),
+                TierAnswer::Pass(policy, rule) => ("pass", Some(place(policy, Some(rule)))),
                 TierAnswer::Silent => ("silent", None),
             };
-            decided |= said != "silent";
+            decided |= !matches!(said, "silent" | "pass");
             tiers.push(TierAccount {
                 stack: stack_name(stack),
                 tier: tier_name(tier),
@@ -113,14 +114,13 @@ fn side(leg: &Leg<'_>, request: &Request<'_>) -> Side {
             });
         }
     }
-    let wanting = matches!(judgement.reason, Reason::NoRule | Reason::NoEndpoint | Reason::BrokenPolicy);
     Side {
         direction: leg.direction,
         workload: leg.workload().map(|held| format!("{}/{}", held.namespace, held.name)).unwrap_or_default(),
         verdict: judgement.action,
         reason: judgement.reason,
         tiers,
-        nearest: if wanting { nearest(leg, request) } else { Vec::new() },
+        nearest: if judgement.action == Action::Allow { Vec::new() } else { nearest(leg, request) },
     }
 }
 

@@ -5,12 +5,19 @@ use crate::model::Model;
 use crate::model::interpret::STACKS;
 use crate::model::interpret::leg::legs;
 use crate::model::interpret::tier::{self, Table};
-use crate::registry::{Registry, WorkloadId};
+use crate::registry::{Registry, Workload, WorkloadId};
 
 /// How many registered workloads no stack closes in this direction, as the interpreter has it. Rules of the Admin tier close nothing.
 #[must_use]
 pub fn unprotected(model: &Model, registry: &Registry, direction: Direction) -> usize {
-    (0u32..).zip(&registry.workloads).filter(|(id, _)| is_open(model, registry, direction, WorkloadId(*id))).count()
+    open(model, registry, direction).len()
+}
+
+/// The registered workloads that no stack closes in this direction.
+#[must_use]
+pub fn open<'r>(model: &Model, registry: &'r Registry, direction: Direction) -> Vec<&'r Workload> {
+    let all = (0u32..).zip(&registry.workloads);
+    all.filter(|(id, _)| is_open(model, registry, direction, WorkloadId(*id))).map(|(_, workload)| workload).collect()
 }
 
 /// A connection of which nothing is known but the end that is judged.

@@ -73,6 +73,7 @@ codes! {
     DanglingReplaces = "EW0402", Error, "`replaces` names a policy that does not exist";
     DanglingService = "EW0403", Error, "a rule names a Service that does not exist";
     NotRead = "EW0404", Warning, "a policy of a dialect that this version does not read";
+    PassedOver = "EW0405", Note, "documents that are no policy";
     // 05: probably not meant
     NobodyYet = "EW0501", Warning, "an account, namespace or label that nobody has";
     SelectsNothing = "EW0502", Warning, "a policy that selects nothing";
@@ -83,6 +84,14 @@ codes! {
     Suspicious = "EW0507", Warning, "valid, and probably not what is meant";
     OptIn = "EW0508", Warning, "a pattern that matches only with a canonicalisation opt-in";
     NotEnforced = "EW0509", Warning, "a policy that acts on nothing that Eastwall enforces";
+    NeverUsed = "EW0520", Warning, "a rule that no known workload can ever use";
+    Emptied = "EW0521", Warning, "a rule for layer 7 that a rule for layer 4 empties";
+    LoosePrefix = "EW0522", Warning, "a prefix without a boundary";
+    NoHead = "EW0523", Note, "GET is allowed and HEAD is not";
+    ProbeRefused = "EW0524", Warning, "a probe of a pod's own spec that policies refuse";
+    Expiring = "EW0525", Warning, "a rule that has expired or soon will";
+    NeedlessRegex = "EW0526", Note, "a regular expression that only spells a path";
+    Open = "EW0527", Note, "a direction that no policy closes for a workload";
     // 06: workloads file
     DuplicateWorkload = "EW0601", Error, "a second entry of the same kind and name";
     BadAddress = "EW0602", Error, "not an IP address";

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use crate::analysis::test::PolicyTest;
 use crate::diagnostic::{Code, Diagnostic, Location};
 use crate::model::{Atom, Directions, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Stack, Tier};
+use crate::registry::Registry;
+use crate::registry::kubernetes::{self, Objects};
 use crate::settings::Settings;
 use crate::source::{Document, Findings, Sources, Span};
 
+mod cilium;
 mod istio;
 mod last_good;
 mod native;
@@ -27,7 +30,7 @@ struct FrontEnd {
 }
 
 /// Every reader of policies.
-const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END];
+const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END];
 
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
@@ -44,9 +47,17 @@ pub struct Compiled {
     pub passed_over: Vec<(String, usize)>,
     /// What the policies name, with the places: checked against a registry by `analysis::check`.
     pub mentions: Vec<Mention>,
+    /// What the Kubernetes objects among the documents say of who is where.
+    pub objects: Arc<Objects>,
 }
 
 impl Compiled {
+    /// Who is where: the workloads file joined with the objects that stand beside the policies.
+    #[must_use]
+    pub fn registry(&self, file: Registry) -> (Registry, Vec<Diagnostic>) {
+        self.objects.join(file)
+    }
+
     /// Whether any document was refused.
     #[must_use]
     pub fn has_errors(&self) -> bool {
@@ -192,7 +203,10 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
         diagnostics.extend(outcome.diagnostics);
         mentions.extend(outcome.mentions);
     }
-    refuse_duplicates(&sources.documents, &sorted, &mut policies, &mut refused, &mut diagnostics);
+    let objects = Objects::of(sorted.objects.iter().copied());
+    diagnostics.extend(objects.diagnostics.iter().cloned());
+    diagnostics.extend(sorted.note());
+    refuse_duplicates(&sorted, &mut policies, &mut refused, &mut diagnostics);
     let kept = last_good.keep(&refused, &policies);
     policies.extend(kept);
     policies.sort_by(|a, b| (a.priority, &a.name, &a.location).cmp(&(b.priority, &b.name, &b.location)));
@@ -207,6 +221,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
         tests: tests.tests,
         passed_over: sorted.passed_over,
         mentions,
+        objects: Arc::new(objects),
     }
 }
 
@@ -217,13 +232,20 @@ struct Sorted<'d> {
     policies: [Vec<&'d Document>; FRONT_ENDS.len()],
     settings: Vec<&'d Document>,
     tests: Vec<&'d Document>,
+    objects: Vec<&'d Document>,
     passed_over: Vec<(String, usize)>,
+    /// The first that was passed over.
+    other: Option<&'d Document>,
     refused: Vec<Refused>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl<'d> Sorted<'d> {
     fn add(&mut self, document: &'d Document) {
+        if kubernetes::is_object(document) {
+            self.objects.push(document);
+            return;
+        }
         let (group, version) = document.api_version.rsplit_once('/').unwrap_or(("", &document.api_version));
         let reads = |kinds: &[&str], versions: &[&str]| {
             kinds.contains(&document.kind.as_str()) && (versions.contains(&version) || document.broken)
@@ -266,11 +288,26 @@ impl<'d> Sorted<'d> {
         }
     }
 
-    fn pass_over(&mut self, document: &Document) {
+    fn pass_over(&mut self, document: &'d Document) {
+        self.other.get_or_insert(document);
         match self.passed_over.iter_mut().find(|(kind, _)| *kind == document.kind) {
             Some((_, count)) => *count += 1,
             None => self.passed_over.push((document.kind.clone(), 1)),
         }
+    }
+
+    /// Says that documents were passed over, so that nobody takes them for read.
+    fn note(&self) -> Option<Diagnostic> {
+        let first = self.other?;
+        let all: usize = self.passed_over.iter().map(|(_, count)| count).sum();
+        let mut kinds: Vec<String> = self.passed_over.iter().map(|(kind, count)| format!("{count} `{kind}`")).collect();
+        if kinds.len() > MOST_KINDS {
+            let others = kinds.split_off(MOST_KINDS).len();
+            kinds.push(format!("{others} other kinds"));
+        }
+        let documents = if all == 1 { "1 document is".to_owned() } else { format!("{all} documents are") };
+        let message = format!("{documents} no policy: {} passed over", kinds.join(", "));
+        Some(Findings::of(first).diagnostic(Code::PassedOver, first.root.span, message))
     }
 
     fn unknown(&mut self, document: &Document) {
@@ -282,6 +319,9 @@ impl<'d> Sorted<'d> {
     }
 }
 
+/// Kinds that a note names one by one.
+const MOST_KINDS: usize = 12;
+
 /// Kinds that stand beside policies in people's files and whose breakage says nothing about access.
 fn is_not_ours(kind: &str) -> bool {
     const KINDS: &[&str] = &[
@@ -289,10 +329,13 @@ fn is_not_ours(kind: &str) -> bool {
         "CronJob",
         "DaemonSet",
         "Deployment",
+        "EndpointSlice",
         "Ingress",
         "Job",
         "Namespace",
+        "Node",
         "Pod",
+        "ReplicaSet",
         "Secret",
         "Service",
         "ServiceAccount",
@@ -327,7 +370,6 @@ fn not_read(document: &Document, kind: &str) -> Diagnostic {
 
 /// Two documents of one kind and name: neither is taken.
 fn refuse_duplicates(
-    documents: &[Document],
     sorted: &Sorted<'_>,
     policies: &mut Vec<Policy>,
     refused: &mut Vec<Refused>,
@@ -337,10 +379,8 @@ fn refuse_duplicates(
         hashbrown::HashMap<(&'d str, &'d str, &'d str, &'d str), &'d Document, foldhash::fast::RandomState>;
     let mut first = First::default();
     let mut twice = hashbrown::HashSet::<PolicyName, foldhash::fast::RandomState>::default();
-    for document in documents {
-        if document.name.is_empty() || sorted.passed_over.iter().any(|(kind, _)| *kind == document.kind) {
-            continue;
-        }
+    let read = sorted.policies.iter().flatten().chain(&sorted.settings).chain(&sorted.tests);
+    for document in read.copied().filter(|document| !document.name.is_empty()) {
         let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
         let Some(earlier) = first.insert((group, &document.kind, &document.namespace, &document.name), document) else {
             continue;
@@ -385,8 +425,6 @@ const NOT_READ: &[(&str, &str)] = &[
     ("policy.networking.k8s.io", "AdminNetworkPolicy"),
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
     ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
-    ("cilium.io", "CiliumNetworkPolicy"),
-    ("cilium.io", "CiliumClusterwideNetworkPolicy"),
     ("policy.linkerd.io", "Server"),
     ("policy.linkerd.io", "ServerAuthorization"),
     ("policy.linkerd.io", "AuthorizationPolicy"),

@@ -137,7 +137,7 @@ fn judge_stack(leg: &Leg<'_>, request: &Request<'_>, table: Table, stack: Stack)
                 let reason = if leg.destination.port.is_none() { Reason::NoEndpoint } else { Reason::NoRule };
                 (Action::Deny, reason, reference(policy, None))
             }
-            Answer::Silent => continue,
+            Answer::Pass(..) | Answer::Silent => continue,
         };
         return Judgement { action, reason, rule: Some(rule) };
     }

@@ -21,14 +21,20 @@ use super::{
 use crate::diagnostic::{Code, Diagnostic};
 use crate::facts::Transport;
 use crate::source::fields::{boolean, integer, list, text, texts, word};
-use crate::source::{Fields, Findings, Node, Span, Value};
+use crate::source::{Bounds, Fields, Findings, Node, Span, Value};
 
 impl Registry {
     /// Reads a workloads file. Where a diagnostic is an error the registry lacks the entry that it is about: a caller
     /// that enforces keeps its old registry then.
     #[must_use]
     pub fn parse(file: &str, text: &Arc<str>) -> (Self, Vec<Diagnostic>) {
-        let (trees, mut diagnostics) = crate::source::trees(file, text);
+        Self::parse_within(file, text, &Bounds::default())
+    }
+
+    /// The same as [`Registry::parse`] within bounds of one's own.
+    #[must_use]
+    pub fn parse_within(file: &str, text: &Arc<str>, bounds: &Bounds) -> (Self, Vec<Diagnostic>) {
+        let (trees, mut diagnostics) = crate::source::trees(file, text, bounds);
         let mut findings = Findings::new(file.into(), Arc::clone(text));
         let mut entries = Vec::new();
         for tree in &trees {
@@ -51,8 +57,14 @@ impl Registry {
     /// Reads a workloads file from the disk (`-`: standard input). See [`Registry::parse`].
     #[must_use]
     pub fn read(path: &std::path::Path) -> (Self, Vec<Diagnostic>) {
-        match crate::source::text_of(path) {
-            Ok((name, text)) => Self::parse(&name, &text),
+        Self::read_within(path, &Bounds::default())
+    }
+
+    /// The same as [`Registry::read`] within bounds of one's own.
+    #[must_use]
+    pub fn read_within(path: &std::path::Path, bounds: &Bounds) -> (Self, Vec<Diagnostic>) {
+        match crate::source::text_of(path, bounds) {
+            Ok((name, text)) => Self::parse_within(&name, &text, bounds),
             Err(diagnostic) => (Self::default(), vec![*diagnostic]),
         }
     }
@@ -168,7 +180,14 @@ impl<'n> Reader<'n, '_> {
         fields.finish(self.findings);
         let (Some((name, name_span)), Some((namespace, _))) = (name, namespace) else { return };
         if self.is_first(Kind::Service, namespace, name, name_span) {
-            let service = Service { name: name.into(), namespace: namespace.into(), ips, ports, endpoints: Vec::new() };
+            let service = Service {
+                name: name.into(),
+                namespace: namespace.into(),
+                ips,
+                ports,
+                endpoints: Vec::new(),
+                elsewhere: Vec::new(),
+            };
             self.services.push((service, endpoints));
         }
     }
@@ -350,6 +369,10 @@ impl<'n> Reader<'n, '_> {
         let mut services = Vec::new();
         for (mut service, endpoints) in std::mem::take(&mut self.services) {
             for (written, span) in endpoints {
+                if let Ok(address) = written.parse::<IpAddr>() {
+                    service.elsewhere.push(address.to_canonical());
+                    continue;
+                }
                 let (namespace, name) = written.split_once('/').unwrap_or((&service.namespace, written));
                 match index.get(&(Arc::from(namespace), Arc::from(name))) {
                     Some(id) if !service.endpoints.contains(id) => service.endpoints.push(*id),
@@ -358,7 +381,7 @@ impl<'n> Reader<'n, '_> {
                         Code::DanglingEndpoint,
                         span,
                         format!("no workload `{namespace}/{name}` stands in this file"),
-                        "endpoints are written `namespace/name` of a workload",
+                        "endpoints are written `namespace/name` of a workload, or an address that is nobody's",
                     ),
                 }
             }
@@ -398,7 +421,7 @@ impl<'n> Reader<'n, '_> {
 }
 
 /// What an `appProtocol`, or the first part of a port's name, says that the port speaks.
-fn application_protocol(word: &str) -> Option<ApplicationProtocol> {
+pub(super) fn application_protocol(word: &str) -> Option<ApplicationProtocol> {
     match word {
         "http" | "http1" | "HTTP" | "kubernetes.io/ws" => Some(ApplicationProtocol::Http),
         "http2" | "h2c" | "HTTP2" | "kubernetes.io/h2c" => Some(ApplicationProtocol::Http2),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::facts::{Place, Transport};
 use crate::settings::Settings;
 
+pub mod kubernetes;
 pub(crate) mod load;
 
 /// Index of a workload in its registry.
@@ -139,6 +140,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Ready endpoints.
     pub endpoints: Vec<WorkloadId>,
+    /// Addresses of ready endpoints that are no workload: of nodes, or outside of the cluster.
+    pub elsewhere: Vec<IpAddr>,
 }
 
 /// A node of the cluster.

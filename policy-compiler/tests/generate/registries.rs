@@ -109,12 +109,14 @@ fn service() -> impl Strategy<Value = Service> {
     );
     let ips = prop::sample::select(vec![None, Some("10.96.0.1"), Some("10.96.0.2")]);
     let endpoints = prop::collection::vec((0..5_u32).prop_map(WorkloadId), 0..3);
-    (word(NAMESPACES), ips, ports, endpoints).prop_map(|(namespace, ip, ports, endpoints)| Service {
+    let elsewhere = prop::sample::select(vec![None, None, Some("192.168.1.1"), Some("10.0.0.1"), Some("203.0.113.7")]);
+    (word(NAMESPACES), ips, ports, endpoints, elsewhere).prop_map(|(namespace, ip, ports, endpoints, other)| Service {
         name: "".into(),
         namespace,
         ips: ip.into_iter().map(address).collect(),
         ports,
         endpoints,
+        elsewhere: other.into_iter().map(address).collect(),
     })
 }
 

@@ -80,6 +80,7 @@ mod tests {
             location: Location { file: "x".into(), line: 1, column: 1 },
             stack: Stack::Native,
             tier: Tier::Application,
+            priority: 0,
             mode: Mode::Enforce,
             replaces: Vec::new(),
             subject: Expr::True,

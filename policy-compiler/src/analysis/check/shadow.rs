@@ -4,21 +4,32 @@ use super::{acts, implies::implies};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Effect, Policy, Rule, Stack};
 
-/// An Allow under a Deny that covers it, in its own tier or an earlier one; and a rule that says no more than another
-/// of its own policy.
+/// An Allow under a Deny that covers it, in its own tier or an earlier one of its stack; a rule that says no more than
+/// another of its own policy; and in an ordered tier a rule behind one that covers it.
 pub(super) fn unreachable(policies: &[Policy]) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    let native = || policies.iter().filter(|policy| acts(policy) && policy.stack == Stack::Native);
-    let denies: Vec<(&Policy, &Rule)> =
-        native().flat_map(|policy| of(policy, Effect::Deny).map(move |rule| (policy, rule))).collect();
+    // What the routes of Linkerd become stands in the order of their precedence: each is followed by its own refusal.
+    let looked_at = || policies.iter().filter(|policy| acts(policy) && policy.stack != Stack::Linkerd);
+    let is_ordered = |policy: &Policy| policy.tier.is_ordered(policy.stack);
+    let denies: Vec<(&Policy, &Rule)> = looked_at()
+        .filter(|policy| !is_ordered(policy))
+        .flat_map(|policy| of(policy, Effect::Deny).map(move |rule| (policy, rule)))
+        .collect();
+    let mut before: Vec<(&Policy, &Rule)> = Vec::new();
     let mut budget = MOST_PAIRS;
-    for policy in native() {
+    for policy in looked_at() {
         for (index, rule) in policy.rules.iter().enumerate() {
+            let ordered = is_ordered(policy);
             let earlier = policy.rules.iter().take(index).map(|other| (policy, other));
-            let same = earlier.filter(|(_, other)| other.effect == rule.effect && outlives(other, rule));
-            let under =
-                denies.iter().copied().filter(|(other, _)| rule.effect == Effect::Allow && other.tier <= policy.tier);
-            for (other_policy, other) in under.chain(same) {
+            let same = earlier.filter(|(_, other)| !ordered && other.effect == rule.effect && outlives(other, rule));
+            let under = denies.iter().copied().filter(|(other, _)| {
+                !ordered && rule.effect == Effect::Allow && other.stack == policy.stack && other.tier <= policy.tier
+            });
+            let behind = before
+                .iter()
+                .copied()
+                .filter(|(other, _)| ordered && (other.stack, other.tier) == (policy.stack, policy.tier));
+            for (other_policy, other) in under.chain(same).chain(behind) {
                 if budget == 0 {
                     return findings;
                 }
@@ -31,6 +42,9 @@ pub(super) fn unreachable(policies: &[Policy]) -> Vec<Diagnostic> {
                     break;
                 }
             }
+            if ordered {
+                before.push((policy, rule));
+            }
         }
     }
     findings
@@ -38,6 +52,7 @@ pub(super) fn unreachable(policies: &[Policy]) -> Vec<Diagnostic> {
 
 fn finding(policy: &Policy, rule: &Rule, other_policy: &Policy, other: &Rule) -> Diagnostic {
     let why = match (rule.effect, other.effect) {
+        _ if policy.tier.is_ordered(policy.stack) => "is asked first and covers everything that it covers",
         (Effect::Allow, Effect::Deny) => "denies everything that it allows",
         _ => "covers everything that it covers",
     };
@@ -63,4 +78,4 @@ fn outlives(other: &Rule, rule: &Rule) -> bool {
 }
 
 /// Pairs that are compared: enough for every hand-written policy, and an end for generated ones.
-const MOST_PAIRS: usize = 2_000_000;
+pub(super) const MOST_PAIRS: usize = 2_000_000;

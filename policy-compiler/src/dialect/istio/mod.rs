@@ -151,9 +151,3 @@ fn top<'d>(document: &'d Document, findings: &mut Findings) -> Option<Fields<'d>
     top.accept(&["apiVersion", "kind", "metadata", "status"]);
     Some(top)
 }
-
-/// `metadata.creationTimestamp`, empty in files that never were in a cluster.
-fn created(document: &Document) -> String {
-    let metadata = document.root.get("metadata");
-    metadata.and_then(|m| m.get("creationTimestamp")).and_then(|t| t.text()).unwrap_or_default().to_owned()
-}

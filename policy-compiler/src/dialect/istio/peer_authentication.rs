@@ -24,7 +24,7 @@ enum MutualTls {
 pub(super) struct PeerAuthentication {
     name: PolicyName,
     location: Location,
-    created: String,
+    created: Option<i64>,
     selected: Option<Expr>,
     mode: MutualTls,
     ports: BTreeMap<u16, MutualTls>,
@@ -62,7 +62,7 @@ pub(super) fn read(
     }
     (!findings.has_errors()).then(|| PeerAuthentication {
         location: document.location.clone(),
-        created: super::created(document),
+        created: document.created,
         name,
         selected,
         mode: base,
@@ -124,7 +124,7 @@ const MODES: [(&str, MutualTls); 4] = [
 
 /// All documents together: what each of them refuses.
 pub(super) fn policies(mut all: Vec<PeerAuthentication>, root_namespace: &str) -> Vec<Policy> {
-    // The oldest first; without timestamps (files have none) by name.
+    // The oldest first, by seconds as Kubernetes keeps them; of one age, or without timestamps, by name.
     all.sort_by(|a, b| (&a.created, &a.name.name).cmp(&(&b.created, &b.name.name)));
     let names: Vec<(PolicyName, Location)> = all.iter().map(|one| (one.name.clone(), one.location.clone())).collect();
     let mut mesh: Option<PeerAuthentication> = None;

@@ -185,6 +185,16 @@ fn behind<'a>(
             let end = End { address, place, principal: connection.destination.principal };
             found.push(Destination { end, workload: Some(*endpoint), dialled, port: Some(port) });
         }
+        for address in &service.elsewhere {
+            let Some(target) = target(service, connection.port, connection.transport) else { continue };
+            let port = match target {
+                TargetPort::Number(number) => Some(*number),
+                TargetPort::Name(_) => None,
+            };
+            let place = registry.place(*address, &model.settings);
+            let end = End { address: Some(*address), place, principal: connection.destination.principal };
+            found.push(Destination { end, workload: None, dialled, port });
+        }
     }
     found
 }
@@ -195,10 +205,15 @@ fn endpoint_address(workload: &Workload, dialled: Option<IpAddr>) -> Option<IpAd
     workload.ips.iter().find(same).or_else(|| workload.ips.first()).copied()
 }
 
+/// What a port of the Service is forwarded to.
+fn target(service: &Service, port: u16, transport: Transport) -> Option<&TargetPort> {
+    let entry = service.ports.iter().find(|entry| entry.port == port && entry.transport == transport)?;
+    Some(&entry.target)
+}
+
 /// The port of the endpoint behind a port of the Service; `None` where the Service or the endpoint has none.
 fn target_port(service: &Service, workload: &Workload, port: u16, transport: Transport) -> Option<u16> {
-    let entry = service.ports.iter().find(|entry| entry.port == port && entry.transport == transport)?;
-    match &entry.target {
+    match target(service, port, transport)? {
         TargetPort::Number(number) => Some(*number),
         TargetPort::Name(name) => workload
             .ports

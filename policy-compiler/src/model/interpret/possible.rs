@@ -220,7 +220,7 @@ fn admin_denies(leg: &Leg<'_>, stack: Stack) -> bool {
 }
 
 /// The truth values of a condition before any request is seen.
-fn seen(condition: &Expr, leg: &Leg<'_>) -> Truths {
+pub(crate) fn seen(condition: &Expr, leg: &Leg<'_>) -> Truths {
     truths(condition, &|atom| match atom {
         Atom::Present(Text::PeerPrincipal) => Truths::just(leg.peer_party().end.principal.is_some().into()),
         _ => truth::connection(atom, leg).map_or(Truths::ALL, Truths::just),

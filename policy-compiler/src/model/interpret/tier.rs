@@ -28,6 +28,8 @@ pub(crate) enum Answer<'a> {
     Closed(&'a Policy),
     /// The same, and that policy has an error and no last good version.
     Broken(&'a Policy),
+    /// A rule leaves it to the next tier.
+    Pass(&'a Policy, &'a Rule),
     /// Ask the next tier.
     Silent,
 }
@@ -36,7 +38,7 @@ pub(crate) enum Answer<'a> {
 enum Said<'a> {
     Deny(&'a Policy, &'a Rule),
     Allow(&'a Policy, &'a Rule),
-    Pass,
+    Pass(&'a Policy, &'a Rule),
     Nothing,
 }
 
@@ -50,7 +52,8 @@ pub(crate) fn answer<'a>(leg: &Leg<'a>, request: &Request<'_>, table: Table, sta
         (Said::Allow(policy, rule), _) => Answer::Allow(policy, rule),
         (_, Some(policy)) if policy.broken => Answer::Broken(policy),
         (Said::Nothing, Some(policy)) => Answer::Closed(policy),
-        (Said::Pass, _) | (Said::Nothing, None) => Answer::Silent,
+        (Said::Pass(policy, rule), _) => Answer::Pass(policy, rule),
+        (Said::Nothing, None) => Answer::Silent,
     }
 }
 
@@ -73,9 +76,9 @@ fn first_of<'a>(policies: &[&'a Policy], leg: &Leg<'a>, request: &Request<'_>) -
         let truth = truth::of(&rule.condition, leg, request);
         match rule.effect {
             Effect::Deny if truth.possibly() => return Said::Deny(policy, rule),
-            Effect::Allow if truth.surely() && may_have_passed => return Said::Pass,
+            Effect::Allow if truth.surely() && may_have_passed => return Said::Pass(policy, rule),
             Effect::Allow if truth.surely() => return Said::Allow(policy, rule),
-            Effect::Pass if truth.surely() => return Said::Pass,
+            Effect::Pass if truth.surely() => return Said::Pass(policy, rule),
             Effect::Pass => may_have_passed |= truth.possibly(),
             Effect::Deny | Effect::Allow => {}
         }
