@@ -47,7 +47,7 @@ def envoy(module_folder, authority, module_ending):
 @pytest.mark.parametrize("policies", SETS, ids=lambda policies: policies.name)
 def test_verdicts_are_those_of_envoy(policies: PolicySet, envoy, authority, folder):
     asked, theirs = [], []
-    for way, requests in generate.ways(policies, SEED, http=30, tcp=12, requests=12):
+    for way, requests in generate.ways(policies, SEED, http=40, tcp=20, requests=15):
         connection = Connection(authority, way)
         for request in requests or [None]:
             asked.append((way, request))
