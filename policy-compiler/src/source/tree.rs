@@ -259,6 +259,10 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_tag(tag.is_some(), span)?;
                 self.spend(1, span)?;
+                if text.contains('\0') {
+                    // Half of the programs that a name meets end it there.
+                    return Err(refused(span, "a NUL character", Some("remove it")));
+                }
                 let value = match style {
                     ScalarStyle::Plain => plain(&text),
                     _ => Value::Text(text.into()),
