@@ -222,7 +222,7 @@ fn json_is_json() {
     ] {
         fs::write(&path, json).unwrap();
         let seen = files(&[&path]);
-        let codes = if is_error { vec![Code::UnsupportedYaml] } else { vec![] };
+        let codes = if is_error { vec![Code::Syntax] } else { vec![] };
         assert_eq!(seen.errors(), codes, "{what}: {:?}", seen.compiled.diagnostics);
         if is_error {
             assert_eq!(seen.compiled.refused.len(), 1, "{what}");
