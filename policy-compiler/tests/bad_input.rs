@@ -127,7 +127,7 @@ fn what_cannot_be_text_is_refused() {
         ("NUL behind a document", format!("{POLICY}\0"), Code::Syntax),
         ("a control character", POLICY.replace("shop", "sh\u{1}op"), Code::Syntax),
         ("an open quote", POLICY.replace("shop", "\"shop"), Code::Syntax),
-        ("a template", POLICY.replace("shop", "{{ .Values.namespace }}"), Code::UnsupportedYaml),
+        ("a template", POLICY.replace("shop", "{{ .Values.namespace }}"), Code::Syntax),
     ] {
         let seen = text(&bad, &Bounds::default());
         assert!(seen.errors().contains(&code), "{what}: {:?}", seen.compiled.diagnostics);
