@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Document, Key, Node, Span, Value};
-use crate::diagnostic::{Code, Diagnostic, Location, Snippet};
+use crate::diagnostic::{Code, Diagnostic, Location, Snippet, shortened};
 
 /// Collects what is wrong with one document.
 #[derive(Clone, Debug)]
@@ -29,11 +29,11 @@ impl Findings {
         let mut findings = Self::new(Arc::clone(&document.location.file), Arc::clone(&document.file_text));
         if !document.name.is_empty() {
             let (kind, namespace, name) = (&document.kind, &document.namespace, &document.name);
-            findings.policy = Some(if namespace.is_empty() {
+            findings.policy = Some(shortened(if namespace.is_empty() {
                 format!("{kind} {name}")
             } else {
                 format!("{kind} {namespace}/{name}")
-            });
+            }));
         }
         findings
     }
@@ -178,6 +178,9 @@ impl<'n> Fields<'n> {
     /// Every field that was not asked for is an error.
     pub fn finish(self, findings: &mut Findings) {
         for (key, _) in self.entries {
+            if findings.list.len() >= MOST && findings.has_errors() {
+                return;
+            }
             if !self.known.contains(&&*key.text) {
                 let help = match nearest(&key.text, &self.known) {
                     Some(name) => format!("did you mean `{name}`?"),
@@ -320,7 +323,7 @@ mod tests {
 
     fn findings_of(document: &str, read: impl Fn(&mut Fields<'_>, &mut Findings)) -> Vec<String> {
         let source = document.into();
-        let (trees, diagnostics) = trees("x", &source);
+        let (trees, diagnostics) = trees("x", &source, &crate::source::Bounds::default());
         assert!(diagnostics.is_empty());
         let mut findings = Findings::new("x".into(), source);
         let mut fields = Fields::of(&trees[0], "it", &mut findings).unwrap();
