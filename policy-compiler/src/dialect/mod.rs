@@ -17,6 +17,7 @@ use crate::source::{Document, Findings, Sources, Span};
 mod cilium;
 mod istio;
 mod last_good;
+mod members;
 mod native;
 
 pub use last_good::LastGood;

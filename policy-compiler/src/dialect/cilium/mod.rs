@@ -12,7 +12,6 @@ mod http;
 mod icmp;
 mod l7;
 mod labels;
-mod members;
 mod names;
 mod peers;
 mod port;
@@ -25,8 +24,8 @@ mod spec;
 use std::sync::Arc;
 
 use self::context::{Context, Role};
-use self::members::Members;
 use self::spec::Spec;
+use super::members::{self, Members};
 use super::{Mention, Mentioned, Outcome, Refused, name_of};
 use crate::diagnostic::Code;
 use crate::facts::Direction;
