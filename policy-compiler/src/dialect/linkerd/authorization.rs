@@ -128,8 +128,7 @@ fn reference<'n>(node: &'n Node, what: &str, reader: &mut Reader<'_>) -> Option<
 fn policy(spec: &mut Members<'_>, reader: &mut Reader<'_>, known: &Authentications) -> Option<(Target, Expr)> {
     let target = spec.require("targetRef", &mut reader.findings)?;
     let refs = spec.require("requiredAuthenticationRefs", &mut reader.findings);
-    let refs =
-        refs.and_then(|node| members::items(node, "requiredAuthenticationRefs", &mut reader.findings))?;
+    let refs = refs.and_then(|node| members::items(node, "requiredAuthenticationRefs", &mut reader.findings))?;
     let to = reference(target, "`targetRef`", reader)?;
     let own = reader.namespace();
     let to = match (to.group, to.kind) {
