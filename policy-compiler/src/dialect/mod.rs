@@ -17,6 +17,7 @@ use crate::source::{Document, Findings, Sources, Span};
 mod cilium;
 mod istio;
 mod last_good;
+mod members;
 mod native;
 
 pub use last_good::LastGood;
@@ -27,6 +28,12 @@ struct FrontEnd {
     reads: &'static [(&'static str, &'static [&'static str], &'static [&'static str])],
     /// Turns all documents of these kinds into policies.
     compile: fn(&[&Document], &Settings) -> Outcome,
+}
+
+impl FrontEnd {
+    fn is_of(&self, group: &str, kind: &str) -> bool {
+        self.reads.iter().any(|(own, _, kinds)| *own == group && kinds.contains(&kind))
+    }
 }
 
 /// Every reader of policies.
@@ -140,10 +147,26 @@ impl Refused {
 pub fn name_of(document: &Document) -> PolicyName {
     PolicyName {
         kind: document.kind.as_str().into(),
-        namespace: document.namespace.as_str().into(),
+        namespace: namespace_of(document).into(),
         name: document.name.as_str().into(),
     }
 }
+
+/// The namespace of a document. One of another dialect that names none belongs to `default`, as `kubectl` would have
+/// it; kinds of the whole cluster belong to none.
+fn namespace_of(document: &Document) -> &str {
+    let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    let kind = document.kind.as_str();
+    match document.namespace.as_str() {
+        _ if group != native::GROUP && CLUSTER_SCOPED.contains(&kind) => "",
+        "" if FRONT_ENDS.iter().any(|front_end| group != native::GROUP && front_end.is_of(group, kind)) => "default",
+        namespace => namespace,
+    }
+}
+
+/// Kinds of other dialects that have no namespace.
+const CLUSTER_SCOPED: &[&str] =
+    &["AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy"];
 
 fn closure(name: PolicyName, location: Location, stack: Stack, tier: Tier, subject: Expr) -> Policy {
     Policy {
@@ -382,10 +405,9 @@ fn refuse_duplicates(
     let read = sorted.policies.iter().flatten().chain(&sorted.settings).chain(&sorted.tests);
     for document in read.copied().filter(|document| !document.name.is_empty()) {
         let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-        let Some(earlier) = first.insert((group, &document.kind, &document.namespace, &document.name), document) else {
-            continue;
-        };
-        first.insert((group, &document.kind, &document.namespace, &document.name), earlier);
+        let key = (group, document.kind.as_str(), namespace_of(document), document.name.as_str());
+        let Some(earlier) = first.insert(key, document) else { continue };
+        first.insert(key, earlier);
         let name = name_of(document);
         let span = document
             .root

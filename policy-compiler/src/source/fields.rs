@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Document, Key, Node, Span, Value};
-use crate::diagnostic::{Code, Diagnostic, Location, Snippet};
+use crate::diagnostic::{Code, Diagnostic, Location, Snippet, shortened};
 
 /// Collects what is wrong with one document.
 #[derive(Clone, Debug)]
@@ -29,11 +29,11 @@ impl Findings {
         let mut findings = Self::new(Arc::clone(&document.location.file), Arc::clone(&document.file_text));
         if !document.name.is_empty() {
             let (kind, namespace, name) = (&document.kind, &document.namespace, &document.name);
-            findings.policy = Some(if namespace.is_empty() {
+            findings.policy = Some(shortened(if namespace.is_empty() {
                 format!("{kind} {name}")
             } else {
                 format!("{kind} {namespace}/{name}")
-            });
+            }));
         }
         findings
     }
@@ -171,12 +171,16 @@ impl<'n> Fields<'n> {
 
     /// Fields that belong to somebody else.
     pub fn accept(&mut self, names: &[&'static str]) {
-        self.known.extend_from_slice(names);
+        let added = names.iter().filter(|name| !self.known.contains(name)).copied().collect::<Vec<_>>();
+        self.known.extend(added);
     }
 
     /// Every field that was not asked for is an error.
     pub fn finish(self, findings: &mut Findings) {
         for (key, _) in self.entries {
+            if findings.list.len() >= MOST && findings.has_errors() {
+                return;
+            }
             if !self.known.contains(&&*key.text) {
                 let help = match nearest(&key.text, &self.known) {
                     Some(name) => format!("did you mean `{name}`?"),
