@@ -47,14 +47,19 @@ fn read(text: &str) -> World {
     world(compiled)
 }
 
-/// The verdict on a request to `httpbin`, given what is special about it.
+/// The verdict on a request to `httpbin`, given what is special about it; why there is none.
 fn verdict(world: &World, special: &Value) -> String {
-    let mut asked = json!({"src": {"ip": "192.0.2.1"}, "dst": {"workload": "foo/httpbin", "port": 8080}, "protocol": "http", "method": "GET",
+    let usual = json!({"src": {"ip": "192.0.2.1"}, "dst": {"workload": "foo/httpbin", "port": 8080}, "protocol": "http", "method": "GET",
         "path": "/", "host": "httpbin.foo"});
-    let (Some(asked_members), Some(members)) = (asked.as_object_mut(), special.as_object()) else { panic!("objects") };
-    asked_members.extend(members.clone());
-    let answer = Question::from_json(&asked).unwrap().answer(world, 0).unwrap();
-    serde_json::to_value(answer.verdict).unwrap().as_str().unwrap().to_owned()
+    let members = [&usual, special].into_iter().filter_map(Value::as_object).flatten();
+    answer(world, &members.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+fn answer(world: &World, flow: &Value) -> String {
+    match Question::from_json(flow).and_then(|question| question.answer(world, 0)) {
+        Ok(answer) => json!(answer.verdict).as_str().unwrap_or_default().to_owned(),
+        Err(error) => error.to_string(),
+    }
 }
 
 #[track_caller]
@@ -262,19 +267,14 @@ fn a_deny_without_ports_grows_on_tcp() {
     let rule = "{action: DENY, rules: [{to: [{operation: {methods: [PUT]}}]}]}";
     let policy = authorization(rule);
     assert!(codes(&policy).iter().any(|found| found.contains("on TCP that is not HTTP")), "{:?}", codes(&policy));
-    let tcp = |world: &World| {
-        let flow =
-            json!({"src": {"ip": "192.0.2.1"}, "dst": {"workload": "foo/httpbin", "port": 9000}, "protocol": "tcp"});
-        let answer = Question::from_json(&flow).unwrap().answer(world, 0).unwrap();
-        serde_json::to_value(answer.verdict).unwrap()
-    };
+    let tcp = json!({"src": {"ip": "192.0.2.1"}, "dst": {"workload": "foo/httpbin", "port": 9000}, "protocol": "tcp"});
     for (istio, expected) in [
         ("{}", "deny"),
         ("{enforcementPoint: Ztunnel}", "allow"),
         ("{enforcementPoint: Ztunnel, compatibility: Hardened}", "deny"),
     ] {
         let world = read(&(settings(istio) + &policy));
-        assert_eq!(tcp(&world), expected, "{istio}");
+        assert_eq!(answer(&world, &tcp), expected, "{istio}");
     }
 }
 
@@ -286,6 +286,19 @@ fn empty_lists_ask_nothing_and_are_told() {
     assert_eq!(told, 2, "{found:?}");
     let bar = json!({"src": {"ip": "10.0.0.2", "principal": "spiffe://cluster.local/ns/bar/sa/any"}});
     expect(&text, &[(bar, "allow"), (json!({}), "deny")]);
+}
+
+#[test]
+fn a_field_without_a_value_is_not_there_and_is_told() {
+    for (spec, expected) in [
+        ("{rules: [{from: null, to: [{operation: {methods: [GET], paths: null}}]}]}", "allow"),
+        ("{action: null, rules: null}", "deny"),
+        ("null", "deny"),
+    ] {
+        let text = authorization(spec);
+        assert!(codes(&text).iter().any(|found| found.contains("has no value: Istio takes no notice of it")), "{spec}");
+        expect(&text, &[(json!({}), expected)]);
+    }
 }
 
 #[test]
@@ -315,6 +328,9 @@ fn what_istio_refuses_is_refused() {
         ("AuthorizationPolicy", "{action: CUSTOM, provider: {name: x}, rules: [{}]}", "EW0310"),
         ("AuthorizationPolicy", "{provider: {name: x}, rules: [{}]}", "EW0301"),
         ("AuthorizationPolicy", "{action: DENY}", "EW0306"),
+        ("AuthorizationPolicy", "{action: DENY, rules: null}", "EW0306"),
+        ("AuthorizationPolicy", "{rules: [null]}", "EW0202"),
+        ("AuthorizationPolicy", "{rules: [{from: [{source: null}]}]}", "EW0206"),
         ("AuthorizationPolicy", "{selector: {}, targetRef: {kind: Service, name: x}}", "EW0301"),
         (
             "AuthorizationPolicy",
