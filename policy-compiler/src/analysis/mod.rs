@@ -3,4 +3,5 @@
 pub mod check;
 pub mod explain;
 pub mod exposure;
+pub mod space;
 pub mod test;

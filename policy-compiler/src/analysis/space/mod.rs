@@ -1,0 +1,48 @@
+//! The space of all flows, as far as policies can tell them apart.
+
+mod addresses;
+mod diagram;
+mod domain;
+mod element;
+mod function;
+mod machine;
+mod product;
+mod program;
+mod residue;
+mod variable;
+
+use std::sync::Arc;
+
+/// Steps that may still be taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    left: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(steps: u64) -> Self {
+        Self { left: steps }
+    }
+
+    fn spend(&mut self, steps: u64) -> Result<(), Undecided> {
+        self.left = self.left.checked_sub(steps).ok_or(Undecided::Budget)?;
+        Ok(())
+    }
+}
+
+/// Why a question is left open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// The budget is used up.
+    #[error("the budget is used up")]
+    Budget,
+    /// A regular expression whose automaton would be too large.
+    #[error("the automaton of `regex:{0}` would be too large")]
+    Expression(Arc<str>),
+    /// Rules ask about parts of a request that are functions of one another.
+    #[error("rules ask about {0}")]
+    Together(&'static str),
+    /// No request could be found that shows the difference.
+    #[error("no single request could be shown to make the difference")]
+    Unconfirmed,
+}
