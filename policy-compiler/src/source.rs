@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostic, Location, Snippet};
 
 pub mod fields;
 mod files;
+mod parts;
 mod reader;
 mod split;
 pub mod tree;
@@ -72,12 +73,16 @@ pub struct Sources {
 }
 
 /// What bounds the reading of files: time and memory stay proportional to what a person can have meant.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of one file.
     pub file_bytes: usize,
     /// Bytes of all files together.
     pub total_bytes: usize,
+    /// Documents of one file.
+    pub documents: usize,
+    /// Values (texts, numbers, lists, mappings) of one file, those that aliases repeat included.
+    pub values: usize,
     /// Nesting of lists and mappings.
     pub depth: usize,
     /// Values that anchors keep and aliases repeat, in one document.
@@ -88,20 +93,34 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        // 100,000 rules are about 20 MB; no policy nests deeper than about 15.
-        Self { file_bytes: 32 << 20, total_bytes: 512 << 20, depth: 64, aliased_nodes: 10_000, folder_depth: 32 }
+        // 100,000 rules are about 20 MB and 3 million values; no policy nests deeper than about 15, no object of
+        // Kubernetes deeper than about 20.
+        Self {
+            file_bytes: 32 << 20,
+            total_bytes: 256 << 20,
+            documents: 200_000,
+            values: 6_000_000,
+            depth: 64,
+            aliased_nodes: 10_000,
+            folder_depth: 32,
+        }
     }
 }
 
 /// Reads files, folders (recursively; `*.yaml`, `*.yml`, `*.json`; names that start with a dot are skipped) and
-/// standard input (`-`).
+/// standard input (`-`), within the default bounds.
 #[must_use]
 pub fn read(paths: &[PathBuf]) -> Sources {
-    let bounds = Bounds::default();
-    let (files, diagnostics) = files::load(paths, &bounds);
+    read_within(paths, &Bounds::default())
+}
+
+/// The same as [`read`] within bounds of one's own.
+#[must_use]
+pub fn read_within(paths: &[PathBuf], bounds: &Bounds) -> Sources {
+    let (files, diagnostics) = files::load(paths, bounds);
     let mut sources = Sources::unreadable(diagnostics);
     for file in files {
-        sources.add(&file.name, &file.text, &bounds);
+        sources.add(&file.name, &file.text, bounds);
     }
     sources
 }
@@ -109,30 +128,36 @@ pub fn read(paths: &[PathBuf]) -> Sources {
 /// Reads one text as if it were a file of this name.
 #[must_use]
 pub fn parse(file: &str, text: &Arc<str>) -> Sources {
+    parse_within(file, text, &Bounds::default())
+}
+
+/// The same as [`parse`] within bounds of one's own.
+#[must_use]
+pub fn parse_within(file: &str, text: &Arc<str>, bounds: &Bounds) -> Sources {
     let mut sources = Sources::default();
-    sources.add(&file.into(), text, &Bounds::default());
+    sources.add(&file.into(), text, bounds);
     sources
 }
 
 /// The trees of one text, one a YAML document, whatever they are (the workloads file is lists).
 #[must_use]
-pub fn trees(file: &str, text: &Arc<str>) -> (Vec<Node>, Vec<Diagnostic>) {
+pub fn trees(file: &str, text: &Arc<str>, bounds: &Bounds) -> (Vec<Node>, Vec<Diagnostic>) {
     let file: Arc<str> = file.into();
     let mut diagnostics = Vec::new();
     let mut trees = Vec::new();
-    for (_, tree, error) in parts(text, &Bounds::default()) {
-        diagnostics.extend(error.map(|error| diagnostic(&file, text, error)));
-        trees.extend(tree);
+    for part in parts::parts(text, bounds) {
+        diagnostics.extend(part.error.map(|error| diagnostic(&file, text, error)));
+        trees.extend(part.tree);
     }
     (trees, diagnostics)
 }
 
-/// One file's name as people see it, and its text (`-`: standard input), within the bounds of policy files.
+/// One file's name as people see it, and its text (`-`: standard input).
 ///
 /// # Errors
 /// What is wrong with the file.
-pub fn text_of(path: &std::path::Path) -> Result<(String, Arc<str>), Box<Diagnostic>> {
-    let text = files::text_of(path, &Bounds::default())?;
+pub fn text_of(path: &std::path::Path, bounds: &Bounds) -> Result<(String, Arc<str>), Box<Diagnostic>> {
+    let text = files::text_of(path, bounds)?;
     Ok((files::shown(path).to_string(), text.into()))
 }
 
@@ -165,7 +190,7 @@ impl Sources {
     }
 
     fn add(&mut self, file: &Arc<str>, text: &Arc<str>, bounds: &Bounds) {
-        for (range, tree, error) in parts(text, bounds) {
+        for parts::Part { range, tree, error } in parts::parts(text, bounds) {
             let broken = error.is_some();
             let place = error.as_ref().map(|error| error.span);
             self.diagnostics.extend(error.map(|error| diagnostic(file, text, error)));
@@ -181,20 +206,6 @@ impl Sources {
             unpack::unpack(&unpack::Whole { file, text, range, broken }, root, self);
         }
     }
-}
-
-type PartTree = (std::ops::Range<usize>, Option<Node>, Option<tree::TreeError>);
-
-fn parts<'t>(text: &'t str, bounds: &'t Bounds) -> impl Iterator<Item = PartTree> + use<'t> {
-    // A byte-order mark is no part of the text, and would shift the columns of the first line.
-    let offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let body = text.get(offset..).unwrap_or_default();
-    split::split(body).into_iter().map(move |part| {
-        let slice = body.get(part.range.clone()).unwrap_or_default();
-        let range = part.range.start + offset..part.range.end + offset;
-        let (tree, error) = tree::read(slice, range.start, part.line, bounds);
-        (range, tree, error)
-    })
 }
 
 fn location(file: &Arc<str>, span: Span) -> Location {

@@ -77,7 +77,7 @@ fn examples_mean_what_they_say() {
 }
 
 #[test]
-fn what_waits_for_the_dns_proxy_says_so() {
+fn what_the_proxy_cannot_see_yet_is_told() {
     for rule in [
         "{to: [{fqdn: api.stripe.com}], ports: [443], tls: [{}]}",
         "{to: [{cidr: 10.0.0.0/8}], ports: [53], dns: [{names: [example.com]}]}",
@@ -86,7 +86,7 @@ fn what_waits_for_the_dns_proxy_says_so() {
             "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: a, namespace: b}}\nspec:\n  subject: [{{any: true}}]\n  egress:\n  - {rule}\n"
         ));
         let found: Vec<Code> = compiled.diagnostics.iter().map(|d| d.code).collect();
-        assert_eq!(found, [Code::NotSupported], "{rule}");
-        assert!(compiled.diagnostics[0].help.as_ref().unwrap().contains("DNS proxy"));
+        assert_eq!(found, [Code::NotEnforced], "{rule}");
+        assert!(compiled.diagnostics[0].help.as_ref().unwrap().contains("the proxy"));
     }
 }

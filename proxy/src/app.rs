@@ -32,6 +32,7 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         workloads: config.workloads.clone(),
         upstream: config.gateway.map(|gateway| gateway.upstream),
         start_closed: config.start_closed,
+        bounds: config.reading,
     };
     if !config.start_closed {
         tracing::warn!("--start-closed=false: until a good table was read, EVERYTHING PASSES; nothing else fails open");

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use eastwall_policy::source::Bounds;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::bounds::ReadingSettings;
 use crate::intercept::NodeSetup;
 use crate::intercept::rules::{Bypass, Family, PortRange, Ports};
 
@@ -276,6 +278,9 @@ pub(crate) struct Settings {
     #[command(flatten)]
     #[serde(default)]
     limits: LimitSettings,
+    #[command(flatten)]
+    #[serde(default)]
+    reading: ReadingSettings,
 }
 
 /// The data plane's configuration, complete.
@@ -305,6 +310,8 @@ pub(crate) struct Config {
     pub(crate) redirected: NodeSetup,
     /// Every bound.
     pub(crate) limits: Limits,
+    /// Bounds on the files that are read.
+    pub(crate) reading: Bounds,
 }
 
 /// What gateway mode needs.
@@ -410,6 +417,7 @@ impl Config {
             drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
             redirected,
             limits,
+            reading: flags.reading.over(file.reading.over(Bounds::default())),
         })
     }
 }

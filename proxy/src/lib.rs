@@ -6,6 +6,7 @@
 
 mod admin;
 mod app;
+mod bounds;
 pub mod command;
 mod config;
 mod connection;

@@ -14,6 +14,7 @@ use crate::registry::kubernetes::{self, Objects};
 use crate::settings::Settings;
 use crate::source::{Document, Findings, Sources, Span};
 
+mod cilium;
 mod istio;
 mod last_good;
 mod native;
@@ -29,7 +30,7 @@ struct FrontEnd {
 }
 
 /// Every reader of policies.
-const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END];
+const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END];
 
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
@@ -424,8 +425,6 @@ const NOT_READ: &[(&str, &str)] = &[
     ("policy.networking.k8s.io", "AdminNetworkPolicy"),
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
     ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
-    ("cilium.io", "CiliumNetworkPolicy"),
-    ("cilium.io", "CiliumClusterwideNetworkPolicy"),
     ("policy.linkerd.io", "Server"),
     ("policy.linkerd.io", "ServerAuthorization"),
     ("policy.linkerd.io", "AuthorizationPolicy"),

@@ -21,14 +21,20 @@ use super::{
 use crate::diagnostic::{Code, Diagnostic};
 use crate::facts::Transport;
 use crate::source::fields::{boolean, integer, list, text, texts, word};
-use crate::source::{Fields, Findings, Node, Span, Value};
+use crate::source::{Bounds, Fields, Findings, Node, Span, Value};
 
 impl Registry {
     /// Reads a workloads file. Where a diagnostic is an error the registry lacks the entry that it is about: a caller
     /// that enforces keeps its old registry then.
     #[must_use]
     pub fn parse(file: &str, text: &Arc<str>) -> (Self, Vec<Diagnostic>) {
-        let (trees, mut diagnostics) = crate::source::trees(file, text);
+        Self::parse_within(file, text, &Bounds::default())
+    }
+
+    /// The same as [`Registry::parse`] within bounds of one's own.
+    #[must_use]
+    pub fn parse_within(file: &str, text: &Arc<str>, bounds: &Bounds) -> (Self, Vec<Diagnostic>) {
+        let (trees, mut diagnostics) = crate::source::trees(file, text, bounds);
         let mut findings = Findings::new(file.into(), Arc::clone(text));
         let mut entries = Vec::new();
         for tree in &trees {
@@ -51,8 +57,14 @@ impl Registry {
     /// Reads a workloads file from the disk (`-`: standard input). See [`Registry::parse`].
     #[must_use]
     pub fn read(path: &std::path::Path) -> (Self, Vec<Diagnostic>) {
-        match crate::source::text_of(path) {
-            Ok((name, text)) => Self::parse(&name, &text),
+        Self::read_within(path, &Bounds::default())
+    }
+
+    /// The same as [`Registry::read`] within bounds of one's own.
+    #[must_use]
+    pub fn read_within(path: &std::path::Path, bounds: &Bounds) -> (Self, Vec<Diagnostic>) {
+        match crate::source::text_of(path, bounds) {
+            Ok((name, text)) => Self::parse_within(&name, &text, bounds),
             Err(diagnostic) => (Self::default(), vec![*diagnostic]),
         }
     }

@@ -319,7 +319,7 @@ mod tests {
 
     fn findings_of(document: &str, read: impl Fn(&mut Fields<'_>, &mut Findings)) -> Vec<String> {
         let source = document.into();
-        let (trees, diagnostics) = trees("x", &source);
+        let (trees, diagnostics) = trees("x", &source, &crate::source::Bounds::default());
         assert!(diagnostics.is_empty());
         let mut findings = Findings::new("x".into(), source);
         let mut fields = Fields::of(&trees[0], "it", &mut findings).unwrap();

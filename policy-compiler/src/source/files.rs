@@ -5,6 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{FileType, Mode, OFlags};
+
 use super::Bounds;
 use crate::diagnostic::{Code, Diagnostic, Location};
 
@@ -30,15 +32,18 @@ pub(super) fn load(paths: &[PathBuf], bounds: &Bounds) -> (Vec<Loaded>, Vec<Diag
         if !seen.insert(identity) {
             continue;
         }
+        if total > bounds.total_bytes {
+            diagnostics.push(too_much(&path, bounds));
+            continue;
+        }
         match text_of(&path, bounds) {
             Ok(text) => {
                 total += text.len();
                 if total > bounds.total_bytes {
-                    let message = format!("the policy files together hold more than {} bytes", bounds.total_bytes);
-                    diagnostics.push(Diagnostic::new(Code::TooLarge, place(&path), message));
-                    break;
+                    diagnostics.push(too_much(&path, bounds));
+                } else {
+                    loaded.push(Loaded { name: shown(&path), text: text.into() });
                 }
-                loaded.push(Loaded { name: shown(&path), text: text.into() });
             }
             Err(diagnostic) => diagnostics.push(*diagnostic),
         }
@@ -91,6 +96,7 @@ impl Walk<'_> {
             match fs::metadata(&entry) {
                 Ok(metadata) if metadata.is_dir() => self.folder(&entry, depth + 1),
                 Ok(metadata) if metadata.is_file() && is_policy_file(&entry) => self.found.push(entry),
+                Ok(_) if is_policy_file(&entry) => self.diagnostics.push(no_file(&entry)),
                 Ok(_) => {}
                 Err(error) if is_policy_file(&entry) => self.unreadable(&entry, &error),
                 Err(_) => {}
@@ -114,7 +120,7 @@ pub(super) fn text_of(path: &Path, bounds: &Bounds) -> Result<String, Box<Diagno
     let outcome = if path.as_os_str() == "-" {
         std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
     } else {
-        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        open(path)?.take(limit).read_to_end(&mut bytes)
     };
     outcome.map_err(|error| Box::new(unreadable(path, &error)))?;
     if bytes.len() > bounds.file_bytes {
@@ -124,6 +130,38 @@ pub(super) fn text_of(path: &Path, bounds: &Bounds) -> Result<String, Box<Diagno
         ));
     }
     String::from_utf8(bytes).map_err(|error| Box::new(not_utf8(path, &error)))
+}
+
+/// Opens what can be read without waiting for anybody: a file, or a pipe that this process was given.
+fn open(path: &Path) -> Result<File, Box<Diagnostic>> {
+    let failed = |error: rustix::io::Errno| Box::new(unreadable(path, &error.into()));
+    // A pipe without a writer would keep us here for ever.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&opened).map_err(failed)?.st_mode);
+    match kind {
+        FileType::RegularFile | FileType::CharacterDevice | FileType::Directory => Ok(opened.into()),
+        // The shell's `<(…)`: its writer is there already.
+        FileType::Fifo if is_given(path) => {
+            rustix::fs::open(path, flags - OFlags::NONBLOCK, Mode::empty()).map(Into::into).map_err(failed)
+        }
+        _ => Err(Box::new(no_file(path))),
+    }
+}
+
+fn is_given(path: &Path) -> bool {
+    ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|given| path.starts_with(given))
+}
+
+/// Of each file that is not read: it is there, and what it held may not be taken for deleted.
+fn too_much(path: &Path, bounds: &Bounds) -> Diagnostic {
+    let message = format!("the files together hold more than {} bytes: this one is not read", bounds.total_bytes);
+    Diagnostic::new(Code::TooLarge, place(path), message)
+}
+
+fn no_file(path: &Path) -> Diagnostic {
+    let message = format!("cannot read `{}`: it is no regular file", path.display());
+    Diagnostic::new(Code::Unreadable, place(path), message).help("write `-` to read from a pipe")
 }
 
 fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Diagnostic {
@@ -196,5 +234,35 @@ mod tests {
             assert_eq!(found, [(code, place)]);
         }
         assert_eq!(load(&[PathBuf::from("/nonexistent/x")], &bounds).1.len(), 1);
+    }
+
+    #[test]
+    fn nobody_is_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.yaml");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for path in [pipe, folder.path().to_owned()] {
+            let (loaded, diagnostics) = load(&[path], &Bounds::default());
+            assert!(loaded.is_empty());
+            let found: Vec<_> = diagnostics.iter().map(|one| (one.code, one.message.contains("no regular"))).collect();
+            assert_eq!(found, [(Code::Unreadable, true)]);
+        }
+        assert_eq!(load(&["/dev/null".into()], &Bounds::default()).0.len(), 1);
+        let endless = load(&["/dev/zero".into()], &Bounds { file_bytes: 1 << 20, ..Bounds::default() });
+        assert_eq!(endless.1[0].code, Code::TooLarge);
+    }
+
+    #[test]
+    fn all_files_together_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.yaml", "b.yaml", "c.yaml"] {
+            fs::write(folder.path().join(name), "a: 1").unwrap();
+        }
+        let (loaded, diagnostics) = load(&[folder.path().to_owned()], &Bounds { total_bytes: 8, ..Bounds::default() });
+        assert_eq!(loaded.len(), 2);
+        assert_eq!(diagnostics.iter().map(|one| one.code).collect::<Vec<_>>(), [Code::TooLarge]);
+        let (_, diagnostics) = load(&[folder.path().to_owned()], &Bounds { total_bytes: 7, ..Bounds::default() });
+        assert_eq!(diagnostics.len(), 2, "each file that is not read: {diagnostics:?}");
     }
 }

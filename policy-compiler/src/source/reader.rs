@@ -8,6 +8,7 @@ use super::{Bounds, Sources, files};
 /// Reads paths as [`super::read`] does, and keeps what it parsed for the next time.
 #[derive(Debug, Default)]
 pub struct Reader {
+    bounds: Bounds,
     kept: hashbrown::HashMap<Arc<str>, Parsed, foldhash::fast::RandomState>,
 }
 
@@ -20,11 +21,17 @@ struct Parsed {
 }
 
 impl Reader {
+    /// Nothing read yet.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, ..Self::default() }
+    }
+
     /// Reads every file and parses those that changed. Documents of the others are the very same as last time: their
     /// `root` is the same allocation.
     #[must_use]
     pub fn read(&mut self, paths: &[PathBuf]) -> Sources {
-        let bounds = Bounds::default();
+        let bounds = self.bounds;
         let (files, diagnostics) = files::load(paths, &bounds);
         let mut sources = Sources::unreadable(diagnostics);
         let mut before = std::mem::take(&mut self.kept);

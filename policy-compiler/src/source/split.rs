@@ -12,15 +12,15 @@ pub(super) struct Part {
     pub(super) line: u32,
 }
 
-/// Cuts a text. Parts without content (only comments and blanks) are left out.
-pub(super) fn split(text: &str) -> Vec<Part> {
+/// Cuts a text into no more than so many parts. Parts without content (only comments and blanks) are left out.
+pub(super) fn split(text: &str, most: usize) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut start = 0;
     let mut start_line = 0u32;
     let mut line_start = 0;
     let mut line = 0u32;
     let mut cut = |from: usize, to: usize, line: u32| {
-        if text.get(from..to).is_some_and(has_content) {
+        if parts.len() < most && text.get(from..to).is_some_and(has_content) {
             parts.push(Part { range: from..to, line });
         }
     };
@@ -75,7 +75,8 @@ mod tests {
             ("a: \"open\n---\nb: 2", &[("a: \"open\n", 0), ("---\nb: 2", 1)]),
         ];
         for (text, expected) in cases {
-            let parts: Vec<_> = split(text).into_iter().map(|part| (&text[part.range], part.line)).collect();
+            let parts: Vec<_> =
+                split(text, usize::MAX).into_iter().map(|part| (&text[part.range], part.line)).collect();
             assert_eq!(&parts, expected, "{text:?}");
         }
     }

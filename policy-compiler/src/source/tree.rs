@@ -146,7 +146,14 @@ impl Node {
 
 /// Reads one document. `text` is the document alone, `offset` and `line` (from 0) say where it starts in its file.
 /// With an error comes as much of the tree as was read before it, so that a broken document can still say who it is.
-pub(super) fn read(text: &str, offset: usize, line: u32, bounds: &Bounds) -> (Option<Node>, Option<TreeError>) {
+/// `values` is what its file may still hold.
+pub(super) fn read(
+    text: &str,
+    offset: usize,
+    line: u32,
+    bounds: &Bounds,
+    values: &mut usize,
+) -> (Option<Node>, Option<TreeError>) {
     let options = granit_parser::options! {
         disallow_directives: true,
         emit_comments: false,
@@ -154,8 +161,17 @@ pub(super) fn read(text: &str, offset: usize, line: u32, bounds: &Bounds) -> (Op
         block_nesting_limit: bounds.depth,
     };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut builder =
-        Builder { text, offset, line, bounds, open: Vec::new(), anchors: Vec::new(), copied: 0, root: None };
+    let mut builder = Builder {
+        text,
+        offset,
+        line,
+        bounds,
+        values,
+        open: Vec::new(),
+        anchors: Anchors::default(),
+        copied: 0,
+        root: None,
+    };
     for event in parser {
         let outcome = match event {
             Ok((event, span)) => {
@@ -203,11 +219,14 @@ struct Builder<'t> {
     offset: usize,
     line: u32,
     bounds: &'t Bounds,
+    values: &'t mut usize,
     open: Vec<Open>,
-    anchors: Vec<(usize, Node)>,
+    anchors: Anchors,
     copied: usize,
     root: Option<Node>,
 }
+
+type Anchors = hashbrown::HashMap<usize, Node, foldhash::fast::RandomState>;
 
 struct Open {
     span: Span,
@@ -239,6 +258,7 @@ impl Builder<'_> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_tag(tag.is_some(), span)?;
+                self.spend(1, span)?;
                 let value = match style {
                     ScalarStyle::Plain => plain(&text),
                     _ => Value::Text(text.into()),
@@ -262,7 +282,7 @@ impl Builder<'_> {
                 None => Ok(()),
             },
             Event::Alias(anchor) => {
-                let Some((_, node)) = self.anchors.iter().rev().find(|(id, _)| *id == anchor) else {
+                let Some(node) = self.anchors.get(&anchor) else {
                     return Err(refused(span, "an alias inside of what it names", None));
                 };
                 self.copied = self.copied.saturating_add(node.weight());
@@ -275,13 +295,34 @@ impl Builder<'_> {
                     });
                 }
                 let node = node.clone();
+                self.spend(node.weight(), span)?;
                 self.place(node, 0, false)
             }
             _ => Ok(()),
         }
     }
 
+    /// Counts values of the file. What is over the bound is never kept.
+    fn spend(&mut self, values: usize, span: Span) -> Result<(), TreeError> {
+        match self.values.checked_sub(values) {
+            Some(left) => {
+                *self.values = left;
+                Ok(())
+            }
+            None => {
+                *self.values = 0;
+                Err(TreeError {
+                    code: Code::TooLarge,
+                    span,
+                    message: format!("the file holds more than {} values", self.bounds.values),
+                    help: Some("split it into several files"),
+                })
+            }
+        }
+    }
+
     fn open(&mut self, open: Open) -> Result<(), TreeError> {
+        self.spend(1, open.span)?;
         self.refuse_as_key(open.span)?;
         self.open.push(open);
         Ok(())
@@ -300,7 +341,7 @@ impl Builder<'_> {
 
     fn place(&mut self, node: Node, anchor: usize, is_plain: bool) -> Result<(), TreeError> {
         if anchor != 0 {
-            self.anchors.push((anchor, node.clone()));
+            self.anchors.insert(anchor, node.clone());
             // An anchor keeps a copy: bounded with the copies that aliases make.
             self.copied = self.copied.saturating_add(node.weight());
             if self.copied > self.bounds.aliased_nodes {
@@ -422,9 +463,13 @@ fn is_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Value, is_number, read};
+    use super::{Node, TreeError, Value, is_number};
     use crate::diagnostic::Code;
     use crate::source::Bounds;
+
+    fn read(text: &str, offset: usize, line: u32, bounds: &Bounds) -> (Option<Node>, Option<TreeError>) {
+        super::read(text, offset, line, bounds, &mut bounds.values.clone())
+    }
 
     #[test]
     fn numbers_are_those_of_the_core_schema() {
@@ -466,8 +511,8 @@ mod tests {
         let (tree, error) = read("kind: X\nmetadata: {name: y}\nspec: [1,\n", 0, 0, &Bounds::default());
         assert!(error.is_some());
         let tree = tree.unwrap();
-        assert_eq!(tree.get("kind").and_then(super::Node::text), Some("X"));
-        assert_eq!(tree.get("metadata").and_then(|m| m.get("name")).and_then(super::Node::text), Some("y"));
+        assert_eq!(tree.get("kind").and_then(Node::text), Some("X"));
+        assert_eq!(tree.get("metadata").and_then(|m| m.get("name")).and_then(Node::text), Some("y"));
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Bench {
             workloads: Some(at("workloads.yaml")),
             upstream: None,
             start_closed: true,
+            bounds: eastwall_policy::source::Bounds::default(),
         };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
         let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::default()) };

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use eastwall_policy::analysis::check::check;
 use eastwall_policy::diagnostic::{Diagnostic, Severity, Style, as_json, as_text};
-use eastwall_policy::dialect::compile;
-use eastwall_policy::registry::Registry;
-use eastwall_policy::source;
+use eastwall_policy::registry::kubernetes::Objects;
+
+use super::documents::{Loaded, load, now};
+use crate::bounds::ReadingSettings;
 
 /// Read policies and tell what is wrong with them
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,8 @@ use eastwall_policy::source;
 Examples:
   eastwall check policies/
   eastwall check policies/ --workloads workloads.yaml      # also what selects nothing, or names what does not exist
-  kubectl get firewallpolicies -A -o yaml | eastwall check - --format json")]
+  kubectl get firewallpolicies -A -o yaml | eastwall check - --format json
+  kubectl get firewallpolicies,pods,services,endpointslices,namespaces,nodes -A -o yaml | eastwall check -")]
 pub(super) struct Check {
     /// Files, folders, or `-` for standard input
     #[arg(required = true, value_name = "PATH")]
@@ -25,6 +27,8 @@ pub(super) struct Check {
     /// The workloads, Services and nodes to check the policies against
     #[arg(long, value_name = "FILE")]
     workloads: Option<PathBuf>,
+    #[command(flatten)]
+    reading: ReadingSettings,
     /// How findings are printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -47,19 +51,9 @@ impl Check {
             eprintln!("eastwall: there is no `{}`", missing.display());
             return ExitCode::from(2);
         }
-        let mut findings = Vec::new();
-        let registry = match &self.workloads {
-            Some(path) => {
-                let (registry, found) = Registry::read(path);
-                findings.extend(found);
-                Some(registry)
-            }
-            None => None,
-        };
-        let sources = source::read(&self.paths);
-        let compiled = compile(&sources);
-        findings.extend(compiled.diagnostics.iter().cloned());
-        findings.extend(check(&compiled, registry.as_ref(), super::documents::now()));
+        let Loaded { sources, compiled, registry, mut findings } =
+            load(&self.paths, self.workloads.as_deref(), &self.reading.bounds());
+        findings.extend(check(&compiled, registry.as_deref(), now()));
         findings.iter_mut().for_each(|finding| sources.illustrate(finding));
         findings.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
         if print(&findings, self.format).is_err() {
@@ -68,7 +62,7 @@ impl Check {
         if self.format == Format::Text {
             let policies = compiled.model.policies.iter().filter(|policy| !policy.broken).count();
             let rules: usize = compiled.model.policies.iter().map(|policy| policy.rules.len()).sum();
-            eprintln!("{}", summary(&findings, policies, rules, &compiled.passed_over));
+            eprintln!("{}", summary(&findings, policies, rules, &compiled.objects, &compiled.passed_over));
         }
         if findings.iter().any(Diagnostic::is_error) { ExitCode::from(1) } else { ExitCode::SUCCESS }
     }
@@ -97,7 +91,13 @@ pub(super) fn print(findings: &[Diagnostic], format: Format) -> std::io::Result<
     out.flush()
 }
 
-fn summary(findings: &[Diagnostic], policies: usize, rules: usize, passed_over: &[(String, usize)]) -> String {
+fn summary(
+    findings: &[Diagnostic],
+    policies: usize,
+    rules: usize,
+    objects: &Objects,
+    passed_over: &[(String, usize)],
+) -> String {
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let plural =
         |number: usize, word: &str| if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") };
@@ -108,10 +108,11 @@ fn summary(findings: &[Diagnostic], policies: usize, rules: usize, passed_over: 
         plural(count(Severity::Error), "error"),
         plural(count(Severity::Warning), "warning"),
     );
-    let others: usize = passed_over.iter().map(|(_, count)| count).sum();
-    if others > 0 {
-        let kinds: Vec<String> = passed_over.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        line.push_str(&format!("; passed over: {}", kinds.join(", ")));
+    for (what, counts) in [("objects", objects.counts.as_slice()), ("passed over", passed_over)] {
+        if !counts.is_empty() {
+            let kinds: Vec<String> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            line.push_str(&format!("; {what}: {}", kinds.join(", ")));
+        }
     }
     line
 }

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use eastwall_policy::diagnostic::Severity;
 use eastwall_policy::dialect::compile;
-use eastwall_policy::registry::Registry;
 use eastwall_policy::source;
 use eastwall_policy::world::World;
 
 use super::check::{Format, print};
+use super::documents::registry;
+use crate::bounds::ReadingSettings;
 
 /// Build the lookup table of policies, as the proxy does
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,8 @@ pub(super) struct Compile {
     /// The workloads, Services and nodes
     #[arg(long, value_name = "FILE")]
     workloads: Option<PathBuf>,
+    #[command(flatten)]
+    reading: ReadingSettings,
     /// Print documents, rules, times and the generation as one JSON object
     #[arg(long)]
     stats: bool,
@@ -39,15 +42,13 @@ impl Compile {
             eprintln!("eastwall: there is no `{}`", missing.display());
             return ExitCode::from(2);
         }
+        let bounds = self.reading.bounds();
         let start = Instant::now();
-        let sources = source::read(&self.paths);
+        let sources = source::read_within(&self.paths, &bounds);
         let read = start.elapsed();
         let compiled = compile(&sources);
         let modelled = start.elapsed();
-        let (registry, mut findings) = match &self.workloads {
-            Some(path) => Registry::read(path),
-            None => (Registry::default(), Vec::new()),
-        };
+        let (registry, mut findings) = registry(&compiled, self.workloads.as_deref(), &bounds);
         findings.extend(compiled.diagnostics.iter().cloned());
         findings.retain(|finding| finding.severity == Severity::Error);
         if !findings.is_empty() {

@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use eastwall_policy::analysis::test::Outcome;
 use serde_json::json;
 
 use super::check::Format;
-use super::documents::{compile, now, registry};
+use super::documents::{load, now};
+use crate::bounds::ReadingSettings;
 
 /// Run the policy tests (kind: PolicyTest) among these files
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,8 @@ pub(super) struct Test {
     /// The workloads for tests that list none of their own
     #[arg(long, value_name = "FILE")]
     workloads: Option<PathBuf>,
+    #[command(flatten)]
+    reading: ReadingSettings,
     /// How results are printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -34,10 +36,11 @@ pub(super) struct Test {
 
 impl Test {
     pub(super) fn run(&self) -> ExitCode {
-        let (compiled, registry) = match (compile(&self.paths), registry(self.workloads.as_deref())) {
-            (Ok(compiled), Ok(registry)) => (compiled, Arc::new(registry)),
-            (Err(code), _) | (_, Err(code)) => return code,
-        };
+        let loaded = load(&self.paths, self.workloads.as_deref(), &self.reading.bounds());
+        if let Err(code) = loaded.stop_at_errors() {
+            return code;
+        }
+        let (compiled, registry) = (loaded.compiled, loaded.registry.unwrap_or_default());
         let now = now();
         let outcomes: Vec<Outcome> =
             compiled.tests.iter().flat_map(|test| test.run(&compiled.model, &registry, now)).collect();
@@ -78,6 +81,8 @@ fn print(outcomes: &[Outcome], format: Format, out: &mut impl Write) -> std::io:
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use eastwall_policy::dialect;
     use eastwall_policy::source;
 

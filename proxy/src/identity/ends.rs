@@ -154,6 +154,10 @@ fn declared_by(world: &World, id: WorkloadId, port: u16) -> Option<ApplicationPr
 fn declared_by_endpoints(world: &World, id: ServiceId, port: u16) -> Option<ApplicationProtocol> {
     let registry = world.registry();
     let service = registry.service(id)?;
+    if !service.elsewhere.is_empty() {
+        // What is no workload declares nothing.
+        return None;
+    }
     let target = &service.ports.iter().find(|held| held.port == port && held.transport == Transport::Tcp)?.target;
     let mut declared = service.endpoints.iter().map(|endpoint| {
         let number = match target {

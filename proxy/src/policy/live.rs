@@ -1,6 +1,7 @@
 //! The world in force, and the news that it changed.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ pub(crate) struct Live {
     world: ArcSwap<World>,
     changed: watch::Sender<u64>,
     revocations: Arc<Revocations>,
-    has_registry: bool,
+    has_registry: AtomicBool,
 }
 
 /// One connection's view of the changes. It owes a judgement after each swap; [`Watch::judged`] pays it, and so does
@@ -49,6 +50,11 @@ struct Swap {
     left: usize,
 }
 
+/// Somebody is registered.
+fn registers(world: &World) -> bool {
+    !world.registry().workloads.is_empty()
+}
+
 // === impl Live ===
 
 impl Live {
@@ -56,8 +62,8 @@ impl Live {
     pub(crate) fn new(world: Arc<World>, has_registry: bool, revocation_seconds: Histogram) -> Self {
         let number = world.generation().number;
         Self {
+            has_registry: AtomicBool::new(has_registry || registers(&world)),
             world: ArcSwap::new(world),
-            has_registry,
             changed: watch::Sender::new(number),
             revocations: Arc::new(Revocations {
                 seconds: revocation_seconds,
@@ -71,13 +77,16 @@ impl Live {
         self.world.load_full()
     }
 
-    /// Somebody says who is registered.
+    /// Somebody says who is registered: a workloads file, or Kubernetes objects among the policies, once there were any.
     pub(crate) fn has_registry(&self) -> bool {
-        self.has_registry
+        self.has_registry.load(Ordering::Relaxed)
     }
 
     /// Swaps the world whole and wakes everyone who waits.
     pub(crate) fn swap(&self, world: Arc<World>) {
+        if registers(&world) {
+            self.has_registry.store(true, Ordering::Relaxed);
+        }
         let number = world.generation().number;
         self.revocations.swapped(number, || self.world.store(world));
         self.changed.send_replace(number);

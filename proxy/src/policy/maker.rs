@@ -10,7 +10,8 @@ use eastwall_policy::dialect::{self, Compiled, LastGood};
 use eastwall_policy::facts::Direction;
 use eastwall_policy::model::Model;
 use eastwall_policy::registry::Registry;
-use eastwall_policy::source;
+use eastwall_policy::registry::kubernetes::{Objects, is_object};
+use eastwall_policy::source::{self, Bounds};
 use eastwall_policy::world::World;
 use sha2::{Digest as _, Sha256};
 
@@ -51,16 +52,23 @@ pub(super) struct Maker {
     /// Hash of the table in force.
     in_force: Option<Arc<str>>,
     /// Of what is in force: to see whether anything changed.
-    content: Option<[u8; 32]>,
+    content: Option<Content>,
     workloads_text: Option<[u8; 32]>,
     last_good: LastGood,
     /// As compiled; rules that end are still in it.
     model: Arc<Model>,
+    /// The workloads file; empty where none is named, `None` where none was ever good.
+    file: Option<Registry>,
+    /// The Kubernetes objects among the policies; `None` where they never were all good.
+    objects: Option<Arc<Objects>>,
+    /// Both together.
     registry: Option<Arc<Registry>>,
     /// What tests a world before it serves.
     self_test: SelfTest,
     /// A good table was read once.
     good: bool,
+    /// Somebody says who is registered, or did once.
+    has_registry: bool,
     next_expiry: Option<i64>,
     again: Option<Instant>,
     told: BTreeSet<String>,
@@ -75,9 +83,12 @@ impl Maker {
 
     /// The same with another self-test.
     pub(super) fn tested_by(self_test: SelfTest, origin: Origin, recorder: Recorder) -> (Self, Arc<World>) {
+        let has_registry = origin.workloads.is_some();
         let mut maker = Self {
-            sources: Sources::new(origin.policies.clone()),
-            registry: origin.workloads.is_none().then(Arc::default),
+            sources: Sources::new(origin.policies.clone(), origin.bounds),
+            file: origin.workloads.is_none().then(Registry::default),
+            objects: None,
+            registry: None,
             origin,
             recorder,
             self_test,
@@ -90,6 +101,7 @@ impl Maker {
             last_good: LastGood::default(),
             model: Arc::default(),
             good: false,
+            has_registry,
             next_expiry: None,
             again: None,
             told: BTreeSet::new(),
@@ -113,7 +125,8 @@ impl Maker {
     /// Reads everything.
     pub(super) fn gather(&mut self, now: Instant) -> Gathered {
         let reading = self.sources.read(now, self.good);
-        let workloads = self.origin.workloads.as_deref().map(|path| read_workloads(path, self.workloads_text));
+        let workloads =
+            self.origin.workloads.as_deref().map(|path| read_workloads(path, &self.origin.bounds, self.workloads_text));
         Gathered { reading, workloads }
     }
 
@@ -123,21 +136,27 @@ impl Maker {
         let Gathered { reading, workloads } = gathered;
         self.again = reading.again;
         let registry_changed = self.take_workloads(workloads);
-        let content = content(&reading);
-        let policies_changed = self.content != Some(content);
+        let content = Content::of(&reading);
+        let before = self.content;
+        let changed = before != Some(content);
         self.status.held =
             reading.holds.iter().map(|hold| HeldFile { file: hold.file.to_string(), why: hold.why.into() }).collect();
         self.tell_holds(&reading);
-        if policies_changed {
-            self.compile(&reading);
+        let mut objects_changed = false;
+        if changed {
+            let is_same = before.is_some_and(|before| before.policies == content.policies);
+            objects_changed = self.compile(&reading, is_same);
             self.content = Some(content);
+        }
+        if registry_changed || objects_changed {
+            self.join();
         }
         let was_good = self.good;
         self.good |= !reading.unknown && self.registry.is_some();
 
         let wrong = !self.status.errors.is_empty() || !self.status.held.is_empty() || self.status.workloads.is_some();
-        let elsewhere = registry_changed || self.good != was_good || self.number == 0;
-        let world = (policies_changed || elsewhere).then(|| self.world(self.number + 1));
+        let elsewhere = registry_changed || objects_changed || self.good != was_good || self.number == 0;
+        let world = (changed || elsewhere).then(|| self.world(self.number + 1));
         // A broken file that changes nothing leaves the table in force, number included.
         let is_new =
             |world: &Arc<World>| elsewhere || !wrong || self.in_force != Some(Arc::clone(&world.generation().hash));
@@ -195,7 +214,7 @@ impl Maker {
                     "workloads read"
                 );
                 self.workloads_text = Some(workloads.text);
-                self.registry = Some(Arc::new(registry));
+                self.file = Some(registry);
                 true
             }
             Some(Err(problem)) => {
@@ -208,14 +227,36 @@ impl Maker {
         }
     }
 
-    fn compile(&mut self, reading: &Reading) {
+    /// Joins the workloads file and the objects, once both are known.
+    fn join(&mut self) {
+        let (Some(file), Some(objects)) = (&self.file, &self.objects) else { return };
+        let (registry, findings) = objects.join(file.clone());
+        for finding in findings {
+            tracing::warn!("{}", as_text(&finding, Style::Plain));
+        }
+        self.registry = Some(Arc::new(registry));
+    }
+
+    /// Compiles what was read; whether the objects among it are others than before. Where only they have changed
+    /// (`is_same`) the policies stay the very same, and so does their table.
+    fn compile(&mut self, reading: &Reading, is_same: bool) -> bool {
         for deleted in &reading.deleted {
             tracing::warn!(policy = deleted, "policy deleted: what it closed may be open now");
         }
         let mut compiled = dialect::compile_onto(&reading.sources, &self.last_good);
-        self.model = Arc::clone(&compiled.model);
         self.tell_errors(&mut compiled);
-        self.last_good = LastGood::of(&compiled);
+        if !is_same {
+            self.model = Arc::clone(&compiled.model);
+            self.last_good = LastGood::of(&compiled);
+        }
+        if compiled.objects.incomplete {
+            return false;
+        }
+        let is_first = self.objects.is_none();
+        let were_there = self.objects.as_ref().is_some_and(|objects| !objects.is_empty());
+        let are_others = is_first || were_there || !compiled.objects.is_empty();
+        self.objects = Some(compiled.objects);
+        are_others
     }
 
     fn tell_errors(&mut self, compiled: &mut Compiled) {
@@ -285,7 +326,12 @@ impl Maker {
     fn look_upstream(&mut self, world: &World) {
         let Some(upstream) = self.origin.upstream else { return };
         let registered = world.has_subject_at(upstream.ip());
-        if self.origin.workloads.is_none() {
+        let has_objects = self.objects.as_ref().is_some_and(|objects| !objects.is_empty());
+        self.has_registry |= has_objects;
+        if self.has_registry {
+            self.status.unprotected_upstream = None;
+        }
+        if !self.has_registry {
             let text = "no --workloads: nobody is registered, so no policy protects anybody and EVERYTHING PASSES";
             if self.status.unprotected_upstream.is_none() {
                 tracing::warn!(%upstream, "{text}");
@@ -342,8 +388,8 @@ impl Maker {
 }
 
 /// `known` is the hash of the text in force, which is not parsed again.
-fn read_workloads(path: &Path, known: Option<[u8; 32]>) -> Result<Workloads, String> {
-    let (name, text) = source::text_of(path).map_err(|diagnostic| as_text(&diagnostic, Style::Plain))?;
+fn read_workloads(path: &Path, bounds: &Bounds, known: Option<[u8; 32]>) -> Result<Workloads, String> {
+    let (name, text) = source::text_of(path, bounds).map_err(|diagnostic| as_text(&diagnostic, Style::Plain))?;
     if text.trim().is_empty() {
         // Somebody is writing it: an empty list is written `[]`.
         return Err(format!("{name} is empty: write `[]` if there are no workloads"));
@@ -352,31 +398,44 @@ fn read_workloads(path: &Path, known: Option<[u8; 32]>) -> Result<Workloads, Str
     if known == Some(hash) {
         return Ok(Workloads { registry: None, text: hash });
     }
-    let (registry, diagnostics) = Registry::parse(&name, &text);
+    let (registry, diagnostics) = Registry::parse_within(&name, &text, bounds);
     let errors: Vec<String> =
         diagnostics.iter().filter(|one| one.is_error()).map(|one| as_text(one, Style::Plain)).collect();
     if errors.is_empty() { Ok(Workloads { registry: Some(registry), text: hash }) } else { Err(errors.join("\n")) }
 }
 
 /// What the documents say and where: a moved rule is a new location in the log.
-fn content(reading: &Reading) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    let mut before: Option<&source::Document> = None;
-    for document in &reading.sources.documents {
-        hash.update(document.location.to_string());
-        hash.update([0]);
-        // The items of a list share its text, which counts once: a cluster's dump is one list of thousands.
-        let is_next = |before: &source::Document| {
-            Arc::ptr_eq(&before.file_text, &document.file_text) && before.range == document.range
-        };
-        if !before.is_some_and(is_next) {
-            hash.update(document.file_text.get(document.range.clone()).unwrap_or_default());
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Content {
+    policies: [u8; 32],
+    objects: [u8; 32],
+}
+
+impl Content {
+    fn of(reading: &Reading) -> Self {
+        let mut policies = Sha256::new();
+        let mut objects = Sha256::new();
+        let mut hashed: [Option<&source::Document>; 2] = [None, None];
+        for document in &reading.sources.documents {
+            let (hash, before) = match (is_object(document), &mut hashed) {
+                (true, [_, before]) => (&mut objects, before),
+                (false, [before, _]) => (&mut policies, before),
+            };
+            hash.update(document.location.to_string());
+            hash.update([0]);
+            // The items of a list share its text, which counts once: a cluster's dump is one list of thousands.
+            let is_next = |before: &source::Document| {
+                Arc::ptr_eq(&before.file_text, &document.file_text) && before.range == document.range
+            };
+            if !before.is_some_and(is_next) {
+                hash.update(document.file_text.get(document.range.clone()).unwrap_or_default());
+            }
+            *before = Some(document);
+            hash.update([0]);
         }
-        before = Some(document);
-        hash.update([0]);
+        for diagnostic in &reading.sources.diagnostics {
+            policies.update(format!("{diagnostic:?}"));
+        }
+        Self { policies: policies.finalize().into(), objects: objects.finalize().into() }
     }
-    for diagnostic in &reading.sources.diagnostics {
-        hash.update(format!("{diagnostic:?}"));
-    }
-    hash.finalize().into()
 }

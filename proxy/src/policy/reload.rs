@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use eastwall_policy::source::Bounds;
 use eastwall_policy::world::World;
 use tokio::sync::oneshot;
 
@@ -30,6 +31,8 @@ pub(crate) struct Origin {
     pub(crate) upstream: Option<SocketAddr>,
     /// Without a good table everything protected is closed (the default).
     pub(crate) start_closed: bool,
+    /// Bounds on what is read.
+    pub(crate) bounds: Bounds,
 }
 
 /// Asks for reloads, and tells how they went. Dropping the last one ends the thread.

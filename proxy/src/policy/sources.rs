@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eastwall_policy::source::{self, Document, Reader};
+use eastwall_policy::registry::kubernetes::is_object;
+use eastwall_policy::source::{self, Bounds, Document, Reader};
 
 /// Where policies come from, and what was read of them last.
 #[derive(Debug)]
@@ -44,8 +45,8 @@ pub(super) struct Hold {
 }
 
 impl Sources {
-    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, reader: Reader::default(), held: Vec::new(), gone: BTreeMap::new() }
+    pub(super) fn new(paths: Vec<PathBuf>, bounds: Bounds) -> Self {
+        Self { paths, reader: Reader::new(bounds), held: Vec::new(), gone: BTreeMap::new() }
     }
 
     /// Reads everything. `running`: a table was good before, so what was never good is left out instead of closing
@@ -92,6 +93,8 @@ impl Sources {
         let broken_files: BTreeSet<_> =
             fresh.documents.iter().filter(|one| is_nameless(one)).map(|one| &one.location.file).collect();
         let deleted = self.held.iter().filter(|one| !is_nameless(one) && !broken_files.contains(&one.location.file));
+        // Pods come and go.
+        let deleted = deleted.filter(|one| !is_object(one));
         let deleted = deleted.filter(|one| !now_there.contains(&identity(one))).map(shown).collect();
         let again = self.gone.values().min().map(|since| *since + GRACE);
         // A broken document's file is remembered with what it last held, so that it can still be held for.

@@ -51,6 +51,7 @@ impl Site {
             workloads: Some(folder.path().join("workloads.yaml")),
             upstream: None,
             start_closed: true,
+            bounds: eastwall_policy::source::Bounds::default(),
         };
         let (live, reloader) = start(origin, &recorder).unwrap();
         Self { folder, live, reloader, recorder, _writer: writer }
@@ -227,6 +228,7 @@ fn a_single_file_inside_a_mounted_config_map_is_followed() {
         workloads: Some(at("workloads.yaml")),
         upstream: None,
         start_closed: true,
+        bounds: eastwall_policy::source::Bounds::default(),
     };
     let (live, reloader) = start(origin, &recorder).unwrap();
     let site = Site { live, reloader, recorder, _writer: writer, folder };
@@ -421,6 +423,7 @@ fn gateway(workloads: Option<&str>) -> Site {
         workloads: workloads.map(|_| at("workloads.yaml")),
         upstream: Some(([10, 0, 0, 2], 80).into()),
         start_closed: true,
+        bounds: eastwall_policy::source::Bounds::default(),
     };
     let (live, reloader) = start(origin, &recorder).unwrap();
     Site { live, reloader, recorder, _writer: writer, folder }
@@ -450,6 +453,58 @@ fn a_gateway_without_a_registry_says_that_it_protects_nobody() {
     assert!(metrics.contains("eastwall_unprotected_workloads{direction=\"inbound\"} 1"), "{metrics}");
 }
 
+/// The same two workloads as Kubernetes objects.
+fn pods(account: &str, more: &str) -> String {
+    let pod = |name: &str, account: &str, ip: &str| {
+        format!(
+            "- apiVersion: v1\n  kind: Pod\n  metadata: {{name: {name}, namespace: shop}}\n  spec: {{serviceAccountName: \
+             {account}, containers: [{{ports: [{{containerPort: 80, name: http}}]}}]}}\n  status: {{podIP: {ip}}}\n"
+        )
+    };
+    let (orders, web) = (pod("orders", "orders", "10.0.0.2"), pod("web", account, "10.0.0.3"));
+    format!("apiVersion: v1\nkind: List\nitems:\n{orders}{web}{more}")
+}
+
+#[test]
+fn objects_beside_the_policies_say_who_is_registered() {
+    let site = gateway(None);
+    site.write("pods.yaml", &pods("web", ""));
+    let status = site.reload();
+    assert!(site.live.has_registry() && status.is_ready() && status.unprotected_upstream.is_none(), "{status:?}");
+    assert!(site.allows("/v1") && !site.allows("/v2"));
+
+    // Another Pod joins the same table.
+    let table = Arc::clone(site.live.load().model());
+    site.write("pods.yaml", &pods("stranger", ""));
+    site.reload();
+    assert!(!site.allows("/v1"));
+    assert!(Arc::ptr_eq(&table, site.live.load().model()), "no policy was read again");
+
+    // One that cannot be read leaves who was there before.
+    site.write("pods.yaml", &pods("web", "- {apiVersion: v1, kind: Pod, metadata: {name: x}, spec: 7}\n"));
+    let status = site.reload();
+    assert!(!status.errors.is_empty() && !site.allows("/v1"), "{status:?}");
+    site.write("pods.yaml", &pods("web", ""));
+    assert!(site.reload().errors.is_empty() && site.allows("/v1"));
+
+    // Who has been registered once is not forgotten: nobody passes because a file went.
+    fs::remove_file(site.at("pods.yaml")).unwrap();
+    site.until("the file is gone for good", |site| site.reload().unregistered_upstream.is_some());
+    assert!(site.live.has_registry() && !site.reloader.status().is_ready(), "{:?}", site.reloader.status());
+}
+
+#[test]
+fn objects_that_were_never_read_seal_everything() {
+    let site = Site::with(&[("a.yaml", &policy("orders", "/v1")), ("b.yaml", "apiVersion: v1\nkind: Pod\nspec: [")]);
+    assert!(site.live.load().is_sealed() && !site.reloader.status().is_ready());
+    site.write("b.yaml", "");
+    fs::remove_file(site.at("b.yaml")).unwrap();
+    site.until("the file is gone for good", |site| {
+        site.reload();
+        site.allows("/v1")
+    });
+}
+
 /// Whether [`picky`] fails. Of one test alone.
 static FAILS: AtomicBool = AtomicBool::new(true);
 
@@ -469,6 +524,7 @@ fn a_table_that_fails_its_self_test_never_serves() {
         workloads: Some(at("workloads.yaml")),
         upstream: None,
         start_closed: true,
+        bounds: eastwall_policy::source::Bounds::default(),
     };
     let (mut maker, first) = Maker::tested_by(picky, origin, recorder.clone());
     assert!(first.is_sealed(), "there is no older one");

@@ -137,20 +137,25 @@ pub(super) fn tls(node: &Node, _: Action, context: &mut Context<'_>) -> Option<E
 }
 
 /// One item of `dns`.
-pub(super) fn dns(node: &Node, _: Action, context: &mut Context<'_>) -> Option<Expr> {
+pub(super) fn dns(node: &Node, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let before = context.findings.errors();
     let mut fields = Fields::of(node, "an item of `dns`", &mut context.findings)?;
-    if fields.optional("names", &mut context.findings).is_some() {
-        let help = "DNS names need the DNS proxy, which is not part of this version; `dns: [{}]` allows port 53";
-        context.findings.report_with(
-            Code::NotSupported,
-            fields.key_span("names"),
-            "`names` is not supported yet",
-            help,
-        );
-    }
+    let names = fields.optional("names", &mut context.findings);
+    let names = names.and_then(|node| {
+        let written = texts(node, "`names`", &mut context.findings)?;
+        let read: Vec<_> = written.iter().filter_map(|(name, span)| host(name, *span, "DNS name", context)).collect();
+        if action == Action::Allow {
+            let help = "the proxy reads no queries yet, so there it allows nothing; `dns: [{}]` allows port 53";
+            context.findings.report_with(Code::NotEnforced, node.span, "the names of queries cannot be seen", help);
+        }
+        for (name, span) in written.iter().filter(|(name, _)| name.contains(':')) {
+            let help = "a name has no port: write `ports` in the rule";
+            context.findings.report_with(Code::BadValue, *span, format!("`{name}` is no DNS name"), help);
+        }
+        Some(one_of(Text::Qname, read.into_iter().map(|(pattern, _)| pattern)))
+    });
     fields.finish(&mut context.findings);
-    (context.findings.errors() == before).then_some(Expr::True)
+    (context.findings.errors() == before).then(|| names.unwrap_or(Expr::True))
 }
 
 fn methods<'n>(node: &'n Node, context: &mut Context<'_>) -> Option<Vec<&'n str>> {
@@ -207,7 +212,7 @@ fn hosts(node: &Node, context: &mut Context<'_>) -> Option<Expr> {
 }
 
 /// A host or server name in canonical form; `*.x` stands for exactly one label. With its port, where it has one.
-fn host(written: &str, span: Span, what: &str, context: &mut Context<'_>) -> Option<(Pattern, Option<u16>)> {
+pub(super) fn host(written: &str, span: Span, what: &str, context: &mut Context<'_>) -> Option<(Pattern, Option<u16>)> {
     let (wild, name) = match written.strip_prefix("*.") {
         Some(name) => (true, name),
         None => (false, written),

@@ -7,9 +7,10 @@ use ipnet::IpNet;
 
 use super::context::Context;
 use super::rule::Action;
-use super::{name, selector};
+use super::{http, name, selector};
 use crate::diagnostic::Code;
-use crate::model::{Atom, CidrScope, Expr, NodeScope, Pattern, PeerAtom, PlaintextPrincipal, Selector};
+use crate::facts::Protocol;
+use crate::model::{Atom, CidrScope, Each, Expr, NodeScope, Pattern, PeerAtom, PlaintextPrincipal, Selector, Text};
 use crate::settings::MinimumProof;
 use crate::source::fields::{boolean, list, listed, text, word};
 use crate::source::{Fields, Node, Span, Value};
@@ -33,6 +34,8 @@ pub(super) struct Peers {
     pub(super) condition: Expr,
     /// An item that is an address, a name or a node, and so says nothing of declared ports.
     pub(super) needs_ports: Option<Span>,
+    /// An item that is a name: what is asked for has to carry it too.
+    pub(super) by_name: Option<Span>,
 }
 
 /// Reads a list; `None` where an item is wrong.
@@ -43,15 +46,18 @@ pub(super) fn list_of(node: &Node, what: &'static str, role: Role, context: &mut
         return None;
     }
     let items = list(node, what, &mut context.findings)?;
-    let mut needs_ports = None;
+    let (mut needs_ports, mut by_name) = (None, None);
     let mut conditions = Vec::new();
     for item in items {
+        if item.get("fqdn").is_some() {
+            by_name.get_or_insert(item.span);
+        }
         if let Some(condition) = peer(item, what, role, &mut needs_ports, context) {
             conditions.push(condition);
         }
     }
     let complete = conditions.len() == items.len();
-    complete.then(|| Peers { condition: Expr::any(conditions), needs_ports })
+    complete.then(|| Peers { condition: Expr::any(conditions), needs_ports, by_name })
 }
 
 fn peer(
@@ -192,11 +198,7 @@ fn peer(
             let words = [("Own", NodeScope::Own), ("Any", NodeScope::Any)];
             of(PeerAtom::Node(word(value?, "`node`", &words, &mut context.findings)?))
         }
-        "fqdn" => {
-            let help = "an `fqdn` peer needs the DNS proxy, which is not part of this version; write `cidr` with `tls` and `serverNames`";
-            context.findings.report_with(Code::NotSupported, place, "`fqdn` peers are not supported yet", help);
-            return None;
-        }
+        "fqdn" => fqdn(value?, role, context)?,
         _ => {
             if !boolean(value?, "`any`", &mut context.findings)? {
                 let help = "`any` has one legal value, `true`; leave the item out to name nobody";
@@ -206,7 +208,7 @@ fn peer(
             Expr::True
         }
     };
-    if matches!(kind, "principal" | "cidr" | "node" | "any") {
+    if matches!(kind, "principal" | "cidr" | "fqdn" | "node" | "any") {
         for qualifier in ["namespace", "namespaceSelector"] {
             if fields.has(qualifier) {
                 let message = format!("`{qualifier}` cannot qualify `{kind}`");
@@ -220,6 +222,34 @@ fn peer(
     let before = context.findings.errors();
     fields.finish(&mut context.findings);
     (context.findings.errors() == before).then_some(condition)
+}
+
+/// A name. SPEC: where it lets something pass, the proxy itself has resolved it to the address, and the server name or
+/// Host says it too; where it refuses, any one of the three is enough.
+fn fqdn(node: &Node, role: Role, context: &mut Context<'_>) -> Option<Expr> {
+    let written = text(node, "`fqdn`", &mut context.findings)?;
+    let (pattern, port) = http::host(written, node.span, "DNS name", context)?;
+    let admits = matches!(role, Role::Peer(Action::Allow) | Role::PeerException(Action::Deny));
+    if port.is_some() || written.parse::<IpAddr>().is_ok() {
+        let help = "write a DNS name, its port in `ports`, and an address as `cidr`";
+        context.findings.report_with(Code::BadValue, node.span, format!("`{written}` is no DNS name"), help);
+        return None;
+    }
+    if admits && !matches!(pattern, Pattern::Exact(_)) {
+        let help = "name each host: an Allow must know which name it resolves";
+        context.findings.report_with(Code::BadValue, node.span, "an Allow names whole hosts", help);
+        return None;
+    }
+    if matches!(role, Role::Peer(Action::Allow)) {
+        let help = "the proxy resolves no names yet, so there it allows nothing; `eastwall decide` takes `dst.fqdn`";
+        context.findings.report_with(Code::NotEnforced, node.span, format!("`{written}` is resolved by nobody"), help);
+    }
+    let said = |of: Text| Expr::Is(Atom::Text { of, each: Each::Some, is: vec![pattern.clone()] });
+    let resolved = Expr::Is(Atom::Peer(PeerAtom::Fqdn(vec![pattern.clone()])));
+    // What is no HTTP has no Host: a name that is refused must not cut off every other protocol.
+    let http = Expr::Is(Atom::Protocol(vec![Protocol::Http, Protocol::Http2, Protocol::Grpc]));
+    let claimed = Expr::any([said(Text::Sni), Expr::all([http, said(Text::Host)])]);
+    Some(if admits { Expr::all([resolved, claimed]) } else { Expr::any([resolved, claimed]) })
 }
 
 /// The namespace that qualifies an item: the policy's own where none is written.

@@ -15,11 +15,13 @@ pub(super) struct Wire {
     pub(super) condition: Expr,
 }
 
-/// Reads `ports` and the protocol members. `needs_ports` is a peer that makes `ports` necessary in an Allow.
+/// Reads `ports` and the protocol members. `needs_ports` is a peer that makes `ports` necessary in an Allow, `by_name`
+/// one that makes a protocol necessary that carries names.
 pub(super) fn read(
     fields: &mut Fields<'_>,
     action: Action,
     needs_ports: Option<Span>,
+    by_name: Option<Span>,
     context: &mut Context<'_>,
 ) -> Option<Wire> {
     let present: Vec<&'static str> = MEMBERS.iter().copied().filter(|member| fields.has(member)).collect();
@@ -42,6 +44,16 @@ pub(super) fn read(
             return None;
         }
     };
+    if let (Action::Allow, Some(span), Some("tcp" | "udp" | "dns")) = (action, by_name, member) {
+        let help = "write `tls`, `http` or `grpc`: what is asked for has to carry the name too";
+        context.findings.report_with(
+            Code::Conflict,
+            span,
+            "an Allow by `fqdn` needs a protocol that carries names",
+            help,
+        );
+        return None;
+    }
     let before = context.findings.errors();
     let ports = ports_node.and_then(|node| port::list_of(node, context));
     let protocol = match member {
@@ -96,15 +108,15 @@ fn of_member(member: &str, node: &Node, action: Action, context: &mut Context<'_
     })
 }
 
-/// `dns: [{}]` is port 53 at L4, or whatever is seen to be DNS. A Deny closes its ports to other protocols, and names
-/// cannot be matched yet: it covers its ports whole.
+/// `dns: [{}]` is port 53 at L4, or whatever is seen to be DNS. A Deny closes its ports to other protocols.
 fn dns(matches: Expr, action: Action) -> Option<Expr> {
     let carried = Expr::any([Transport::Udp, Transport::Tcp].map(|transport| Expr::Is(Atom::Transport(transport))));
     let is_dns =
         Expr::any([Expr::Is(Atom::Port(PortAtom::Range(53, 53))), Expr::Is(Atom::Protocol(vec![Protocol::Dns]))]);
     Some(match action {
         Action::Allow => Expr::all([carried, is_dns, matches]),
-        Action::Deny => Expr::True,
+        Action::Deny if matches == Expr::True => Expr::True,
+        Action::Deny => Expr::any([!Expr::Is(Atom::Protocol(vec![Protocol::Dns])), matches]),
     })
 }
 

@@ -93,7 +93,8 @@ fn rule(node: &Node, direction: Direction, index: usize, context: &mut Context<'
         }
     }
     let needs_ports = whom.as_ref().and_then(|whom| whom.needs_ports);
-    let wire = protocol::read(&mut fields, action, needs_ports, context);
+    let by_name = whom.as_ref().and_then(|whom| whom.by_name);
+    let wire = protocol::read(&mut fields, action, needs_ports, by_name, context);
     if let Some(condition) = proof(&mut fields, action, context) {
         conditions.push(condition);
     }
