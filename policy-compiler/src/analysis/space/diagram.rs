@@ -314,8 +314,9 @@ mod tests {
                 held.push((function, table));
             }
         }
-        for (f, one) in held.clone() {
-            for (g, other) in held.clone() {
+        let simple = held.clone();
+        for (f, one) in simple.clone() {
+            for (g, other) in simple.clone() {
                 let pairs = || one.iter().zip(&other);
                 held.push((diagram.and(f, g, &mut budget).unwrap(), pairs().map(|(a, b)| *a && *b).collect()));
                 held.push((diagram.or(f, g, &mut budget).unwrap(), pairs().map(|(a, b)| *a || *b).collect()));

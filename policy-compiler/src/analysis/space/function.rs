@@ -342,6 +342,13 @@ fn hangs_together(parts: &BTreeMap<Name, Vec<Ask>>, residues: &Residues) -> Resu
             _ => None,
         })
         .collect();
+    let mixed = parts.iter().filter(|(name, _)| matches!(name, Name::Claim(_))).any(|(_, asks)| {
+        let scalars = |ask: &&Ask| matches!(residues.question(**ask), Some(Atom::Text { of: Text::Claim(_), .. }));
+        let strings = |ask: &&Ask| {
+            matches!(residues.question(**ask), Some(Atom::Text { of: Text::StringClaim(_) | Text::SpacedClaim(_), .. }))
+        };
+        asks.iter().any(|ask| scalars(&ask)) && asks.iter().any(|ask| strings(&ask))
+    });
     let is_subject = |path: &&Vec<Arc<str>>| matches!(path.as_slice(), [only] if matches!(&**only, "iss" | "sub"));
     let nested = |one: &&Vec<Arc<str>>| claims.iter().any(|other| other.len() > one.len() && other.starts_with(one));
     let host = parts.keys().any(|name| matches!(name, Name::Header(name) if &**name == "host"));
@@ -353,6 +360,9 @@ fn hangs_together(parts: &BTreeMap<Name, Vec<Ask>>, residues: &Residues) -> Resu
     }
     if claims.iter().any(nested) {
         return Err(Undecided::Together("a claim, and a part of it"));
+    }
+    if mixed {
+        return Err(Undecided::Together("a claim as text, and as strings alone"));
     }
     if host {
         return Err(Undecided::Together("the header `host`, which is the authority"));

@@ -1,17 +1,24 @@
 //! The space of all flows, as far as policies can tell them apart.
 
 mod addresses;
+mod compare;
 mod diagram;
 mod domain;
 mod element;
+mod ends;
 mod function;
 mod machine;
 mod product;
 mod program;
+mod region;
 mod residue;
+mod survey;
 mod variable;
+mod witness;
 
 use std::sync::Arc;
+
+pub use compare::{BUDGET, Change, Comparison, Kind, Open, Options, compare};
 
 /// Steps that may still be taken.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +49,9 @@ pub enum Undecided {
     /// Rules ask about parts of a request that are functions of one another.
     #[error("rules ask about {0}")]
     Together(&'static str),
+    /// The two sides make requests canonical in different ways.
+    #[error("`httpOptions` differ between the two, so they read requests differently")]
+    Canonical,
     /// No request could be found that shows the difference.
     #[error("no single request could be shown to make the difference")]
     Unconfirmed,

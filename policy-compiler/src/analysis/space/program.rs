@@ -61,7 +61,7 @@ pub(super) struct Side {
     programs: Map<Key, Program>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Ready {
     stack: usize,
     tier: Tier,
@@ -71,7 +71,7 @@ struct Ready {
 }
 
 /// A condition whose questions about the connection are numbered.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Tree {
     Left(Residue),
     Who(usize),
@@ -169,6 +169,11 @@ impl Side {
     /// Nothing is asked and nothing closed.
     pub(super) fn is_open(&self) -> bool {
         self.tiers.is_empty()
+    }
+
+    /// The same rules in the same order: no connection can tell the two apart. (The reverse does not hold.)
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.tiers == other.tiers && self.who == other.who && self.whereto == other.whereto
     }
 
     /// The ranges of ports that questions tell apart: bounds of each.
