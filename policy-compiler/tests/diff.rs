@@ -33,8 +33,8 @@ fn registry() -> impl Strategy<Value = Registry> {
 
 /// Two models: unrelated ones, or one and the same with a policy or rule less.
 fn pair() -> impl Strategy<Value = (Model, Model)> {
-    let related = (models::model(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>()).prop_map(
-        |(model, policy, rule, whole)| {
+    let related = (models::model(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>())
+        .prop_map(|(model, policy, rule, whole)| {
             let mut changed = model.clone();
             if !changed.policies.is_empty() {
                 let at = policy.index(changed.policies.len());
@@ -47,8 +47,7 @@ fn pair() -> impl Strategy<Value = (Model, Model)> {
                 }
             }
             (model, changed)
-        },
-    );
+        });
     prop_oneof![3 => related, 1 => (models::model(), models::model())]
 }
 
@@ -79,11 +78,12 @@ fn request() -> impl Strategy<Value = Value> {
             }
             line
         });
-    let other = (word(&["tls", "tcp", "udp", "sctp", "dns"]), word(HOSTS)).prop_map(|(protocol, host)| match protocol {
-        "tls" => json!({"protocol": "tls", "sni": host}),
-        "dns" => json!({"protocol": "dns", "qname": host}),
-        other => json!({"protocol": other}),
-    });
+    let other =
+        (word(&["tls", "tcp", "udp", "sctp", "dns"]), word(HOSTS)).prop_map(|(protocol, host)| match protocol {
+            "tls" => json!({"protocol": "tls", "sni": host}),
+            "dns" => json!({"protocol": "dns", "qname": host}),
+            other => json!({"protocol": other}),
+        });
     prop_oneof![4 => http, 1 => other]
 }
 

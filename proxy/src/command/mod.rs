@@ -9,6 +9,7 @@ mod documents;
 mod explain;
 mod proxy;
 mod redirect;
+mod suggest;
 mod test;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     Decide(decide::Decide),
     Explain(explain::Explain),
+    Suggest(suggest::Suggest),
     Test(test::Test),
     Check(check::Check),
     Compile(compile::Compile),
@@ -40,6 +42,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Decide(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Suggest(command) => command.run(),
         Command::Test(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Compile(command) => command.run(),

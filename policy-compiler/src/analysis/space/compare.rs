@@ -130,7 +130,13 @@ pub fn compare(old: &World, new: &World, options: Options) -> Comparison {
 /// In order of what they are about; what is the same over several transports is one.
 fn merged(mut changes: Vec<Change>) -> Vec<Change> {
     let place = |change: &Change| {
-        (change.kind, change.destinations.clone(), change.sources.clone(), change.ports.clone(), change.requests.clone())
+        (
+            change.kind,
+            change.destinations.clone(),
+            change.sources.clone(),
+            change.ports.clone(),
+            change.requests.clone(),
+        )
     };
     changes.sort_by_cached_key(place);
     let mut merged: Vec<Change> = Vec::new();
@@ -214,8 +220,7 @@ impl Worker<'_, '_> {
         let mut asked = BTreeSet::new();
         self.key.old.iter().chain(&*self.key.new).for_each(|program| programs.asks(*program, &mut asked));
         let canonical = self.canonical()?;
-        let mut requests =
-            Requests::of(programs, &asked, self.key.transport, canonical, self.variables, budget)?;
+        let mut requests = Requests::of(programs, &asked, self.key.transport, canonical, self.variables, budget)?;
         let old = requests.allowed(&self.key.old, programs, budget)?;
         let new = requests.allowed(&self.key.new, programs, budget)?;
         let mut found = Vec::new();
@@ -224,7 +229,14 @@ impl Worker<'_, '_> {
             let changed = requests.diagram.and(after, not_before, budget)?;
             for (words, example) in regions(&mut requests, changed, budget)? {
                 for (sources, destinations, ports, entry) in self.places() {
-                    found.push(self.change(kind, &words, &requests, &example, (sources, destinations, ports), entry)?);
+                    found.push(self.change(
+                        kind,
+                        &words,
+                        &requests,
+                        &example,
+                        (sources, destinations, ports),
+                        entry,
+                    )?);
                 }
             }
         }
@@ -308,15 +320,13 @@ impl Worker<'_, '_> {
 
     /// The rules in scope, on both sides, that ask about requests.
     fn rules(&self, entry: &Entry) -> Vec<String> {
-        let (Some(from), Some(to)) =
-            (self.survey.source(entry.source), self.survey.destination(entry.destination))
+        let (Some(from), Some(to)) = (self.survey.source(entry.source), self.survey.destination(entry.destination))
         else {
             return Vec::new();
         };
         let mut rules = BTreeSet::new();
         for world in &self.survey.worlds {
-            let connection =
-                connection(world, &from.end, &to.end, entry.port, entry.transport, self.options.direction);
+            let connection = connection(world, &from.end, &to.end, entry.port, entry.transport, self.options.direction);
             for leg in &legs(world.model(), world.registry(), &connection) {
                 for (stack, tier) in STACKS.into_iter().flat_map(|stack| TIERS.map(|tier| (stack, tier))) {
                     let policies = tier::selecting(leg, Table::Enforced, stack, tier);
