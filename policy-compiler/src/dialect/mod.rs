@@ -17,6 +17,7 @@ use crate::source::{Document, Findings, Sources, Span};
 mod cilium;
 mod istio;
 mod last_good;
+mod linkerd;
 mod members;
 mod native;
 
@@ -37,7 +38,7 @@ impl FrontEnd {
 }
 
 /// Every reader of policies.
-const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END];
+const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END, linkerd::FRONT_END];
 
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
@@ -142,11 +143,20 @@ impl Refused {
     }
 }
 
+/// The kind; with its group, as `kubectl` writes it, where an earlier front end has a kind of the same name.
+fn kind_of(document: &Document) -> String {
+    let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    match (group, document.kind.as_str()) {
+        (linkerd::GROUP, kind @ ("AuthorizationPolicy" | "HTTPRoute")) => format!("{kind}.{group}"),
+        (_, kind) => kind.to_owned(),
+    }
+}
+
 /// Kind, namespace and name of a document.
 #[must_use]
 pub fn name_of(document: &Document) -> PolicyName {
     PolicyName {
-        kind: document.kind.as_str().into(),
+        kind: kind_of(document).into(),
         namespace: namespace_of(document).into(),
         name: document.name.as_str().into(),
     }
@@ -437,6 +447,8 @@ fn refuse_duplicates(
 
 /// Policies of dialects that this version does not read: passed over with a warning each.
 const NOT_READ: &[(&str, &str)] = &[
+    (linkerd::GROUP, "EgressNetwork"),
+    (linkerd::GROUP, "HTTPLocalRateLimitPolicy"),
     ("crd.antrea.io", "ClusterNetworkPolicy"),
     ("crd.antrea.io", "NetworkPolicy"),
     ("crd.projectcalico.org", "GlobalNetworkPolicy"),
@@ -447,9 +459,4 @@ const NOT_READ: &[(&str, &str)] = &[
     ("policy.networking.k8s.io", "AdminNetworkPolicy"),
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
     ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
-    ("policy.linkerd.io", "Server"),
-    ("policy.linkerd.io", "ServerAuthorization"),
-    ("policy.linkerd.io", "AuthorizationPolicy"),
-    ("policy.linkerd.io", "MeshTLSAuthentication"),
-    ("policy.linkerd.io", "NetworkAuthentication"),
 ];
