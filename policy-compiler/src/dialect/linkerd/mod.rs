@@ -75,7 +75,7 @@ struct Lost {
 impl Lost {
     fn is_part_of(&self, server: &Server<'_>) -> bool {
         self.namespace == server.namespace()
-            && self.servers.as_ref().is_none_or(|names| names.iter().any(|name| *name == server.document.name))
+            && self.servers.as_ref().is_none_or(|names| names.contains(&server.document.name))
     }
 }
 
