@@ -1,6 +1,6 @@
 //! What Linkerd's policies come to: documents, flows, and the verdict of each; and the choice of a route beside a
 //! straight-line reading of how Linkerd chooses.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot be set up must fail")]
 
 use std::fmt::Write as _;
 use std::sync::Arc;
