@@ -145,11 +145,20 @@ impl Refused {
     }
 }
 
+/// The kind; with its group, as `kubectl` writes it, where an earlier front end has a kind of the same name.
+fn kind_of(document: &Document) -> String {
+    let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    match (group, document.kind.as_str()) {
+        (linkerd::GROUP, kind @ ("AuthorizationPolicy" | "HTTPRoute")) => format!("{kind}.{group}"),
+        (_, kind) => kind.to_owned(),
+    }
+}
+
 /// Kind, namespace and name of a document.
 #[must_use]
 pub fn name_of(document: &Document) -> PolicyName {
     PolicyName {
-        kind: document.kind.as_str().into(),
+        kind: kind_of(document).into(),
         namespace: namespace_of(document).into(),
         name: document.name.as_str().into(),
     }
@@ -440,6 +449,8 @@ fn refuse_duplicates(
 
 /// Policies of dialects that this version does not read: passed over with a warning each.
 const NOT_READ: &[(&str, &str)] = &[
+    (linkerd::GROUP, "EgressNetwork"),
+    (linkerd::GROUP, "HTTPLocalRateLimitPolicy"),
     ("crd.antrea.io", "ClusterNetworkPolicy"),
     ("crd.antrea.io", "NetworkPolicy"),
     ("crd.projectcalico.org", "GlobalNetworkPolicy"),
