@@ -20,6 +20,7 @@ mod last_good;
 mod linkerd;
 mod members;
 mod native;
+mod network;
 
 pub use last_good::LastGood;
 
@@ -38,7 +39,8 @@ impl FrontEnd {
 }
 
 /// Every reader of policies.
-const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END, linkerd::FRONT_END];
+const FRONT_ENDS: &[FrontEnd] =
+    &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END, linkerd::FRONT_END, network::FRONT_END];
 
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
@@ -455,8 +457,4 @@ const NOT_READ: &[(&str, &str)] = &[
     ("crd.projectcalico.org", "NetworkPolicy"),
     ("projectcalico.org", "GlobalNetworkPolicy"),
     ("projectcalico.org", "NetworkPolicy"),
-    ("networking.k8s.io", "NetworkPolicy"),
-    ("policy.networking.k8s.io", "AdminNetworkPolicy"),
-    ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
-    ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
 ];
