@@ -5,9 +5,11 @@ mod compile;
 mod completions;
 mod decide;
 mod demo;
+mod diff;
 mod documents;
 mod explain;
 mod proxy;
+mod reach;
 mod redirect;
 mod suggest;
 mod test;
@@ -27,6 +29,8 @@ struct Cli {
 enum Command {
     Decide(decide::Decide),
     Explain(explain::Explain),
+    Diff(diff::Diff),
+    Reach(reach::Reach),
     Suggest(suggest::Suggest),
     Test(test::Test),
     Check(check::Check),
@@ -42,6 +46,8 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Decide(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Diff(command) => command.run(),
+        Command::Reach(command) => command.run(),
         Command::Suggest(command) => command.run(),
         Command::Test(command) => command.run(),
         Command::Check(command) => command.run(),

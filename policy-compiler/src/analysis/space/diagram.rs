@@ -30,10 +30,6 @@ impl Set {
         Self(words.into())
     }
 
-    pub(super) fn has(&self, member: usize) -> bool {
-        self.0.get(member / 64).is_some_and(|word| word >> (member % 64) & 1 == 1)
-    }
-
     pub(super) fn members(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().enumerate().flat_map(|(at, word)| {
             let word = *word;
