@@ -212,11 +212,11 @@ impl Reach {
     }
 
     /// Names, and between which of them something passes.
-    fn graph(&self) -> (Vec<&str>, BTreeMap<(usize, usize), BTreeSet<(String, bool)>>) {
+    fn graph(&self) -> (Vec<&str>, Edges) {
         let ends = self.ways.iter().flat_map(|way| way.sources.iter().chain(&way.destinations));
         let names: Vec<&str> = ends.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
         let number = |name: &str| names.binary_search(&name).unwrap_or_default();
-        let mut edges: BTreeMap<(usize, usize), BTreeSet<(String, bool)>> = BTreeMap::new();
+        let mut edges = Edges::new();
         for way in &self.ways {
             for (from, to) in way.sources.iter().flat_map(|from| way.destinations.iter().map(move |to| (from, to))) {
                 edges.entry((number(from), number(to))).or_default().insert((way.what(), way.unprotected));
@@ -225,6 +225,9 @@ impl Reach {
         (names, edges)
     }
 }
+
+/// What passes between two ends, by their numbers: in words, and whether nobody protects it.
+type Edges = BTreeMap<(usize, usize), BTreeSet<(String, bool)>>;
 
 fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");

@@ -30,6 +30,11 @@ impl Set {
         Self(words.into())
     }
 
+    #[cfg(test)]
+    fn has(&self, member: usize) -> bool {
+        self.members().any(|held| held == member)
+    }
+
     pub(super) fn members(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().enumerate().flat_map(|(at, word)| {
             let word = *word;
