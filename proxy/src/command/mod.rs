@@ -11,6 +11,7 @@ mod explain;
 mod proxy;
 mod reach;
 mod redirect;
+mod schema;
 mod suggest;
 mod test;
 
@@ -35,6 +36,7 @@ enum Command {
     Test(test::Test),
     Check(check::Check),
     Compile(compile::Compile),
+    Schema(schema::Schema),
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
@@ -52,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::Test(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Compile(command) => command.run(),
+        Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),
