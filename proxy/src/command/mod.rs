@@ -5,6 +5,7 @@ mod compile;
 mod completions;
 mod decide;
 mod demo;
+mod diff;
 mod documents;
 mod explain;
 mod proxy;
@@ -28,6 +29,7 @@ enum Command {
     Explain(explain::Explain),
     Test(test::Test),
     Check(check::Check),
+    Diff(diff::Diff),
     Compile(compile::Compile),
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
@@ -42,6 +44,7 @@ pub fn run() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Test(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Diff(command) => command.run(),
         Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),
