@@ -81,7 +81,7 @@ impl Diagnostic {
         Self {
             code,
             severity: code.severity(),
-            message: message.into(),
+            message: shortened(message.into()),
             location,
             length: 0,
             label: None,
@@ -94,7 +94,7 @@ impl Diagnostic {
     /// With what to do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(shortened(help.into()));
         self
     }
 
@@ -121,6 +121,18 @@ impl Snippet {
         Some(Self { text: shown, cut: column.saturating_sub(1).saturating_sub(u32::try_from(kept).ok()?) })
     }
 }
+
+/// A message repeats what the user wrote, and that may be megabytes: the beginning says enough.
+pub(crate) fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Characters of a message.
+const LONGEST: usize = 600;
 
 /// Characters of a line that a snippet shows: enough for a rule in one line, too little to flood a terminal.
 const WINDOW: usize = 200;

@@ -145,7 +145,7 @@ pub fn trees(file: &str, text: &Arc<str>, bounds: &Bounds) -> (Vec<Node>, Vec<Di
     let file: Arc<str> = file.into();
     let mut diagnostics = Vec::new();
     let mut trees = Vec::new();
-    for part in parts::parts(text, bounds) {
+    for part in parts::parts(&file, text, bounds) {
         diagnostics.extend(part.error.map(|error| diagnostic(&file, text, error)));
         trees.extend(part.tree);
     }
@@ -190,7 +190,7 @@ impl Sources {
     }
 
     fn add(&mut self, file: &Arc<str>, text: &Arc<str>, bounds: &Bounds) {
-        for parts::Part { range, tree, error } in parts::parts(text, bounds) {
+        for parts::Part { range, tree, error } in parts::parts(file, text, bounds) {
             let broken = error.is_some();
             let place = error.as_ref().map(|error| error.span);
             self.diagnostics.extend(error.map(|error| diagnostic(file, text, error)));

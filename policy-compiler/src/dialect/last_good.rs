@@ -1,6 +1,6 @@
 //! What a refused document falls back on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Compiled, Refused, native};
@@ -12,8 +12,8 @@ use crate::settings::Settings;
 pub struct LastGood {
     /// What was compiled, shared: ten thousand rules are not copied to be kept.
     model: Arc<Model>,
-    /// Where each good policy stands in it.
-    positions: BTreeMap<PolicyName, usize>,
+    /// Where the good policies of each name stand in it: one document may make several.
+    positions: BTreeMap<PolicyName, Vec<usize>>,
     settings: Option<Settings>,
 }
 
@@ -24,15 +24,19 @@ impl LastGood {
         let good = compiled.model.policies.iter().enumerate().filter(|(_, policy)| !policy.broken);
         // Settings that never were good are a broken policy; the defaults beside it are nobody's choice.
         let lost = compiled.model.policies.iter().any(|policy| policy.broken && &*policy.name.kind == native::SETTINGS);
+        let mut positions: BTreeMap<PolicyName, Vec<usize>> = BTreeMap::new();
+        for (position, policy) in good {
+            positions.entry(policy.name.clone()).or_default().push(position);
+        }
         Self {
-            positions: good.map(|(position, policy)| (policy.name.clone(), position)).collect(),
+            positions,
             model: Arc::clone(&compiled.model),
             settings: (!lost).then(|| compiled.model.settings.clone()),
         }
     }
 
-    fn policies(&self) -> impl Iterator<Item = (&PolicyName, &Policy)> {
-        self.positions.iter().filter_map(|(name, position)| Some((name, self.model.policies.get(*position)?)))
+    fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.positions.values().flatten().filter_map(|position| self.model.policies.get(*position))
     }
 
     pub(super) fn settings(&self) -> Option<&Settings> {
@@ -44,28 +48,31 @@ impl LastGood {
     /// A document whose name cannot be read may be any policy that its file held: all those that no document claims
     /// are kept. Where there is none it never had a good version.
     pub(super) fn keep(&self, refused: &[Refused], accepted: &[Policy]) -> Vec<Policy> {
-        let mut kept: BTreeMap<&PolicyName, &Policy> = BTreeMap::new();
+        let mut kept: BTreeMap<&PolicyName, Vec<&Policy>> = BTreeMap::new();
         let mut closures = Vec::new();
         for refused in refused {
             if refused.name.kind.is_empty() || refused.name.name.is_empty() {
                 let claimed = |name: &PolicyName| accepted.iter().any(|policy| policy.name == *name);
-                let of_file: Vec<_> = self
-                    .policies()
-                    .filter(|(name, policy)| lies_in(&policy.location.file, &refused.location.file) && !claimed(name))
-                    .collect();
-                if of_file.is_empty() {
+                let lies_there = |policy: &Policy| lies_in(&policy.location.file, &refused.location.file);
+                let of_file = self.policies().filter(|policy| lies_there(policy) && !claimed(&policy.name));
+                let names: BTreeSet<&PolicyName> = of_file.map(|policy| &policy.name).collect();
+                if names.is_empty() {
                     closures.extend(refused.closure.clone());
                 }
-                kept.extend(of_file);
-            } else if let Some(policy) =
-                self.positions.get(&refused.name).and_then(|position| self.model.policies.get(*position))
-            {
-                kept.insert(&policy.name, policy);
+                kept.extend(names.into_iter().filter_map(|name| self.of_name(name)));
+            } else if let Some((name, policies)) = self.of_name(&refused.name) {
+                kept.insert(name, policies);
             } else if self.settings.is_none() || &*refused.name.kind != native::SETTINGS {
                 closures.extend(refused.closure.clone());
             }
         }
-        kept.into_values().cloned().chain(closures).collect()
+        kept.into_values().flatten().cloned().chain(closures).collect()
+    }
+
+    /// Every policy that the last good version of a document made.
+    fn of_name(&self, name: &PolicyName) -> Option<(&PolicyName, Vec<&Policy>)> {
+        let (name, positions) = self.positions.get_key_value(name)?;
+        Some((name, positions.iter().filter_map(|position| self.model.policies.get(*position)).collect()))
     }
 }
 

@@ -17,7 +17,10 @@ use crate::source::{Document, Findings, Sources, Span};
 mod cilium;
 mod istio;
 mod last_good;
+mod linkerd;
+mod members;
 mod native;
+mod network;
 
 pub use last_good::LastGood;
 
@@ -29,8 +32,15 @@ struct FrontEnd {
     compile: fn(&[&Document], &Settings) -> Outcome,
 }
 
+impl FrontEnd {
+    fn is_of(&self, group: &str, kind: &str) -> bool {
+        self.reads.iter().any(|(own, _, kinds)| *own == group && kinds.contains(&kind))
+    }
+}
+
 /// Every reader of policies.
-const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END];
+const FRONT_ENDS: &[FrontEnd] =
+    &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END, linkerd::FRONT_END, network::FRONT_END];
 
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
@@ -135,15 +145,40 @@ impl Refused {
     }
 }
 
+/// The kind; with its group, as `kubectl` writes it, where an earlier front end has a kind of the same name.
+fn kind_of(document: &Document) -> String {
+    let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    match (group, document.kind.as_str()) {
+        (linkerd::GROUP, kind @ ("AuthorizationPolicy" | "HTTPRoute")) => format!("{kind}.{group}"),
+        (_, kind) => kind.to_owned(),
+    }
+}
+
 /// Kind, namespace and name of a document.
 #[must_use]
 pub fn name_of(document: &Document) -> PolicyName {
     PolicyName {
-        kind: document.kind.as_str().into(),
-        namespace: document.namespace.as_str().into(),
+        kind: kind_of(document).into(),
+        namespace: namespace_of(document).into(),
         name: document.name.as_str().into(),
     }
 }
+
+/// The namespace of a document. One of another dialect that names none belongs to `default`, as `kubectl` would have
+/// it; kinds of the whole cluster belong to none.
+fn namespace_of(document: &Document) -> &str {
+    let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    let kind = document.kind.as_str();
+    match document.namespace.as_str() {
+        _ if group != native::GROUP && CLUSTER_SCOPED.contains(&kind) => "",
+        "" if FRONT_ENDS.iter().any(|front_end| group != native::GROUP && front_end.is_of(group, kind)) => "default",
+        namespace => namespace,
+    }
+}
+
+/// Kinds of other dialects that have no namespace.
+const CLUSTER_SCOPED: &[&str] =
+    &["AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy"];
 
 fn closure(name: PolicyName, location: Location, stack: Stack, tier: Tier, subject: Expr) -> Policy {
     Policy {
@@ -382,10 +417,9 @@ fn refuse_duplicates(
     let read = sorted.policies.iter().flatten().chain(&sorted.settings).chain(&sorted.tests);
     for document in read.copied().filter(|document| !document.name.is_empty()) {
         let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-        let Some(earlier) = first.insert((group, &document.kind, &document.namespace, &document.name), document) else {
-            continue;
-        };
-        first.insert((group, &document.kind, &document.namespace, &document.name), earlier);
+        let key = (group, document.kind.as_str(), namespace_of(document), document.name.as_str());
+        let Some(earlier) = first.insert(key, document) else { continue };
+        first.insert(key, earlier);
         let name = name_of(document);
         let span = document
             .root
@@ -415,19 +449,12 @@ fn refuse_duplicates(
 
 /// Policies of dialects that this version does not read: passed over with a warning each.
 const NOT_READ: &[(&str, &str)] = &[
+    (linkerd::GROUP, "EgressNetwork"),
+    (linkerd::GROUP, "HTTPLocalRateLimitPolicy"),
     ("crd.antrea.io", "ClusterNetworkPolicy"),
     ("crd.antrea.io", "NetworkPolicy"),
     ("crd.projectcalico.org", "GlobalNetworkPolicy"),
     ("crd.projectcalico.org", "NetworkPolicy"),
     ("projectcalico.org", "GlobalNetworkPolicy"),
     ("projectcalico.org", "NetworkPolicy"),
-    ("networking.k8s.io", "NetworkPolicy"),
-    ("policy.networking.k8s.io", "AdminNetworkPolicy"),
-    ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
-    ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
-    ("policy.linkerd.io", "Server"),
-    ("policy.linkerd.io", "ServerAuthorization"),
-    ("policy.linkerd.io", "AuthorizationPolicy"),
-    ("policy.linkerd.io", "MeshTLSAuthentication"),
-    ("policy.linkerd.io", "NetworkAuthentication"),
 ];

@@ -54,7 +54,11 @@ pub(super) fn question(value: &Value) -> Result<Question> {
         query: top.given("query", bytes)?,
         host: top.given("host", bytes)?,
         headers: top.given("headers", headers)?,
-        sni: top.given("sni", bytes)?,
+        // No name was sent: that is what an empty one says.
+        sni: match top.given("sni", bytes)? {
+            Given::Value(name) if name.is_empty() => Given::Missing,
+            sni => sni,
+        },
         alpn: top.given("alpn", bytes)?,
         tls: top.optional("tls", boolean)?.unwrap_or(false),
         jwt: top.given("jwt", claims)?,
@@ -345,5 +349,7 @@ mod tests {
     fn null_is_unknown_and_missing_is_not() {
         let question = Question::parse(r#"{"dst": {"port": 443}, "sni": null, "alpn": "h2"}"#).unwrap();
         assert_eq!((question.sni, question.alpn), (Given::Null, Given::Value(b"h2".to_vec())));
+        let question = Question::parse(r#"{"dst": {"port": 443}, "sni": ""}"#).unwrap();
+        assert_eq!(question.sni, Given::Missing);
     }
 }

@@ -103,7 +103,11 @@ pub(super) fn canonicalise(question: &Question, scope: &CanonicalScope, now: i64
     let http = matches!(protocol, Fact::Known(protocol) if protocol.is_http());
     let mut request = OwnedRequest::unseen(protocol, question, now);
     let refused = (|| {
-        request.sni = normalised(&question.sni, default_for(protocol, &[]), canonical::server_name)?;
+        request.sni = match &question.sni {
+            // A name of no bytes is none.
+            Given::Value(name) if name.is_empty() => Fact::Absent,
+            sni => normalised(sni, default_for(protocol, &[]), canonical::server_name)?,
+        };
         request.alpn = plain(&question.alpn, default_for(protocol, &[]));
         request.qname = plain(&question.qname, default_for(protocol, &[Protocol::Dns]));
         if let Fact::Known(name) = &request.qname {

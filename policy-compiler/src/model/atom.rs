@@ -80,7 +80,8 @@ pub enum Text {
     Claim(Vec<Arc<str>>),
     /// A claim, its strings alone: a number or boolean is no value (Envoy).
     StringClaim(Vec<Arc<str>>),
-    /// The same, its strings further split at spaces.
+    /// The same, but where it is one string its words: what stands between spaces. Elements of an array stay whole, as
+    /// does a string without a word.
     SpacedClaim(Vec<Arc<str>>),
     /// `iss + "/" + sub` of the accepted token.
     RequestPrincipal,

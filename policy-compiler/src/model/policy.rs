@@ -143,6 +143,14 @@ pub struct Policy {
     pub broken: bool,
 }
 
+impl Policy {
+    /// Whether its author wrote this rule. What a dialect adds of itself stands where the policy begins.
+    #[must_use]
+    pub fn wrote(&self, rule: &Rule) -> bool {
+        rule.location != self.location
+    }
+}
+
 /// One rule in normal form.
 #[derive(Clone, Debug)]
 pub struct Rule {

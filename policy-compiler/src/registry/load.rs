@@ -249,7 +249,9 @@ impl<'n> Reader<'n, '_> {
                 _ => text(node, &format!("the value of `{}`", key.text), self.findings),
             };
             if let Some(value) = value {
-                labels.insert(Arc::from(&*key.text), value.into());
+                // Cilium shows a label with its source. No label of Kubernetes has a colon.
+                let key = ["k8s:", "any:"].iter().find_map(|source| key.text.strip_prefix(source)).unwrap_or(&key.text);
+                labels.insert(Arc::from(key), value.into());
             }
         }
         labels

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Document, Key, Node, Span, Value};
-use crate::diagnostic::{Code, Diagnostic, Location, Snippet};
+use crate::diagnostic::{Code, Diagnostic, Location, Snippet, shortened};
 
 /// Collects what is wrong with one document.
 #[derive(Clone, Debug)]
@@ -29,11 +29,11 @@ impl Findings {
         let mut findings = Self::new(Arc::clone(&document.location.file), Arc::clone(&document.file_text));
         if !document.name.is_empty() {
             let (kind, namespace, name) = (&document.kind, &document.namespace, &document.name);
-            findings.policy = Some(if namespace.is_empty() {
+            findings.policy = Some(shortened(if namespace.is_empty() {
                 format!("{kind} {name}")
             } else {
                 format!("{kind} {namespace}/{name}")
-            });
+            }));
         }
         findings
     }
@@ -136,6 +136,12 @@ impl<'n> Fields<'n> {
         Some(node)
     }
 
+    /// The field of this name, where it is there with a value; one without a value counts as one that is not there.
+    pub fn find(&mut self, name: &'static str) -> Option<&'n Node> {
+        self.known.push(name);
+        self.entries.iter().find(|(key, node)| &*key.text == name && node.value != Value::Null).map(|(_, node)| node)
+    }
+
     /// The field of this name, which must be there.
     pub fn required(&mut self, name: &'static str, findings: &mut Findings) -> Option<&'n Node> {
         if !self.has(name) {
@@ -171,12 +177,16 @@ impl<'n> Fields<'n> {
 
     /// Fields that belong to somebody else.
     pub fn accept(&mut self, names: &[&'static str]) {
-        self.known.extend_from_slice(names);
+        let added = names.iter().filter(|name| !self.known.contains(name)).copied().collect::<Vec<_>>();
+        self.known.extend(added);
     }
 
     /// Every field that was not asked for is an error.
     pub fn finish(self, findings: &mut Findings) {
         for (key, _) in self.entries {
+            if findings.list.len() >= MOST && findings.has_errors() {
+                return;
+            }
             if !self.known.contains(&&*key.text) {
                 let help = match nearest(&key.text, &self.known) {
                     Some(name) => format!("did you mean `{name}`?"),

@@ -120,14 +120,18 @@ pub(super) fn text_of(path: &Path, bounds: &Bounds) -> Result<String, Box<Diagno
     let outcome = if path.as_os_str() == "-" {
         std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
     } else {
-        open(path)?.take(limit).read_to_end(&mut bytes)
+        let file = open(path)?;
+        // What is too large anyway is not read; what is not gets its memory once.
+        match file.metadata() {
+            Ok(metadata) if metadata.len() >= limit => return Err(Box::new(too_large(path, bounds))),
+            Ok(metadata) => bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_add(1)),
+            Err(error) => return Err(Box::new(unreadable(path, &error))),
+        }
+        file.take(limit).read_to_end(&mut bytes)
     };
     outcome.map_err(|error| Box::new(unreadable(path, &error)))?;
     if bytes.len() > bounds.file_bytes {
-        let message = format!("the file holds more than {} bytes", bounds.file_bytes);
-        return Err(Box::new(
-            Diagnostic::new(Code::TooLarge, place(path), message).help("split it into several files"),
-        ));
+        return Err(Box::new(too_large(path, bounds)));
     }
     String::from_utf8(bytes).map_err(|error| Box::new(not_utf8(path, &error)))
 }
@@ -151,6 +155,11 @@ fn open(path: &Path) -> Result<File, Box<Diagnostic>> {
 
 fn is_given(path: &Path) -> bool {
     ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|given| path.starts_with(given))
+}
+
+fn too_large(path: &Path, bounds: &Bounds) -> Diagnostic {
+    let message = format!("the file holds more than {} bytes", bounds.file_bytes);
+    Diagnostic::new(Code::TooLarge, place(path), message).help("split it into several files")
 }
 
 /// Of each file that is not read: it is there, and what it held may not be taken for deleted.

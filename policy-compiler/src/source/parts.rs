@@ -18,7 +18,7 @@ pub(super) struct Part {
 }
 
 /// The documents of a text. Where it holds more than it may, the last part stands for all that was not read.
-pub(super) fn parts<'t>(text: &'t str, bounds: &'t Bounds) -> impl Iterator<Item = Part> + use<'t> {
+pub(super) fn parts<'t>(file: &str, text: &'t str, bounds: &'t Bounds) -> impl Iterator<Item = Part> + use<'t> {
     // A byte-order mark is no part of the text, and would shift the columns of the first line.
     let offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let body = text.get(offset..).unwrap_or_default();
@@ -26,6 +26,7 @@ pub(super) fn parts<'t>(text: &'t str, bounds: &'t Bounds) -> impl Iterator<Item
     let mut documents = bounds.documents;
     let mut values = bounds.values;
     let mut is_over = false;
+    let is_json = file.rsplit_once('.').is_some_and(|(_, extension)| extension.eq_ignore_ascii_case("json"));
     parts.into_iter().map_while(move |split::Part { range, line }| {
         if is_over {
             return None;
@@ -43,9 +44,36 @@ pub(super) fn parts<'t>(text: &'t str, bounds: &'t Bounds) -> impl Iterator<Item
             return Some(Part { range: start..text.len(), tree: None, error: Some(error) });
         }
         documents -= 1;
-        let (tree, error) = tree::read(slice, start, line, bounds, &mut values);
+        let (tree, mut error) = tree::read(slice, start, line, bounds, &mut values);
+        if is_json && error.is_none() {
+            error = no_json(slice, start, line);
+        }
         Some(Part { range: start..range.end + offset, tree, error })
     })
+}
+
+/// A file that is called JSON must be JSON: YAML takes more than that (a comma at the end, single quotes, comments), and
+/// who else reads the file would not.
+fn no_json(text: &str, offset: usize, line: u32) -> Option<TreeError> {
+    let error = serde_json::from_str::<serde::de::IgnoredAny>(text).err()?;
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    let column = error.column().max(1);
+    let mut start = (before + column - 1).min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let span = Span {
+        start: number(offset + start),
+        length: 1,
+        line: line.saturating_add(number(error.line().max(1))),
+        column: number(text.get(before..start).map_or(column, |part| part.chars().count() + 1)),
+    };
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let message = format!("not JSON: {message}");
+    let help = Some("correct it, or call the file `.yaml`, which may hold more");
+    Some(TreeError { code: Code::Syntax, span, message, help })
 }
 
 fn too_large(start: usize, line: u32, message: String) -> TreeError {

@@ -182,7 +182,11 @@ pub(super) fn read(
                 let mark = *error.marker();
                 let span = builder.span(&granit_parser::Span::empty(mark));
                 let message = syntax_message(&error.info());
-                let help = syntax_help(&message);
+                let at = mark.byte_offset().unwrap_or(0);
+                let before = text.get(..at).and_then(|text| text.rsplit('\n').next()).unwrap_or_default();
+                let after = text.get(at..).and_then(|text| text.split('\n').next()).unwrap_or_default();
+                let is_template = before.contains("{{") || after.contains("{{");
+                let help = if is_template { Some(TEMPLATE) } else { syntax_help(&message) };
                 Err(TreeError { code: Code::Syntax, span, message, help })
             }
         };
@@ -199,6 +203,9 @@ fn syntax_message(info: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or(message);
     message.chars().take(200).collect()
 }
+
+/// What stands in charts and test suites.
+const TEMPLATE: &str = "render it first (`helm template` and the like), and read what comes out";
 
 /// The usual cause.
 fn syntax_help(message: &str) -> Option<&'static str> {
@@ -259,6 +266,10 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_tag(tag.is_some(), span)?;
                 self.spend(1, span)?;
+                if text.contains('\0') {
+                    // Half of the programs that a name meets end it there.
+                    return Err(refused(span, "a NUL character", Some("remove it")));
+                }
                 let value = match style {
                     ScalarStyle::Plain => plain(&text),
                     _ => Value::Text(text.into()),
@@ -329,7 +340,14 @@ impl Builder<'_> {
     }
 
     fn refuse_as_key(&self, span: Span) -> Result<(), TreeError> {
+        let at = (span.start as usize).saturating_sub(self.offset);
         match self.open.last() {
+            Some(Open { kind: OpenKind::Map { key: None, .. }, .. })
+                if at.checked_sub(1).and_then(|before| self.text.get(before..=at)) == Some("{{") =>
+            {
+                let message = "a template is not YAML".to_owned();
+                Err(TreeError { code: Code::Syntax, span, message, help: Some(TEMPLATE) })
+            }
             Some(Open { kind: OpenKind::Map { key: None, .. }, .. }) => Err(refused(
                 span,
                 "a key that is not plain text",

@@ -273,7 +273,7 @@ enum Reading {
     Scalars,
     /// Strings.
     Strings,
-    /// The words of strings, between spaces.
+    /// Strings; the words between spaces where the claim is one string.
     Words,
 }
 
@@ -290,7 +290,9 @@ fn claims(request: &Request<'_>, path: &[Arc<str>], reading: Reading, see: &mut 
     };
     for element in elements {
         let going = match element {
-            Value::String(text) if reading == Reading::Words => {
+            Value::String(text)
+                if reading == Reading::Words && held.is_string() && text.bytes().any(|byte| byte != b' ') =>
+            {
                 text.split(' ').filter(|part| !part.is_empty()).all(|part| see(part.as_bytes()))
             }
             Value::String(text) => see(text.as_bytes()),

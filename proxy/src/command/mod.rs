@@ -9,7 +9,9 @@ mod diff;
 mod documents;
 mod explain;
 mod proxy;
+mod reach;
 mod redirect;
+mod suggest;
 mod test;
 
 use std::process::ExitCode;
@@ -27,9 +29,11 @@ struct Cli {
 enum Command {
     Decide(decide::Decide),
     Explain(explain::Explain),
+    Diff(diff::Diff),
+    Reach(reach::Reach),
+    Suggest(suggest::Suggest),
     Test(test::Test),
     Check(check::Check),
-    Diff(diff::Diff),
     Compile(compile::Compile),
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
@@ -42,9 +46,11 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Decide(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Diff(command) => command.run(),
+        Command::Reach(command) => command.run(),
+        Command::Suggest(command) => command.run(),
         Command::Test(command) => command.run(),
         Command::Check(command) => command.run(),
-        Command::Diff(command) => command.run(),
         Command::Compile(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),

@@ -18,7 +18,7 @@ pub(super) fn unreachable(policies: &[Policy]) -> Vec<Diagnostic> {
     let mut before: Vec<(&Policy, &Rule)> = Vec::new();
     let mut budget = MOST_PAIRS;
     for policy in looked_at() {
-        for (index, rule) in policy.rules.iter().enumerate() {
+        for (index, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| policy.wrote(rule)) {
             let ordered = is_ordered(policy);
             let earlier = policy.rules.iter().take(index).map(|other| (policy, other));
             let same = earlier.filter(|(_, other)| !ordered && other.effect == rule.effect && outlives(other, rule));

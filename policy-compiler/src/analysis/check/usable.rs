@@ -19,7 +19,7 @@ pub(super) fn never(model: &Model, registry: &Registry) -> Vec<Diagnostic> {
         if subjects.is_empty() {
             continue;
         }
-        for rule in &policy.rules {
+        for rule in policy.rules.iter().filter(|rule| policy.wrote(rule)) {
             match trials.is_usable(rule, &subjects, &everybody) {
                 Some(true) => {}
                 Some(false) => {

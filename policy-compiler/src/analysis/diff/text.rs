@@ -92,8 +92,7 @@ fn write_ends(
     transports: &[Transport],
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
-    let transports: Vec<String> =
-        transports.iter().map(|transport| format!("{transport:?}").to_lowercase()).collect();
+    let transports: Vec<String> = transports.iter().map(|transport| format!("{transport:?}").to_lowercase()).collect();
     let transports = transports.join(", ");
     writeln!(f, "    from {}", listed(sources))?;
     writeln!(f, "    to {}, {transports} {}", listed(destinations), ports_listed(ports))

@@ -30,7 +30,8 @@ impl Cells {
             };
             // The middle of a range reads better than its first address, which often is the network itself.
             let offsets = [1, 7, 0, 2, 3, 4, 5, 6].into_iter().chain(8..TRIED);
-            let candidates = offsets.filter_map(|offset| start.checked_add(offset)).filter(|candidate| *candidate < end);
+            let candidates =
+                offsets.filter_map(|offset| start.checked_add(offset)).filter(|candidate| *candidate < end);
             let Some(address) = candidates.filter_map(|one| address(*v6, one)).find(|one| !taken(*one)) else {
                 continue;
             };

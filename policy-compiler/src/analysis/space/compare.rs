@@ -130,7 +130,13 @@ pub fn compare(old: &World, new: &World, options: Options) -> Comparison {
 /// In order of what they are about; what is the same over several transports is one.
 fn merged(mut changes: Vec<Change>) -> Vec<Change> {
     let place = |change: &Change| {
-        (change.kind, change.destinations.clone(), change.sources.clone(), change.ports.clone(), change.requests.clone())
+        (
+            change.kind,
+            change.destinations.clone(),
+            change.sources.clone(),
+            change.ports.clone(),
+            change.requests.clone(),
+        )
     };
     changes.sort_by_cached_key(place);
     let mut merged: Vec<Change> = Vec::new();
@@ -214,8 +220,7 @@ impl Worker<'_, '_> {
         let mut asked = BTreeSet::new();
         self.key.old.iter().chain(&*self.key.new).for_each(|program| programs.asks(*program, &mut asked));
         let canonical = self.canonical()?;
-        let mut requests =
-            Requests::of(programs, &asked, self.key.transport, canonical, self.variables, budget)?;
+        let mut requests = Requests::of(programs, &asked, self.key.transport, canonical, self.variables, budget)?;
         let old = requests.allowed(&self.key.old, programs, budget)?;
         let new = requests.allowed(&self.key.new, programs, budget)?;
         let mut found = Vec::new();
@@ -224,7 +229,14 @@ impl Worker<'_, '_> {
             let changed = requests.diagram.and(after, not_before, budget)?;
             for (words, example) in regions(&mut requests, changed, budget)? {
                 for (sources, destinations, ports, entry) in self.places() {
-                    found.push(self.change(kind, &words, &requests, &example, (sources, destinations, ports), entry)?);
+                    found.push(self.change(
+                        kind,
+                        &words,
+                        &requests,
+                        &example,
+                        (sources, destinations, ports),
+                        entry,
+                    )?);
                 }
             }
         }
@@ -271,7 +283,7 @@ impl Worker<'_, '_> {
     }
 
     /// Who is between whom and on which ports: groups of destinations that the same sources reach on the same ports.
-    fn places(&self) -> Vec<(Vec<String>, Vec<String>, Vec<String>, &Entry)> {
+    fn places(&self) -> Vec<Place<'_>> {
         let mut ports: BTreeMap<(usize, usize), Vec<&Entry>> = BTreeMap::new();
         for entry in self.entries {
             ports.entry((entry.destination, entry.source)).or_default().push(entry);
@@ -308,15 +320,13 @@ impl Worker<'_, '_> {
 
     /// The rules in scope, on both sides, that ask about requests.
     fn rules(&self, entry: &Entry) -> Vec<String> {
-        let (Some(from), Some(to)) =
-            (self.survey.source(entry.source), self.survey.destination(entry.destination))
+        let (Some(from), Some(to)) = (self.survey.source(entry.source), self.survey.destination(entry.destination))
         else {
             return Vec::new();
         };
         let mut rules = BTreeSet::new();
         for world in &self.survey.worlds {
-            let connection =
-                connection(world, &from.end, &to.end, entry.port, entry.transport, self.options.direction);
+            let connection = connection(world, &from.end, &to.end, entry.port, entry.transport, self.options.direction);
             for leg in &legs(world.model(), world.registry(), &connection) {
                 for (stack, tier) in STACKS.into_iter().flat_map(|stack| TIERS.map(|tier| (stack, tier))) {
                     let policies = tier::selecting(leg, Table::Enforced, stack, tier);
@@ -336,12 +346,14 @@ impl Worker<'_, '_> {
     }
 }
 
+/// Requests in words, and one of them: the value of each variable.
+pub(super) type Region = (String, BTreeMap<usize, usize>);
+
+/// Sources, destinations, ports, and a connection among them.
+type Place<'e> = (Vec<String>, Vec<String>, Vec<String>, &'e Entry);
+
 /// Boxes of a function that some possible request is in, in words, each with the best request of it.
-pub(super) fn regions(
-    requests: &mut Requests,
-    of: Function,
-    budget: &mut Budget,
-) -> Result<Vec<(String, BTreeMap<usize, usize>)>, Undecided> {
+pub(super) fn regions(requests: &mut Requests, of: Function, budget: &mut Budget) -> Result<Vec<Region>, Undecided> {
     let possible = requests.diagram.and(of, requests.possible, budget)?;
     if possible == NONE {
         return Ok(Vec::new());

@@ -82,7 +82,11 @@ impl Element {
             (Lift::Before(end), Some(byte)) if byte == end => self.settled(one),
             (Lift::Before(_), Some(byte)) => [self.next(one, byte), 0, 0, 0],
             (Lift::EitherSlash, Some(b'?')) => {
-                if self.is_true(state) { SETTLED_TRUE } else { SETTLED_FALSE }
+                if self.is_true(state) {
+                    SETTLED_TRUE
+                } else {
+                    SETTLED_FALSE
+                }
             }
             (Lift::EitherSlash, Some(byte)) => {
                 let kind = match (three, byte) {
@@ -213,9 +217,10 @@ impl Element {
             [only] => only.accepts(state),
             several => {
                 state == SURE
-                    || self.unions.get(state as usize).is_some_and(|union| {
-                        several.iter().zip(union).any(|(machine, state)| machine.accepts(*state))
-                    })
+                    || self
+                        .unions
+                        .get(state as usize)
+                        .is_some_and(|union| several.iter().zip(union).any(|(machine, state)| machine.accepts(*state)))
             }
         }
     }

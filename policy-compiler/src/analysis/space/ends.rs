@@ -68,11 +68,9 @@ impl End {
         if let Some((id, workload)) = self.workload.and_then(|id| Some((id, world.registry().workload(id)?))) {
             return match workload.ips.first() {
                 Some(address) if workload.host_network => facts::End { principal, ..world.source(*address) },
-                address => facts::End {
-                    address: address.map(IpAddr::to_canonical),
-                    place: Place::Workload(id),
-                    principal,
-                },
+                address => {
+                    facts::End { address: address.map(IpAddr::to_canonical), place: Place::Workload(id), principal }
+                }
             };
         }
         if let Some(service) = self.service.and_then(|id| world.registry().service(id)) {
@@ -124,7 +122,8 @@ impl Questions {
                 }
             }
         }
-        questions.nodes |= worlds.iter().any(|world| world.registry().workloads.iter().any(|held| !held.probes.is_empty()));
+        questions.nodes |=
+            worlds.iter().any(|world| world.registry().workloads.iter().any(|held| !held.probes.is_empty()));
         questions
     }
 
@@ -289,9 +288,8 @@ fn strangers(
     let Some(first) = worlds.first() else { return Ok(Vec::new()) };
     let mut ends = Vec::new();
     let identities = witnesses(&questions.principals, "[!-~]+", budget)?;
-    let at = |place: fn(Place) -> bool| {
-        places.iter().find(|end| end.workload.is_none() && place(end.placed(first).place))
-    };
+    let at =
+        |place: fn(Place) -> bool| places.iter().find(|end| end.workload.is_none() && place(end.placed(first).place));
     let (inside, outside) = (at(|place| place == Place::Unknown), at(|place| place == Place::External));
     for identity in identities {
         let foreign =
@@ -312,10 +310,8 @@ fn named(places: &[End], questions: &Questions, world: &World, budget: &mut Budg
     if questions.fqdns.is_empty() {
         return Ok(Vec::new());
     }
-    let outside: Vec<&End> = places
-        .iter()
-        .filter(|end| end.workload.is_none() && end.placed(world).place == Place::External)
-        .collect();
+    let outside: Vec<&End> =
+        places.iter().filter(|end| end.workload.is_none() && end.placed(world).place == Place::External).collect();
     let names = witnesses(&questions.fqdns, r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*", budget)?;
     Ok(names
         .into_iter()
@@ -418,8 +414,8 @@ impl Signer<'_> {
             };
             let request = Request::opaque(Fact::Unknown, 0);
             let value = |atom: &Atom, leg: &Leg<'_>| {
-                let truth = truth::connection(atom, leg)
-                    .unwrap_or_else(|| truth::of(&Expr::Is(atom.clone()), leg, &request));
+                let truth =
+                    truth::connection(atom, leg).unwrap_or_else(|| truth::of(&Expr::Is(atom.clone()), leg, &request));
                 match truth {
                     Truth::False => 0,
                     Truth::Unknown => 1,
@@ -439,7 +435,13 @@ impl Signer<'_> {
             }
             selected.push(u32::MAX);
         }
-        Signature { truths, selected, node: self.node(end), ports: self.ports(end), is_workload: end.workload.is_some() }
+        Signature {
+            truths,
+            selected,
+            node: self.node(end),
+            ports: self.ports(end),
+            is_workload: end.workload.is_some(),
+        }
     }
 
     fn node(&self, end: &End) -> Option<String> {

@@ -78,9 +78,9 @@ impl Machine {
             Self::Text { bytes, open, .. } if *open && bytes.is_empty() => SURE,
             Self::End { bytes, .. } if bytes.is_empty() => SURE,
             Self::Anything => SURE,
-            Self::Expression(dfa) => dfa
-                .start_state(&start::Config::new().anchored(Anchored::Yes))
-                .map_or(DEAD, |state| number(dfa, state)),
+            Self::Expression(dfa) => {
+                dfa.start_state(&start::Config::new().anchored(Anchored::Yes)).map_or(DEAD, |state| number(dfa, state))
+            }
             _ => 0,
         }
     }
@@ -94,7 +94,11 @@ impl Machine {
                 let at = state as usize;
                 match bytes.get(at) {
                     Some(expected) if same(*expected, byte, *fold) => {
-                        if *open && at + 1 == bytes.len() { SURE } else { state + 1 }
+                        if *open && at + 1 == bytes.len() {
+                            SURE
+                        } else {
+                            state + 1
+                        }
                     }
                     _ => DEAD,
                 }
@@ -104,7 +108,7 @@ impl Machine {
             Self::Segments { segments, rest } => segment_step(segments, *rest, state, byte),
             Self::OneLabel(parent) => match (state, byte) {
                 (0, b'.') => DEAD,
-                (0 | 1, b'.') => 2,
+                (1, b'.') => 2,
                 (0 | 1, _) => 1,
                 (at, byte) if parent.get(at as usize - 2) == Some(&byte) => at + 1,
                 _ => DEAD,

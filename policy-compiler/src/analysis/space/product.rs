@@ -83,8 +83,9 @@ pub(super) fn classes(
 
 /// Moves what is decided out of the way.
 fn settle(mut place: Place, elements: &[Element]) -> Place {
-    let outlook =
-        |index: u32, state: State| elements.get(index as usize).map_or(Outlook::Never, |element| element.outlook(state));
+    let outlook = |index: u32, state: State| {
+        elements.get(index as usize).map_or(Outlook::Never, |element| element.outlook(state))
+    };
     if place.live.iter().all(|(index, state)| outlook(*index, *state) == Outlook::Open) {
         return place;
     }
@@ -141,7 +142,8 @@ fn symbols(domain: &Element, elements: &[Element], list: bool) -> Vec<u16> {
     let mut class = [0u16; 256];
     let mut count = 1;
     let mut refine = |of: &dyn Fn(u8) -> u8| {
-        let mut numbers: hashbrown::HashMap<(u16, u8), u16, foldhash::fast::RandomState> = hashbrown::HashMap::default();
+        let mut numbers: hashbrown::HashMap<(u16, u8), u16, foldhash::fast::RandomState> =
+            hashbrown::HashMap::default();
         let mut next = 0;
         for (byte, held) in (0..=u8::MAX).zip(class.iter_mut()) {
             *held = *numbers.entry((*held, of(byte))).or_insert_with(|| {

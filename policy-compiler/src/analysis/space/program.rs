@@ -381,8 +381,7 @@ fn known(value: Option<&u8>) -> Residue {
 /// The probes that pass without a rule: HTTP ones, and bytes of no known protocol on the port of a TCP one.
 fn passing_probes(leg: &Leg<'_>, residues: &mut Residues) -> Residue {
     let Some(subject) = leg.workload().filter(|_| leg.direction == Direction::Inbound) else { return FALSE };
-    let on_port: Vec<&Probe> =
-        subject.probes.iter().filter(|probe| leg.destination.port == Some(probe.port)).collect();
+    let on_port: Vec<&Probe> = subject.probes.iter().filter(|probe| leg.destination.port == Some(probe.port)).collect();
     let each = on_port
         .iter()
         .map(|probe| match &probe.path {
@@ -396,10 +395,8 @@ fn passing_probes(leg: &Leg<'_>, residues: &mut Residues) -> Residue {
 fn declared_probes(leg: &Leg<'_>, residues: &mut Residues) -> Residue {
     let Some((workload, port)) = probe::on(leg) else { return FALSE };
     let on_port: Vec<&Probe> = workload.probes.iter().filter(|probe| probe.port == port).collect();
-    let each = on_port
-        .iter()
-        .filter_map(|probe| Some(http_probe(&probe.method, probe.path.as_ref()?, residues)))
-        .collect();
+    let each =
+        on_port.iter().filter_map(|probe| Some(http_probe(&probe.method, probe.path.as_ref()?, residues))).collect();
     residues.any(each)
 }
 

@@ -108,8 +108,7 @@ fn of_variable(variable: &Variable, set: &Set, all: &Set) -> Option<String> {
 }
 
 fn is_by_rule(variable: &Variable, number: u32) -> bool {
-    variable.name == Name::Method
-        || variable.questions.get(number as usize).is_some_and(|question| question.by_rule)
+    variable.name == Name::Method || variable.questions.get(number as usize).is_some_and(|question| question.by_rule)
 }
 
 /// The fewest patterns, some with exceptions, that together are exactly the set.
@@ -124,7 +123,8 @@ fn cover(variable: &Variable, set: &Set, depth: usize) -> Option<Vec<String>> {
     let mut terms = Vec::new();
     while !left.is_empty() {
         let within = sets.iter().filter(|(held, _)| held.minus(set).is_empty());
-        let best = within.max_by_key(|(held, question)| (held.and(&left).len(), std::cmp::Reverse(question.patterns.len())));
+        let best =
+            within.max_by_key(|(held, question)| (held.and(&left).len(), std::cmp::Reverse(question.patterns.len())));
         if let Some((held, question)) = best.filter(|(held, _)| !held.and(&left).is_empty()) {
             terms.push(question_words(question));
             left = left.minus(held);
@@ -160,8 +160,7 @@ fn examples(variable: &Variable, set: &Set) -> String {
         .take(SHOWN)
         .filter_map(|member| match variable.classes.get(*member)? {
             (_, Value::Written(written)) => {
-                let lines: Vec<String> =
-                    values(written).iter().map(|value| value.escape_ascii().to_string()).collect();
+                let lines: Vec<String> = values(written).iter().map(|value| value.escape_ascii().to_string()).collect();
                 Some(format!("`{}`", lines.join("` and `")))
             }
             (_, Value::Address(address)) => Some(address.to_string()),

@@ -120,7 +120,9 @@ impl<'w> Survey<'w> {
                         match claimant {
                             crate::registry::Claimant::Workload(id) => all.push(*id),
                             crate::registry::Claimant::Service(id) if inbound => {
-                                all.extend(registry.service(*id).map(|held| held.endpoints.clone()).unwrap_or_default());
+                                all.extend(
+                                    registry.service(*id).map(|held| held.endpoints.clone()).unwrap_or_default(),
+                                );
                             }
                             _ => {}
                         }

@@ -269,7 +269,10 @@ impl Builder {
                 && (question.of != Text::PathEitherSlash || value == b"*" || value == b"/")
                 || question.of == Text::PathEitherSlash
                     && value == b"*"
-                    && question.patterns.iter().any(|with| !asterisk(&question.of, with) && pattern::matches(with, b"*/"))
+                    && question
+                        .patterns
+                        .iter()
+                        .any(|with| !asterisk(&question.of, with) && pattern::matches(with, b"*/"))
         });
         holds.map(|(at, _)| at).collect()
     }

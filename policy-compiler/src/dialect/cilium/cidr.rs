@@ -15,7 +15,8 @@ use crate::source::{Node, fields};
 /// Any of a list of networks or addresses.
 pub(super) fn list(node: &Node, name: &str, context: &mut Context<'_>) -> Option<Expr> {
     let items = items(node, name, context.findings)?;
-    let any: Option<Vec<Expr>> = items.iter().map(|item| Some(outside(network(item, true, context)?, context))).collect();
+    let any: Option<Vec<Expr>> =
+        items.iter().map(|item| Some(outside(network(item, true, context)?, context))).collect();
     Some(Expr::any(any?))
 }
 

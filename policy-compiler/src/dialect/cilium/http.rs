@@ -74,9 +74,7 @@ fn in_query(of: &Text, patterns: &[Pattern], span: Span, context: &mut Context<'
 fn any_character(source: &str, patterns: &[Pattern], span: Span, context: &mut Context<'_>) {
     let [Pattern::Regex { .. }] = patterns else { return };
     let bytes = source.as_bytes();
-    let is_dot = |window: &[u8]| {
-        matches!(window, [before, b'.', after] if before.is_ascii_alphanumeric() && after.is_ascii_alphanumeric())
-    };
+    let is_dot = |window: &[u8]| matches!(window, [before, b'.', after] if before.is_ascii_alphanumeric() && after.is_ascii_alphanumeric());
     if bytes.windows(3).any(is_dot) {
         let message = format!("`.` stands for any character in `{source}`, not for a dot alone");
         context.findings.report_with(Code::Suspicious, span, message, "write `\\.` for a dot");

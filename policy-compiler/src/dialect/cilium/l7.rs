@@ -118,7 +118,8 @@ fn dns_names(node: &Node, context: &mut Context<'_>) -> Option<Expr> {
     let list = items(node, "dns", context.findings)?;
     let patterns: Vec<_> = list.iter().map(|item| names::selector(item, "dns", context)).collect();
     let is = patterns.into_iter().collect::<Option<Vec<_>>>()?;
-    let question = if is.is_empty() { Expr::True } else { Expr::Is(Atom::Text { of: Text::Qname, each: Each::Some, is }) };
+    let question =
+        if is.is_empty() { Expr::True } else { Expr::Is(Atom::Text { of: Text::Qname, each: Each::Some, is }) };
     Some(Expr::all([Expr::Is(Atom::Protocol(vec![Protocol::Dns])), question]))
 }
 

@@ -172,9 +172,8 @@ fn single(one: &Requirement, context: &mut Context<'_>) -> Option<Expr> {
         }
         Key::NamespaceLabel(key) => {
             let operator = if exists { SelectorOperator::Exists } else { SelectorOperator::In };
-            context.of(PeerAtom::NamespaceLabels(Selector {
-                requirements: vec![requirement(key, operator, &one.values)],
-            }))
+            context
+                .of(PeerAtom::NamespaceLabels(Selector { requirements: vec![requirement(key, operator, &one.values)] }))
         }
         Key::Pod(key) => {
             let operator = if exists { SelectorOperator::Exists } else { SelectorOperator::In };
@@ -188,7 +187,11 @@ fn single(one: &Requirement, context: &mut Context<'_>) -> Option<Expr> {
 }
 
 fn requirement(key: &str, operator: SelectorOperator, values: &[String]) -> SelectorRequirement {
-    SelectorRequirement { key: key.into(), operator, values: values.iter().map(|value| value.as_str().into()).collect() }
+    SelectorRequirement {
+        key: key.into(),
+        operator,
+        values: values.iter().map(|value| value.as_str().into()).collect(),
+    }
 }
 
 fn expression(node: &Node, findings: &mut Findings) -> Option<Requirement> {
@@ -223,7 +226,11 @@ fn expression(node: &Node, findings: &mut Findings) -> Option<Requirement> {
     };
     let takes_values = matches!(operator_of, SelectorOperator::In | SelectorOperator::NotIn);
     if takes_values == values.is_empty() {
-        let message = if takes_values { "`In` and `NotIn` need `values`" } else { "`Exists` and `DoesNotExist` have no `values`" };
+        let message = if takes_values {
+            "`In` and `NotIn` need `values`"
+        } else {
+            "`Exists` and `DoesNotExist` have no `values`"
+        };
         findings.report(if takes_values { Code::MissingField } else { Code::Conflict }, node.span, message);
         return None;
     }

@@ -12,7 +12,6 @@ mod http;
 mod icmp;
 mod l7;
 mod labels;
-mod members;
 mod names;
 mod peers;
 mod port;
@@ -21,18 +20,16 @@ mod regex;
 mod section;
 mod service;
 mod spec;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
 use self::context::{Context, Role};
-use self::members::Members;
 use self::spec::Spec;
-use super::{Mention, Mentioned, Outcome, Refused};
+use super::members::{self, Members};
+use super::{Mention, Mentioned, Outcome, Refused, name_of};
 use crate::diagnostic::Code;
 use crate::facts::Direction;
-use crate::model::{Expr, PolicyName, Stack, Tier};
+use crate::model::{Atom, Expr, PeerAtom, PolicyName, Stack, Tier};
 use crate::settings::Settings;
 use crate::source::{Document, Findings, Node, Value};
 
@@ -43,9 +40,6 @@ pub(super) const FRONT_END: super::FrontEnd =
 const NAMESPACED: &str = "CiliumNetworkPolicy";
 const CLUSTERWIDE: &str = "CiliumClusterwideNetworkPolicy";
 
-/// The namespace of a document that names none, as `kubectl` would have it.
-const DEFAULT_NAMESPACE: &str = "default";
-
 /// Reads all documents of this dialect together, since `fromRequires` of one narrows the rules of another.
 fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
     let mut outcome = Outcome::default();
@@ -54,7 +48,7 @@ fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
         let mut findings = Findings::of(document);
         let read = if document.broken { Vec::new() } else { read(document, settings, &mut findings) };
         if document.broken || findings.has_errors() {
-            outcome.refused.extend(refused(document, settings));
+            outcome.refused.push(refused(document, settings));
         } else {
             outcome.mentions.extend(read.iter().map(|spec| protected(spec, &findings, document)));
             specs.extend(read);
@@ -124,14 +118,15 @@ fn require(specs: &mut [Spec]) {
             let apart = |other: &Arc<str>| !other.is_empty() && !own.is_empty() && *other != own;
             let of_rule = required.iter().filter(|(held, _, from)| *held == direction && !apart(from));
             let whole = std::mem::replace(&mut rule.condition, Expr::True);
-            rule.condition = Expr::all(std::iter::once(whole).chain(of_rule.map(|(_, condition, _)| condition.clone())));
+            rule.condition =
+                Expr::all(std::iter::once(whole).chain(of_rule.map(|(_, condition, _)| condition.clone())));
         }
     }
 }
 
 /// A refused document closes both directions of what its selectors would have selected, as far as that can be read.
-/// `None`: it is about nodes alone, and would not have acted.
-fn refused(document: &Document, settings: &Settings) -> Option<Refused> {
+/// What is about nodes alone would not have acted.
+fn refused(document: &Document, settings: &Settings) -> Refused {
     let name = name_of(document);
     let one = document.root.get("spec").filter(|node| node.value != Value::Null);
     let several: &[Node] = match document.root.get("specs").map(|node| &node.value) {
@@ -156,19 +151,12 @@ fn refused(document: &Document, settings: &Settings) -> Option<Refused> {
     let subject = match (is_readable, name.namespace.is_empty()) {
         (true, _) => Expr::any(subjects),
         (false, true) => Expr::True,
-        (false, false) => {
-            Expr::Is(crate::model::Atom::Subject(crate::model::PeerAtom::Namespace(Arc::clone(&name.namespace))))
-        }
+        (false, false) => Expr::Is(Atom::Subject(PeerAtom::Namespace(Arc::clone(&name.namespace)))),
     };
-    let mut refused = match is_harmless {
+    match is_harmless {
         true => Refused::harmless(document),
         false => Refused::closing(document, Stack::Network, Tier::Application, Some(subject)),
-    };
-    if let Some(closure) = &mut refused.closure {
-        closure.name = name.clone();
     }
-    refused.name = name;
-    Some(refused)
 }
 
 fn protected(spec: &Spec, findings: &Findings, document: &Document) -> Mention {
@@ -176,14 +164,4 @@ fn protected(spec: &Spec, findings: &Findings, document: &Document) -> Mention {
         .diagnostic(Code::SelectsNothing, document.root.span, "the policy selects no workload")
         .help("check namespace and labels of `endpointSelector`");
     Mention { of: Mentioned::Protected(spec.policy.subject.clone()), finding }
-}
-
-/// Kind, namespace (`default` where a namespaced policy names none; none of a cluster-wide one) and name.
-fn name_of(document: &Document) -> PolicyName {
-    let namespace = match (document.kind.as_str(), document.namespace.as_str()) {
-        (CLUSTERWIDE, _) => "",
-        (_, "") => DEFAULT_NAMESPACE,
-        (_, namespace) => namespace,
-    };
-    PolicyName { kind: document.kind.as_str().into(), namespace: namespace.into(), name: document.name.as_str().into() }
 }

@@ -60,13 +60,7 @@ pub(super) fn server_names(node: &Node, context: &mut Context<'_>) -> Option<Vec
     Some(patterns)
 }
 
-fn wildcard(
-    written: &str,
-    below: Option<&str>,
-    whole: &str,
-    span: Span,
-    context: &mut Context<'_>,
-) -> Option<Pattern> {
+fn wildcard(written: &str, below: Option<&str>, whole: &str, span: Span, context: &mut Context<'_>) -> Option<Pattern> {
     let expression = match below {
         Some(rest) => format!("(?:{CHARACTER}+\\.)+{}", single(rest)),
         None => single(whole),

@@ -162,7 +162,8 @@ fn requirements(rule: &mut Members<'_>, name: &'static str, effect: Effect, cont
         context.findings.report_with(Code::NotSupported, rule.place(name), message, "deny the endpoints themselves");
         return Vec::new();
     }
-    let message = format!("`{name}` is deprecated, and narrows the endpoints of Cilium's policies alone, not of NetworkPolicies");
+    let message =
+        format!("`{name}` is deprecated, and narrows the endpoints of Cilium's policies alone, not of NetworkPolicies");
     let help = "write its labels into the selectors of the rules that it narrows";
     context.findings.report_with(Code::Suspicious, rule.place(name), message, help);
     let what = format!("an item of `{name}`");

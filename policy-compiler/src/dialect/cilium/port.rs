@@ -171,10 +171,14 @@ mod tests {
 
     #[test]
     fn numbers_and_names() {
-        for (text, expected) in [("80", Some(80)), ("0", Some(0)), ("080", None), ("65536", None), ("+1", None), ("", None)] {
+        for (text, expected) in
+            [("80", Some(80)), ("0", Some(0)), ("080", None), ("65536", None), ("+1", None), ("", None)]
+        {
             assert_eq!(number(text), expected, "{text}");
         }
-        for (text, expected) in [("http", true), ("0x10", true), ("HTTP-2", true), ("-a", false), ("a--b", false), ("80", false)] {
+        for (text, expected) in
+            [("http", true), ("0x10", true), ("HTTP-2", true), ("-a", false), ("a--b", false), ("80", false)]
+        {
             assert_eq!(is_name(text), expected, "{text}");
         }
     }

@@ -30,7 +30,8 @@ pub(super) enum Unsupported {
 
 /// The same expression for the Rust crate in its byte mode.
 pub(super) fn translate(source: &str) -> Result<String, Unsupported> {
-    let mut translation = Translation { left: source, out: String::with_capacity(source.len()), repeated: Repeated::No };
+    let mut translation =
+        Translation { left: source, out: String::with_capacity(source.len()), repeated: Repeated::No };
     while let Some(next) = translation.next() {
         translation.piece(next)?;
     }
@@ -189,7 +190,7 @@ impl<'s> Translation<'s> {
         let negated = negated != name.starts_with('^');
         let fits = plain.starts_with(|c: char| c.is_ascii_uppercase())
             && plain.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
-        let class = fits.then(|| regex_syntax::parse(&format!("\\p{{{plain}}}"))).and_then(Result::ok);
+        let class = if fits { regex_syntax::parse(&format!("\\p{{{plain}}}")).ok() } else { None };
         let Some(HirKind::Class(Class::Unicode(class))) = class.map(|class| class.into_kind()) else {
             return Err(Unsupported::Property(name));
         };
@@ -217,16 +218,16 @@ impl<'s> Translation<'s> {
                 return Ok(());
             }
             first = false;
-            if next == '[' && self.left.starts_with(':') {
-                if let Some((name, rest)) = self.left.get(1..).unwrap_or_default().split_once(":]") {
-                    let plain = name.strip_prefix('^').unwrap_or(name);
-                    if !NAMED.contains(&plain) {
-                        return Err(Unsupported::NamedClass(format!("[:{name}:]")));
-                    }
-                    self.out.push_str(&format!("[:{name}:]"));
-                    self.left = rest;
-                    continue;
+            if next == '['
+                && let Some((name, rest)) = self.left.strip_prefix(':').and_then(|named| named.split_once(":]"))
+            {
+                let plain = name.strip_prefix('^').unwrap_or(name);
+                if !NAMED.contains(&plain) {
+                    return Err(Unsupported::NamedClass(format!("[:{name}:]")));
                 }
+                self.out.push_str(&format!("[:{name}:]"));
+                self.left = rest;
+                continue;
             }
             let low = match next {
                 '\\' => {
@@ -283,7 +284,9 @@ impl<'s> Translation<'s> {
         }
         let start = self.left;
         let refused = || Unsupported::Group(start.chars().take(3).collect());
-        if self.skip("P<") || (self.left.starts_with('<') && !self.left.starts_with("<=") && !self.left.starts_with("<!")) {
+        if self.skip("P<")
+            || (self.left.starts_with('<') && !self.left.starts_with("<=") && !self.left.starts_with("<!"))
+        {
             self.skip("<");
             let (name, rest) = self.left.split_once('>').ok_or_else(refused)?;
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
@@ -326,3 +329,83 @@ const NAMED: [&str; 14] = [
 
 /// A class that matches nothing.
 const NOTHING: &str = "[a&&b]";
+
+#[cfg(test)]
+mod tests {
+    use super::{Unsupported, translate};
+
+    fn matches(source: &str, value: &str) -> bool {
+        let expression = format!("^(?:{})$", translate(source).unwrap());
+        let syntax = regex_automata::util::syntax::Config::new().unicode(false).utf8(false);
+        regex_automata::meta::Regex::builder().syntax(syntax).build(&expression).unwrap().is_match(value)
+    }
+
+    #[test]
+    fn the_same_language() {
+        for (source, value, expected) in [
+            ("/orders/{id}", "/orders/{id}", true),
+            ("/orders/{id}", "/orders/7", false),
+            ("a{2}", "aa", true),
+            ("a{2,}", "aaa", true),
+            ("a{,2}", "a{,2}", true),
+            ("a{2,3}?", "aaa", true),
+            ("[[]", "[", true),
+            ("[]a]", "]", true),
+            ("[^]a]", "]", false),
+            ("[a&&b]", "&", true),
+            ("[a&&b]", "a", true),
+            ("[a-c-]", "-", true),
+            ("[+--]", ",", true),
+            ("[\\d_]", "5", true),
+            ("[\\D]", "5", false),
+            ("[[:alpha:]]+", "aZ", true),
+            ("[[:^alpha:]]", "a", false),
+            ("\\Q/a.b\\E.*", "/a.b/c", true),
+            ("\\Q/a.b\\E", "/aXb", false),
+            ("\\<a\\>", "<a>", true),
+            ("\\/a\\_b", "/a_b", true),
+            ("\\x41\\x{42}", "AB", true),
+            ("\\pL\\pN", "a7", true),
+            ("\\p{Lu}", "a", false),
+            ("\\p{^Lu}", "a", true),
+            ("[\\p{Lu}_]", "_", true),
+            ("\\p{Greek}", "a", false),
+            ("\\s", "\u{b}", false),
+            ("(?i)get", "GET", true),
+            ("(?U)a+", "aa", true),
+            ("(?i:a)b", "AB", false),
+            ("(?P<name>a)(?<other>b)", "ab", true),
+            ("(a|ab)c", "abc", true),
+            ("a }]", "a }]", true),
+            ("/a#b", "/a#b", true),
+        ] {
+            assert_eq!(matches(source, value), expected, "{source} on {value}");
+        }
+    }
+
+    #[test]
+    fn what_re2_does_not_have() {
+        for (source, expected) in [
+            ("\\C", Unsupported::Escape('C')),
+            ("\\1", Unsupported::Escape('1')),
+            ("\\u0041", Unsupported::Escape('u')),
+            ("a\\", Unsupported::TrailingBackslash),
+            ("a**", Unsupported::RepeatedRepetition),
+            ("a*{2}", Unsupported::RepeatedRepetition),
+            ("a???", Unsupported::RepeatedRepetition),
+            ("a{1001}", Unsupported::RepetitionCount),
+            ("a{3,2}", Unsupported::RepetitionCount),
+            ("[a", Unsupported::OpenClass),
+            ("[z-a]", Unsupported::Range('z', 'a')),
+            ("[a-\\d]", Unsupported::Range('a', 'd')),
+            ("[[:what:]]", Unsupported::NamedClass("[:what:]".into())),
+            ("\\p{alphabetic}", Unsupported::Property("alphabetic".into())),
+            ("\\p{scx=Greek}", Unsupported::Property("scx=Greek".into())),
+            ("(?=a)", Unsupported::Group("=a)".into())),
+            ("(?<!a)", Unsupported::Group("<!a".into())),
+            ("(?x)a", Unsupported::Group("x)a".into())),
+        ] {
+            assert_eq!(translate(source), Err(expected), "{source}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use super::members::Members;
 use super::{icmp, l7, peers};
 use crate::diagnostic::Code;
 use crate::model::{Effect, Expr};
-use crate::source::{Node, fields};
+use crate::source::{Node, Value, fields};
 
 /// One rule, read.
 pub(super) struct Entry {
@@ -56,9 +56,15 @@ pub(super) fn read(node: &Node, effect: Effect, context: &mut Context<'_>) -> Op
         return None;
     }
     let has_ports = !l7::is_empty(to_ports) || icmps.is_some();
-    if peers.condition.is_none() && !has_ports && effect == Effect::Deny && peers.required.is_empty() {
-        let help = "write `fromEntities: [all]` or `toEntities: [all]` to deny everything";
-        context.findings.report_with(Code::Suspicious, node.span, "a deny rule that says nothing denies nothing", help);
+    // `[{}]` is how people write that nothing may pass.
+    let is_bare = effect == Effect::Allow && matches!(&node.value, Value::Map(entries) if entries.is_empty());
+    if peers.condition.is_none() && !has_ports && peers.required.is_empty() && !is_bare {
+        let help = "write `fromEntities: [all]` or `toEntities: [all]` to mean everything";
+        let message = match effect {
+            Effect::Deny => "a deny rule that says nothing denies nothing",
+            _ => "a rule whose fields have no value allows nothing",
+        };
+        context.findings.report_with(Code::Suspicious, node.span, message, help);
     }
     Some(Entry {
         // SPEC: nobody and no port in particular is nothing at all.

@@ -6,10 +6,8 @@ use super::section::{self, Entry};
 use super::{hardened, labels};
 use crate::diagnostic::Code;
 use crate::facts::Direction;
-use crate::model::{
-    Directions, Effect, Expr, Mode, NodeScope, PeerAtom, Policy, PolicyName, Rule, Stack, Tier,
-};
 use crate::model::Atom;
+use crate::model::{Directions, Effect, Expr, Mode, NodeScope, PeerAtom, Policy, PolicyName, Rule, Stack, Tier};
 use crate::settings::{AllowLocalhost, Compatibility};
 use crate::source::{Node, Value, fields};
 
@@ -66,7 +64,11 @@ pub(super) fn read(node: &Node, prefix: &str, name: &PolicyName, context: &mut C
                 location: context.findings.location(node.span),
                 direction,
                 effect,
-                condition: if effect == Effect::Allow { hardened::narrow(condition, &entry, &claims) } else { condition },
+                condition: if effect == Effect::Allow {
+                    hardened::narrow(condition, &entry, &claims)
+                } else {
+                    condition
+                },
                 expires: None,
             });
         }

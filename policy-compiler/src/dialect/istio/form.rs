@@ -103,18 +103,19 @@ pub(super) fn claim(form: Form<'_>) -> Result<Pattern, Unbuildable> {
     }
 }
 
-/// A path: a template where it holds an operator.
-pub(super) fn path(value: &str) -> Result<Pattern, PathError> {
+/// A path: a template where it holds an operator. `denies`: a match refuses.
+pub(super) fn path(value: &str, denies: bool) -> Result<Pattern, PathError> {
     if value.contains("{*}") || value.contains("{**}") {
-        return template(value);
+        return template(value, denies);
     }
     if value.contains(['{', '}']) { Err(PathError::OperatorNotAlone) } else { Ok(Form::of(value).pattern()) }
 }
 
-/// SPEC: Envoy's URI template: `{*}` is one or more characters of a segment without `=` and `*`, `{**}` zero or more of
-/// them and `/`.
-fn template(path: &str) -> Result<Pattern, PathError> {
-    const OPERATOR: &str = "a-zA-Z0-9._~%!$&'()+,;:@\\-";
+/// SPEC: Envoy's URI template: `{*}` is one or more characters of a segment, `{**}` zero or more of them and `/`. Whether
+/// `=` and `*` are among them depends on Envoy's version: they are where a match refuses, and are not where it allows.
+fn template(path: &str, denies: bool) -> Result<Pattern, PathError> {
+    const ALWAYS: &str = "a-zA-Z0-9._~%!$&'()+,;:@\\-";
+    let operator = if denies { format!("{ALWAYS}=*") } else { ALWAYS.to_owned() };
     let is_literal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte);
     let Some(below) = path.strip_prefix('/') else { return Err(PathError::NotAbsolute) };
     let mut regex = String::new();
@@ -126,10 +127,10 @@ fn template(path: &str) -> Result<Pattern, PathError> {
             return Err(PathError::OperatorAfterRest);
         }
         match segment {
-            "{*}" => regex.push_str(&format!("[{OPERATOR}]+")),
+            "{*}" => regex.push_str(&format!("[{operator}]+")),
             "{**}" => {
                 rest_seen = true;
-                regex.push_str(&format!("[{OPERATOR}/]*"));
+                regex.push_str(&format!("[{operator}/]*"));
             }
             // One slash may stand at the end.
             "" if segments.peek().is_none() => {}
@@ -252,17 +253,21 @@ mod tests {
             ("/foo/{*}/x", "/foo//x", false),
             ("/foo.{*}", "", false),
         ] {
-            match template(pattern) {
+            match template(pattern, false) {
                 Ok(compiled) => assert_eq!(matches(&compiled, path), expected, "{pattern} {path}"),
                 Err(_) => assert!(!expected, "{pattern}"),
             }
         }
-        assert!(matches!(template("/a/{**}/{*}"), Err(PathError::OperatorAfterRest)));
-        assert!(matches!(template("/a/{*}x"), Err(PathError::OperatorNotAlone)));
-        assert!(matches!(template("/a/*/{*}"), Err(PathError::Asterisk)));
-        assert!(matches!(template("/a//{*}"), Err(PathError::Literal)));
-        assert!(matches!(template("/ä/{*}"), Err(PathError::Literal)));
-        assert!(matches!(path("/orders/{id}"), Err(PathError::OperatorNotAlone)));
-        assert!(matches(&template("/a=b/{*}/").unwrap(), "/a=b/c/"));
+        assert!(matches!(template("/a/{**}/{*}", false), Err(PathError::OperatorAfterRest)));
+        assert!(matches!(template("/a/{*}x", false), Err(PathError::OperatorNotAlone)));
+        assert!(matches!(template("/a/*/{*}", false), Err(PathError::Asterisk)));
+        assert!(matches!(template("/a//{*}", false), Err(PathError::Literal)));
+        assert!(matches!(template("/ä/{*}", false), Err(PathError::Literal)));
+        assert!(matches!(path("/orders/{id}", true), Err(PathError::OperatorNotAlone)));
+        assert!(matches(&template("/a=b/{*}/", false).unwrap(), "/a=b/c/"));
+        for literal in ["/x/a=b", "/x/a*b"] {
+            assert!(!matches(&template("/x/{*}", false).unwrap(), literal));
+            assert!(matches(&template("/x/{*}", true).unwrap(), literal));
+        }
     }
 }

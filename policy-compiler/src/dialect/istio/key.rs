@@ -48,13 +48,23 @@ pub(super) struct Surroundings<'a> {
 
 /// How a value is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// As Istio reads it.
-    Exact,
-    /// Hardened, where a match denies: with what is known to slip past it.
-    Wide,
-    /// Hardened, where a match allows: without what is known to slip in.
-    Narrow,
+pub(super) struct Reading {
+    /// A match refuses: a field of a DENY rule, a `not…` field of an ALLOW rule.
+    pub(super) denies: bool,
+    /// `compatibility: Hardened`.
+    pub(super) hardened: bool,
+}
+
+impl Reading {
+    /// With what is known to slip past a match that refuses.
+    fn is_wide(self) -> bool {
+        self.hardened && self.denies
+    }
+
+    /// Without what is known to slip into a match that allows.
+    fn is_narrow(self) -> bool {
+        self.hardened && !self.denies
+    }
 }
 
 /// The key of a `when` condition, or the field of a source or operation that means the same.
@@ -171,7 +181,7 @@ impl Key {
                 Expr::Is(Atom::Port(PortAtom::Range(port, port)))
             }
             Self::Host => host(value, reading),
-            Self::Method if value == "GET" && reading == Reading::Wide => {
+            Self::Method if value == "GET" && reading.is_wide() => {
                 let each = ["GET", "HEAD"].map(|method| Form::Exact(method).pattern());
                 Expr::Is(Atom::Text { of: Text::Method, each: Each::Joined, is: each.into() })
             }
@@ -184,13 +194,11 @@ impl Key {
                 _ => {
                     let joined = present_or(Text::Header(name.clone()));
                     let parts = Form::of(value).pattern();
-                    match reading {
-                        Reading::Wide => Expr::any([
-                            joined,
-                            Expr::Is(Atom::Text { of: Text::Header(name.clone()), each: Each::Some, is: vec![parts] }),
-                        ]),
-                        Reading::Exact | Reading::Narrow => joined,
+                    if !reading.is_wide() {
+                        return Ok(joined);
                     }
+                    let of = Text::Header(name.clone());
+                    Expr::any([joined, Expr::Is(Atom::Text { of, each: Each::Some, is: vec![parts] })])
                 }
             },
             Self::Sni => text(Text::Sni, Form::of(value).pattern()),
@@ -215,20 +223,17 @@ fn host(value: &str, reading: Reading) -> Expr {
         Pattern::Anything => Expr::Is(Atom::Present(Text::Authority)),
         pattern => {
             let with_port = text(Text::Authority, pattern.clone());
-            match reading {
-                // Whatever port the request writes behind it.
-                Reading::Wide => Expr::any([with_port, text(Text::Host, pattern)]),
-                Reading::Exact | Reading::Narrow => with_port,
-            }
+            // Whatever port the request writes behind it.
+            if reading.is_wide() { Expr::any([with_port, text(Text::Host, pattern)]) } else { with_port }
         }
     }
 }
 
 fn path(value: &str, reading: Reading) -> Result<Expr, BadValue> {
-    let pattern = form::path(value)?;
-    let of = if reading == Reading::Wide { Text::PathEitherSlash } else { Text::Path };
-    let is = match (&pattern, reading) {
-        (Pattern::Prefix(bytes), Reading::Narrow) if bytes.last() != Some(&b'/') => {
+    let pattern = form::path(value, reading.denies)?;
+    let of = if reading.is_wide() { Text::PathEitherSlash } else { Text::Path };
+    let is = match &pattern {
+        Pattern::Prefix(bytes) if reading.is_narrow() && bytes.last() != Some(&b'/') => {
             // Whole segments alone.
             vec![Pattern::Exact(bytes.clone()), Pattern::Prefix([bytes, &b"/"[..]].concat().into())]
         }
@@ -239,10 +244,7 @@ fn path(value: &str, reading: Reading) -> Result<Expr, BadValue> {
 
 /// SPEC: without mTLS there is no identity. Hardened, who is registered at the address is possibly meant.
 fn identity(is: Vec<Pattern>, reading: Reading) -> Expr {
-    let plaintext = match reading {
-        Reading::Exact => PlaintextPrincipal::Absent,
-        Reading::Wide | Reading::Narrow => PlaintextPrincipal::Registered,
-    };
+    let plaintext = if reading.hardened { PlaintextPrincipal::Registered } else { PlaintextPrincipal::Absent };
     Expr::Is(Atom::Peer(PeerAtom::Principal { is, plaintext }))
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Translation<'a> {
 }
 
 /// One field, translated.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Part {
     expr: Expr,
     layer: Layer,
@@ -52,11 +52,11 @@ impl Translation<'_> {
         let mut rule = Fields::of(node, "a rule", findings)?;
         let mut clauses: Vec<Vec<Vec<Part>>> = Vec::new();
         for (name, inner, members) in [("from", "source", &SOURCE[..]), ("to", "operation", &OPERATION[..])] {
-            let Some(list) = rule.optional(name, findings) else { continue };
+            let Some(list) = super::optional(&mut rule, name, findings) else { continue };
             let items = fields::list(list, &format!("`{name}`"), findings)?;
             clauses.push(items.iter().filter_map(|item| self.item(item, name, inner, members, findings)).collect());
         }
-        if let Some(when) = rule.optional("when", findings) {
+        if let Some(when) = super::optional(&mut rule, "when", findings) {
             for condition in ignoring_empty(when, "when", findings)? {
                 clauses.push(vec![self.condition(condition, findings)?]);
             }
@@ -81,16 +81,19 @@ impl Translation<'_> {
             // A rule with an HTTP field is no rule on TCP.
             return if needs == Layer::Http { Expr::all([http(), rule]) } else { rule };
         }
-        // ztunnel drops what it cannot see, and a clause of which nothing is left never matches: it lets pass what the
-        // rule denies. Hardened, the rule is a sidecar's.
-        if blind && !self.is_hardened() {
-            return join(clauses, |part| (part.layer == Layer::Connection).then_some(part.expr));
+        // ztunnel drops what it cannot see; a clause of which nothing is left never matches, and lets pass what the rule
+        // denies. Hardened, what a sidecar would deny is denied too.
+        let of_connection =
+            blind.then(|| join(clauses.clone(), |part| (part.layer == Layer::Connection).then_some(part.expr)));
+        if let Some(rule) = of_connection.clone().filter(|_| !self.is_hardened()) {
+            return rule;
         }
         // A sidecar drops HTTP fields of a DENY on TCP: the rule grows wider there.
-        join(clauses, |part| match part.layer {
+        let of_requests = join(clauses, |part| match part.layer {
             Layer::Http => Some(Expr::any([!http(), part.expr])),
             Layer::Connection | Layer::Proxy => Some(part.expr),
-        })
+        });
+        Expr::any(of_connection.into_iter().chain([of_requests]))
     }
 
     fn is_hardened(&self) -> bool {
@@ -135,7 +138,7 @@ impl Translation<'_> {
         let mut others = false;
         for (key, positive, negative) in members {
             for (name, negated) in [(*positive, false), (*negative, true)] {
-                let Some(list) = fields.optional(name, findings) else { continue };
+                let Some(list) = super::optional(&mut fields, name, findings) else { continue };
                 match key {
                     Key::ServiceAccount => accounts = Some(list.span),
                     Key::Principal | Key::Namespace => others = true,
@@ -189,7 +192,7 @@ impl Translation<'_> {
         };
         let mut parts = Vec::new();
         for (name, negated) in [("values", false), ("notValues", true)] {
-            let Some(list) = fields.optional(name, findings) else { continue };
+            let Some(list) = super::optional(&mut fields, name, findings) else { continue };
             if !ignoring_empty(list, name, findings)?.is_empty() {
                 parts.push(self.field(&key, name, true, negated, list, findings)?);
             }
@@ -217,19 +220,14 @@ impl Translation<'_> {
             findings.report_with(Code::OutOfRange, list.span, message, "split the rule");
         }
         // A match of a list in a DENY refuses, and one of a `not…` list in an ALLOW.
-        let denies = self.denies != negated;
-        let reading = match (self.is_hardened(), denies) {
-            (false, _) => Reading::Exact,
-            (true, true) => Reading::Wide,
-            (true, false) => Reading::Narrow,
-        };
+        let reading = Reading { denies: self.denies != negated, hardened: self.is_hardened() };
         if *key == Key::RemoteIp && self.istio.trusted_proxies == 0 {
             let message = "no proxy is trusted to name the client: this is the peer's own address";
             let help = "set `istio.trustedProxies` where proxies that write `X-Forwarded-For` stand in front";
             findings.report_with(Code::Suspicious, list.span, message, help);
         }
-        if reading == Reading::Exact {
-            bypass::warn(key, name, &values, denies, findings);
+        if !reading.hardened {
+            bypass::warn(key, name, &values, reading.denies, findings);
         }
         let mut any = Vec::with_capacity(values.len());
         for (value, span) in values {

@@ -196,8 +196,12 @@ enum Reading {
     Scalars,
     /// Strings.
     Strings,
-    /// The words of strings, between spaces.
+    /// Strings; the words between spaces where the claim is one string.
     Words,
+}
+
+fn has_words(text: &str) -> bool {
+    text.bytes().any(|byte| byte != b' ')
 }
 
 fn claims<'a>(request: &Request<'a>, path: &[Arc<str>], reading: Reading) -> Values<'a> {
@@ -214,7 +218,7 @@ fn claims<'a>(request: &Request<'a>, path: &[Arc<str>], reading: Reading) -> Val
     let mut texts: Vec<Cow<'a, [u8]>> = Vec::new();
     for element in elements {
         match element {
-            Value::String(text) if reading == Reading::Words => {
+            Value::String(text) if reading == Reading::Words && held.is_string() && has_words(text) => {
                 texts
                     .extend(text.split(' ').filter(|part| !part.is_empty()).map(|part| Cow::Borrowed(part.as_bytes())));
             }

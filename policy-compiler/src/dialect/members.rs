@@ -1,4 +1,4 @@
-//! The fields of one mapping as Cilium's decoder sees them: strict about names, and `null` is the same as absent.
+//! The fields of one mapping as the Kubernetes API decodes them: strict about names, and `null` is the same as absent.
 
 use crate::diagnostic::Code;
 use crate::source::{Fields, Findings, Node, Span, Value, fields};
@@ -73,7 +73,7 @@ pub(super) fn items<'n>(node: &'n Node, name: &str, findings: &mut Findings) -> 
     }
 }
 
-/// Text, or nothing where it is empty: Cilium takes no notice of an empty text.
+/// Text, or nothing where it is empty: what decodes into Go takes no notice of an empty text.
 pub(super) fn text<'n>(node: Option<&'n Node>, name: &str, findings: &mut Findings) -> Option<(&'n str, Span)> {
     let node = node?;
     match &node.value {
