@@ -13,6 +13,7 @@ use crate::table::clause::{Clause, KeyText, clauses};
 use crate::table::flat::Flat;
 use crate::table::gate::{Gates, GatesBuilder};
 use crate::table::hash::{HashedMap, Seed};
+use crate::table::heap;
 use crate::table::need::Need;
 use crate::table::normal::{Normal, hash_pattern};
 use crate::table::path::{self, Place, Ways};
@@ -417,6 +418,26 @@ impl Bank {
 
     fn slice(&self, span: Span) -> &[Posting] {
         self.postings.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+
+    /// Bytes of the heap, for `--stats`.
+    pub(super) fn bytes(&self) -> usize {
+        let patterns = self.patterns.iter().map(|(_, pattern)| heap::of_pattern(pattern)).sum::<usize>();
+        let residues = self.residues.iter().map(heap::of_residue).sum::<usize>();
+        let maps = self.others.iter().map(|(_, map, _)| map.capacity() * (size_of::<(u64, Span)>() + 1));
+        size_of_val(&*self.postings)
+            + self.texts.len()
+            + self.stem.len()
+            + size_of_val(&*self.extras)
+            + size_of_val(&*self.patterns)
+            + size_of_val(&*self.residues)
+            + size_of_val(&*self.others)
+            + patterns
+            + residues
+            + maps.sum::<usize>()
+            + self.whole.bytes()
+            + self.tree.bytes()
+            + self.gates.bytes()
     }
 
     /// Gates, clauses and postings, for `--stats`.

@@ -33,6 +33,11 @@ impl<V: Copy + Default> Flat<V> {
         flat
     }
 
+    /// Bytes of its block.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
     /// The value of a hash.
     pub(super) fn get(&self, hash: u64) -> Option<&V> {
         let hash = stored(hash);

@@ -9,6 +9,7 @@ use crate::model::interpret::peer::cluster_account;
 use crate::model::interpret::truth;
 use crate::table::attribute::{Attributes, Whose, account_of, needed};
 use crate::table::hash::{HashedMap, Seed};
+use crate::table::heap;
 use crate::table::need::Need;
 use crate::table::normal::Normal;
 
@@ -148,6 +149,14 @@ impl Gates {
         self.gates.get(number as usize).is_some_and(|gate| gate.met(leg, need))
     }
 
+    /// Bytes of the heap.
+    pub(super) fn bytes(&self) -> usize {
+        let lists = self.by_attribute.values().map(|numbers| size_of_val(&**numbers)).sum::<usize>();
+        let slots = self.by_attribute.capacity() * (size_of::<(u64, Box<[u32]>)>() + 1);
+        let gates = size_of_val(&*self.gates) + self.gates.iter().map(Gate::bytes).sum::<usize>();
+        gates + size_of_val(&*self.anyone) + size_of_val(&*self.lengths) + slots + lists
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.gates.len()
@@ -170,6 +179,17 @@ fn dedup_from(list: &mut Vec<u32>, start: usize) {
 }
 
 impl Gate {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Leaf(condition) => heap::of_normal(condition),
+            Self::All(parts) | Self::Any(parts) => size_of_val(&**parts) + parts.iter().map(Self::bytes).sum::<usize>(),
+            Self::Accounts(accounts) => {
+                let texts = accounts.iter().map(|(namespace, account)| namespace.len() + account.len());
+                size_of_val(&**accounts) + texts.sum::<usize>()
+            }
+        }
+    }
+
     fn met(&self, leg: &Leg<'_>, need: Need) -> bool {
         match self {
             Self::Leaf(condition) => met(condition, leg, need),

@@ -11,6 +11,7 @@ mod clause;
 mod flat;
 mod gate;
 mod hash;
+mod heap;
 mod judge;
 mod need;
 mod normal;
@@ -64,6 +65,8 @@ pub struct Size {
     pub clauses: usize,
     /// Places of the index that hold a clause.
     pub postings: usize,
+    /// Bytes of the heap that the index holds.
+    pub bytes: usize,
 }
 
 impl Table {
@@ -97,6 +100,7 @@ impl Table {
             ..Size::default()
         };
         for bank in self.units.iter().flat_map(Unit::banks) {
+            size.bytes += bank.bytes();
             let (gates, clauses, postings) = bank.size();
             size.gates += gates;
             size.clauses += clauses;

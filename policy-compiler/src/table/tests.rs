@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Size;
+use super::{Size, Table};
 use crate::dialect;
 use crate::facts::{Connection, Direction, Fact, Protocol, Request, Transport};
 use crate::registry::{DeclaredPort, Labels, Registry, Workload};
@@ -150,4 +150,22 @@ fn rules_for_other_peers_are_no_part_of_a_flow() {
         assert_eq!(named, (Action::Allow, Some(format!("r{index}").into())));
     }
     assert_eq!(ask(&world, &flow(&world, caller(500)), "GET", Fact::Known(b"/same")), (Action::Deny, None));
+}
+
+/// A thousand sources and a thousand routes in one rule are two thousand things, not a million.
+#[test]
+fn one_rule_of_many_sources_and_routes_stays_small() {
+    let accounts: Vec<String> = (0..1000).map(|number| format!("{{serviceAccount: caller-{number}}}")).collect();
+    let paths: Vec<String> = (0..1000).map(|number| format!("/api/v1/resource-{number}/{{id}}")).collect();
+    let text = format!(
+        "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: a, namespace: shop}}\nspec:\n  subject: [{{serviceAccount: orders}}]\n  ingress:\n  - {{name: all, from: [{}], http: [{{methods: [GET], paths: [{}]}}]}}\n",
+        accounts.join(", "),
+        paths.iter().map(|path| format!("\"{path}\"")).collect::<Vec<_>>().join(", ")
+    );
+    let compiled = dialect::compile(&source::parse("p.yaml", &text.into()));
+    assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
+    let size = Table::build(&compiled.model).size();
+    assert_eq!((size.rules, size.clauses, size.gates), (1, 1, 1));
+    assert!(size.postings <= 2002, "{size:?}");
+    assert!(size.bytes < 1_000_000, "{size:?}");
 }

@@ -72,6 +72,8 @@ impl Compile {
                 "gates": size.gates,
                 "clauses": size.clauses,
                 "postings": size.postings,
+                "table_bytes": size.bytes,
+                "table_bytes_per_rule": size.bytes.checked_div(size.rules),
                 "workloads": workloads,
                 "read_ms": milliseconds(read),
                 "model_ms": milliseconds(modelled.saturating_sub(read)),
