@@ -1,11 +1,22 @@
 //! `diff` against `decide`: what it says is different is, and what differs it says.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot make its own input fails"
+)]
 
 mod generate;
 
 use std::sync::Arc;
 
-use eastwall_policy::analysis::diff::{Difference, diff};
+use eastwall_policy::analysis::check::check;
+use eastwall_policy::analysis::diff::{Difference, State, diff};
+use eastwall_policy::analysis::exposure;
 use eastwall_policy::analysis::space::{Kind, Options};
+use eastwall_policy::diagnostic::Code;
+use eastwall_policy::dialect::Compiled;
+use eastwall_policy::facts::Direction;
 use eastwall_policy::flow::Question;
 use eastwall_policy::model::{Effect, Model};
 use eastwall_policy::registry::Registry;
@@ -208,6 +219,45 @@ proptest! {
         let (old, new) = worlds(model, changed, registry);
         let difference = diff(&old, &new, options());
         prop_assert!(!difference.is_wider(), "{}", difference);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases() * 5))]
+
+    #[test]
+    fn a_document_that_is_gone_and_opens_a_workload_is_told(
+        model in models::model(),
+        registry in registry(),
+        at: prop::sample::Index,
+    ) {
+        if model.policies.is_empty() {
+            return Ok(());
+        }
+        let mut changed = model.clone();
+        changed.policies.remove(at.index(changed.policies.len()));
+        let compiled = Compiled { model: Arc::new(changed.clone()), ..Compiled::default() };
+        let findings = check(&compiled, Some(&registry), NOW);
+        let (old, new) = worlds(model, changed, registry);
+        let difference = diff(&old, &new, Options { budget: 0, ..options() });
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            let open = |world: &World| -> Vec<String> {
+                let open = exposure::open(world.model(), world.registry(), direction);
+                open.iter().map(|workload| format!("{}/{}", workload.namespace, workload.name)).collect()
+            };
+            let before = open(&old);
+            for name in open(&new).into_iter().filter(|name| !before.contains(name)) {
+                let told = difference.protection.iter().any(|told| {
+                    told.direction == direction && told.now == State::Open && told.workloads.contains(&name)
+                });
+                prop_assert!(told && difference.is_wider(), "{} {}", name, difference);
+                let word = if direction == Direction::Inbound { "ingress" } else { "egress" };
+                let found = findings.iter().any(|finding| {
+                    finding.code == Code::Open && finding.message.contains(word) && finding.message.contains(&name)
+                });
+                prop_assert!(found, "{} {} {:?}", word, name, findings);
+            }
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod native;
 mod network;
 
 pub use last_good::LastGood;
+pub use native::schema::schemas;
 
 /// A reader of documents: which are its own, and what it makes of them.
 struct FrontEnd {

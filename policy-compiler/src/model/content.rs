@@ -26,12 +26,6 @@ pub(crate) fn of_atom(atom: &Atom) -> [u8; 32] {
     digest(|into| write_atom(atom, into))
 }
 
-/// The content hash of one policy, its places in files aside.
-#[must_use]
-pub(crate) fn of_policy(policy: &Policy) -> [u8; 32] {
-    digest(|into| write_policy(policy, into))
-}
-
 /// Feeds what is hashed to SHA-256, integers in one width and order on every machine.
 struct Feed(Sha256);
 

@@ -51,3 +51,28 @@ fn a_policy_that_is_gone_opens_its_workload() {
     assert!(difference.is_wider());
     assert!(!account("", &policy("")).is_wider());
 }
+
+#[test]
+fn a_server_name_is_shown_only_where_there_is_a_client_hello() {
+    use crate::model::{Atom, Each, Effect, Expr, Model, Pattern, Rule, Text};
+    let (before, workloads) = (policy("  ingress:\n  - {action: Deny, from: [{any: true}]}\n"), WORKLOADS);
+    let old = world(&before, workloads);
+    let mut narrower = Model::clone(old.model());
+    let is = vec![Pattern::Exact(b"orders.shop"[..].into())];
+    let named = Expr::Is(Atom::Text { of: Text::Sni, each: Each::Some, is });
+    for policy in &mut narrower.policies {
+        policy.closes = crate::model::Directions::default();
+        policy.rules.iter_mut().for_each(|rule: &mut Rule| {
+            assert_eq!(rule.effect, Effect::Deny);
+            rule.condition = named.clone();
+        });
+    }
+    let new = World::new(Arc::new(narrower), Arc::clone(old.registry()), 2);
+    let difference = diff(&old, &new, Options { now: 0, budget: BUDGET, direction: None });
+    assert!(difference.undecided.is_empty(), "{difference}");
+    assert!(difference.is_wider());
+    let shown = |change: &Change| change.witness.get("sni").is_some();
+    for change in difference.changes.iter().filter(|change| shown(change)) {
+        assert!(matches!(change.witness["protocol"].as_str(), Some("tls" | "http" | "http2" | "grpc")), "{difference}");
+    }
+}

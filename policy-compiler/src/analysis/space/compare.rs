@@ -283,7 +283,7 @@ impl Worker<'_, '_> {
     }
 
     /// Who is between whom and on which ports: groups of destinations that the same sources reach on the same ports.
-    fn places(&self) -> Vec<(Vec<String>, Vec<String>, Vec<String>, &Entry)> {
+    fn places(&self) -> Vec<Place<'_>> {
         let mut ports: BTreeMap<(usize, usize), Vec<&Entry>> = BTreeMap::new();
         for entry in self.entries {
             ports.entry((entry.destination, entry.source)).or_default().push(entry);
@@ -346,12 +346,14 @@ impl Worker<'_, '_> {
     }
 }
 
+/// Requests in words, and one of them: the value of each variable.
+pub(super) type Region = (String, BTreeMap<usize, usize>);
+
+/// Sources, destinations, ports, and a connection among them.
+type Place<'e> = (Vec<String>, Vec<String>, Vec<String>, &'e Entry);
+
 /// Boxes of a function that some possible request is in, in words, each with the best request of it.
-pub(super) fn regions(
-    requests: &mut Requests,
-    of: Function,
-    budget: &mut Budget,
-) -> Result<Vec<(String, BTreeMap<usize, usize>)>, Undecided> {
+pub(super) fn regions(requests: &mut Requests, of: Function, budget: &mut Budget) -> Result<Vec<Region>, Undecided> {
     let possible = requests.diagram.and(of, requests.possible, budget)?;
     if possible == NONE {
         return Ok(Vec::new());

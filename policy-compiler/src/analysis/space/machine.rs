@@ -108,7 +108,7 @@ impl Machine {
             Self::Segments { segments, rest } => segment_step(segments, *rest, state, byte),
             Self::OneLabel(parent) => match (state, byte) {
                 (0, b'.') => DEAD,
-                (0 | 1, b'.') => 2,
+                (1, b'.') => 2,
                 (0 | 1, _) => 1,
                 (at, byte) if parent.get(at as usize - 2) == Some(&byte) => at + 1,
                 _ => DEAD,

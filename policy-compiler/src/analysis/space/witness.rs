@@ -49,7 +49,9 @@ pub(super) fn request(
         line.insert("remoteIp".into(), json!(address));
     }
     for (name, member) in [(Name::Sni, "sni"), (Name::Alpn, "alpn")] {
-        if let Some(value) = parts.get(&name).and_then(|value| single(value)) {
+        // Of other protocols there is no ClientHello to be seen.
+        let seen = protocol == Protocol::Tls || protocol.is_http();
+        if let Some(value) = parts.get(&name).and_then(|value| single(value)).filter(|_| seen) {
             line.insert(member.into(), text(&value));
         }
     }
