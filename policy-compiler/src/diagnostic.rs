@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 pub mod code;
 mod render;
+mod sarif;
 
 pub use code::Code;
 pub use render::{Style, as_json, as_text};
+pub use sarif::as_sarif;
 
 use serde::Serialize;
 

@@ -255,12 +255,12 @@ impl Request<'_> {
         if self.remote_ip.is_some() || trusted_proxies == 0 {
             return known(self.remote_ip.or(peer));
         }
-        match (self.headers, self.protocol) {
-            (Fact::Known(headers), _) => known(forwarded_for(&headers, trusted_proxies).or(peer)),
+        match (self.protocol, self.headers) {
             // What is not HTTP has no header.
-            (_, Fact::Known(protocol)) if !protocol.is_http() => known(peer),
-            (Fact::Absent, _) => known(peer),
-            (Fact::Unknown, _) => Fact::Unknown,
+            (Fact::Known(protocol), _) if !protocol.is_http() => known(peer),
+            (_, Fact::Known(headers)) => known(forwarded_for(&headers, trusted_proxies).or(peer)),
+            (_, Fact::Absent) => known(peer),
+            (_, Fact::Unknown) => Fact::Unknown,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod ask;
 mod members;
+pub(crate) mod recorded;
 mod request;
 
 use std::net::IpAddr;

@@ -1,5 +1,10 @@
 //! What Cilium's policies come to, rule by rule: policies, flows, and the verdict of each.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot make its own input fails"
+)]
 
 use std::sync::Arc;
 

@@ -5,6 +5,12 @@
 //! that names a folder without it fails in continuous integration (`CI=true`).
 //!
 //! `INSTA_UPDATE=always cargo test -p eastwall-policy --test conformance_data` writes the snapshot anew.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot make its own input fails"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -32,7 +32,7 @@ METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 def refused(request: dict, refusal: str) -> bool:
     """Whether the refusal is one that the class explains."""
     if refusal == "malformed-host":
-        return not re.fullmatch(r"[A-Za-z0-9_.-]+(:\d{1,5})?", request["host"])
+        return not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?(:\d{1,5})?", request["host"])
     pattern = REFUSALS.get(refusal)
     return pattern is not None and re.search(pattern, request["path"]) is not None
 

@@ -3,6 +3,8 @@
 
 mod condition;
 
+pub(in crate::analysis) use condition::pattern_words;
+
 use serde::Serialize;
 
 use crate::facts::{Direction, Request};

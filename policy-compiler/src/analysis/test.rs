@@ -1,13 +1,15 @@
 //! `PolicyTest`: flows with the verdicts that their author expects.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::analysis::explain::explain;
 use crate::diagnostic::Location;
 use crate::flow::{Answer, Question};
-use crate::model::{Model, PolicyName};
+use crate::model::{Mode, Model, PolicyName};
 use crate::registry::Registry;
 use crate::verdict::Action;
 use crate::world::World;
@@ -53,6 +55,22 @@ pub struct Outcome {
     pub location: Location,
     /// What was expected, where it was not met.
     pub failure: Option<Failure>,
+    /// Where the rule stands that decided, `p.yaml:8:5`.
+    pub decided_at: Option<String>,
+    /// Of an unexpected denial: the allow rules that came nearest, each with what failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nearest: Vec<String>,
+}
+
+/// Which rules the cases reached.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Coverage {
+    /// Rules of policies that act.
+    pub rules: usize,
+    /// Those that some case's verdict named.
+    pub reached: usize,
+    /// The others: policy, rule and place.
+    pub missed: Vec<String>,
 }
 
 /// How a case was not met.
@@ -91,13 +109,63 @@ impl PolicyTest {
             "" => self.name.name.to_string(),
             namespace => format!("{namespace}/{}", self.name.name),
         };
-        let outcome = |case: &Case| Outcome {
-            test: test.clone(),
-            case: case.name.clone(),
-            location: case.location.clone(),
-            failure: case.failure(&world, self.now.unwrap_or(now)),
+        let outcome = |case: &Case| {
+            let now = self.now.unwrap_or(now);
+            let question = Question::from_json(&case.request);
+            let answer = question.as_ref().ok().and_then(|question| question.answer(&world, now).ok());
+            let failure = case.failure(&world, now);
+            let is_denied = matches!(&failure, Some(Failure::Verdict { got, .. }) if got.verdict == Action::Deny);
+            let nearest = question.as_ref().ok().filter(|_| is_denied).map(|question| nearest(&world, question, now));
+            Outcome {
+                test: test.clone(),
+                case: case.name.clone(),
+                location: case.location.clone(),
+                failure,
+                decided_at: answer.filter(|answer| answer.rule.is_some()).and_then(|answer| answer.location),
+                nearest: nearest.unwrap_or_default(),
+            }
         };
         self.cases.iter().map(outcome).collect()
+    }
+}
+
+/// The allow rules that came nearest to a denied flow.
+fn nearest(world: &World, question: &Question, now: i64) -> Vec<String> {
+    let Ok(explanation) = explain(world, question, now) else { return Vec::new() };
+    let misses = explanation.sides.into_iter().flat_map(|side| side.nearest);
+    misses.map(|miss| format!("{} at {}: {}", miss.rule, miss.location, miss.failed.join("; "))).collect()
+}
+
+/// Which rules of a model these outcomes reached. Rules are told apart by where they stand.
+#[must_use]
+pub fn coverage(model: &Model, outcomes: &[Outcome]) -> Coverage {
+    let reached: BTreeSet<&str> = outcomes.iter().filter_map(|outcome| outcome.decided_at.as_deref()).collect();
+    let mut coverage = Coverage::default();
+    let mut seen = BTreeSet::new();
+    for policy in model.policies.iter().filter(|policy| policy.mode == Mode::Enforce) {
+        for rule in &policy.rules {
+            let place = rule.location.to_string();
+            // What one rule of a document became is one rule here, and what the dialect adds stands in none.
+            if rule.location == policy.location || !seen.insert(place.clone()) {
+                continue;
+            }
+            coverage.rules += 1;
+            if reached.contains(place.as_str()) {
+                coverage.reached += 1;
+            } else {
+                coverage.missed.push(format!("{} rule `{}` at {place}", policy.name, rule.name));
+            }
+        }
+    }
+    coverage
+}
+
+impl Coverage {
+    /// Of a hundred; all of none.
+    #[must_use]
+    pub fn percent(&self) -> u32 {
+        let percent = (self.reached * 100).checked_div(self.rules).unwrap_or(100);
+        u32::try_from(percent).unwrap_or(100)
     }
 }
 

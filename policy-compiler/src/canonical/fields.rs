@@ -60,6 +60,12 @@ pub fn is_reserved(name: &[u8]) -> bool {
     name.get(..RESERVED_PREFIX.len()).is_some_and(|prefix| folds_to(prefix, RESERVED_PREFIX))
 }
 
+/// Names by which some framework takes another method or path than the request line's, in any spelling.
+#[must_use]
+pub fn is_override(name: &[u8]) -> bool {
+    OVERRIDES.iter().any(|override_name| folds_to(name, override_name))
+}
+
 /// Each option of a Connection value, trimmed. Empty list members are none.
 pub fn connection_options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(octet::trim).filter(|option| !option.is_empty())
@@ -74,9 +80,7 @@ fn well_formed(name: &[u8], value: &[u8]) -> Result<(), Refusal> {
 
 /// The name is no override channel, and no second spelling of a name that matters.
 fn name_is_plain(name: &[u8], scope: &CanonicalScope) -> Result<(), Refusal> {
-    if scope.options.method_override == HttpOption::Reject
-        && OVERRIDES.iter().any(|override_name| folds_to(name, override_name))
-    {
+    if scope.options.method_override == HttpOption::Reject && is_override(name) {
         return Err(Refusal::OverrideHeader);
     }
     if FRAMING.iter().any(|framing| folds_otherwise(name, framing)) {

@@ -17,7 +17,7 @@ mod upgrade;
 #[cfg(test)]
 mod tests;
 
-pub use fields::{connection_options, fields, is_reserved, response_trailers, trailers};
+pub use fields::{connection_options, fields, is_override, is_reserved, response_trailers, trailers};
 pub use framing::Framing;
 pub use grpc::is_grpc_call;
 pub use host::{authorities_agree, authority, server_name};

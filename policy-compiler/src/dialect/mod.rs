@@ -17,10 +17,13 @@ use crate::source::{Document, Findings, Sources, Span};
 mod cilium;
 mod istio;
 mod last_good;
+mod linkerd;
 mod members;
 mod native;
+mod network;
 
 pub use last_good::LastGood;
+pub use native::schema::schemas;
 
 /// A reader of documents: which are its own, and what it makes of them.
 struct FrontEnd {
@@ -37,7 +40,8 @@ impl FrontEnd {
 }
 
 /// Every reader of policies.
-const FRONT_ENDS: &[FrontEnd] = &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END];
+const FRONT_ENDS: &[FrontEnd] =
+    &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END, linkerd::FRONT_END, network::FRONT_END];
 
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
@@ -142,11 +146,20 @@ impl Refused {
     }
 }
 
+/// The kind; with its group, as `kubectl` writes it, where an earlier front end has a kind of the same name.
+fn kind_of(document: &Document) -> String {
+    let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    match (group, document.kind.as_str()) {
+        (linkerd::GROUP, kind @ ("AuthorizationPolicy" | "HTTPRoute")) => format!("{kind}.{group}"),
+        (_, kind) => kind.to_owned(),
+    }
+}
+
 /// Kind, namespace and name of a document.
 #[must_use]
 pub fn name_of(document: &Document) -> PolicyName {
     PolicyName {
-        kind: document.kind.as_str().into(),
+        kind: kind_of(document).into(),
         namespace: namespace_of(document).into(),
         name: document.name.as_str().into(),
     }
@@ -437,19 +450,12 @@ fn refuse_duplicates(
 
 /// Policies of dialects that this version does not read: passed over with a warning each.
 const NOT_READ: &[(&str, &str)] = &[
+    (linkerd::GROUP, "EgressNetwork"),
+    (linkerd::GROUP, "HTTPLocalRateLimitPolicy"),
     ("crd.antrea.io", "ClusterNetworkPolicy"),
     ("crd.antrea.io", "NetworkPolicy"),
     ("crd.projectcalico.org", "GlobalNetworkPolicy"),
     ("crd.projectcalico.org", "NetworkPolicy"),
     ("projectcalico.org", "GlobalNetworkPolicy"),
     ("projectcalico.org", "NetworkPolicy"),
-    ("networking.k8s.io", "NetworkPolicy"),
-    ("policy.networking.k8s.io", "AdminNetworkPolicy"),
-    ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
-    ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
-    ("policy.linkerd.io", "Server"),
-    ("policy.linkerd.io", "ServerAuthorization"),
-    ("policy.linkerd.io", "AuthorizationPolicy"),
-    ("policy.linkerd.io", "MeshTLSAuthentication"),
-    ("policy.linkerd.io", "NetworkAuthentication"),
 ];

@@ -20,6 +20,12 @@ pub fn hash(model: &Model) -> String {
     whole.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The content hash of one question.
+#[must_use]
+pub(crate) fn of_atom(atom: &Atom) -> [u8; 32] {
+    digest(|into| write_atom(atom, into))
+}
+
 /// Feeds what is hashed to SHA-256, integers in one width and order on every machine.
 struct Feed(Sha256);
 

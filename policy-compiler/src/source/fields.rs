@@ -136,6 +136,12 @@ impl<'n> Fields<'n> {
         Some(node)
     }
 
+    /// The field of this name, where it is there with a value; one without a value counts as one that is not there.
+    pub fn find(&mut self, name: &'static str) -> Option<&'n Node> {
+        self.known.push(name);
+        self.entries.iter().find(|(key, node)| &*key.text == name && node.value != Value::Null).map(|(_, node)| node)
+    }
+
     /// The field of this name, which must be there.
     pub fn required(&mut self, name: &'static str, findings: &mut Findings) -> Option<&'n Node> {
         if !self.has(name) {

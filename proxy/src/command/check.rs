@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use eastwall_policy::analysis::check::check;
-use eastwall_policy::diagnostic::{Diagnostic, Severity, Style, as_json, as_text};
+use eastwall_policy::diagnostic::{Diagnostic, Severity, Style, as_json, as_sarif, as_text};
 use eastwall_policy::registry::kubernetes::Objects;
 
 use super::documents::{Loaded, load, now};
@@ -19,6 +19,7 @@ Examples:
   eastwall check policies/
   eastwall check policies/ --workloads workloads.yaml      # also what selects nothing, or names what does not exist
   kubectl get firewallpolicies -A -o yaml | eastwall check - --format json
+  eastwall check policies/ --format sarif > eastwall.sarif        # for a code host
   kubectl get firewallpolicies,pods,services,endpointslices,namespaces,nodes -A -o yaml | eastwall check -")]
 pub(super) struct Check {
     /// Files, folders, or `-` for standard input
@@ -31,7 +32,19 @@ pub(super) struct Check {
     reading: ReadingSettings,
     /// How findings are printed
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: Written,
+}
+
+/// How findings of a check are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Written {
+    /// For a person
+    #[default]
+    Text,
+    /// One array of objects
+    Json,
+    /// A SARIF 2.1.0 log, for code hosts and editors
+    Sarif,
 }
 
 /// How findings are printed.
@@ -56,10 +69,15 @@ impl Check {
         findings.extend(check(&compiled, registry.as_deref(), now()));
         findings.iter_mut().for_each(|finding| sources.illustrate(finding));
         findings.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
-        if print(&findings, self.format).is_err() {
+        let printed = match self.format {
+            Written::Text => print(&findings, Format::Text),
+            Written::Json => print(&findings, Format::Json),
+            Written::Sarif => writeln!(std::io::stdout(), "{:#}", as_sarif(&findings)),
+        };
+        if printed.is_err() {
             return ExitCode::from(2);
         }
-        if self.format == Format::Text {
+        if self.format == Written::Text {
             let policies = compiled.model.policies.iter().filter(|policy| !policy.broken).count();
             let rules: usize = compiled.model.policies.iter().map(|policy| policy.rules.len()).sum();
             eprintln!("{}", summary(&findings, policies, rules, &compiled.objects, &compiled.passed_over));

@@ -5,10 +5,14 @@ mod compile;
 mod completions;
 mod decide;
 mod demo;
+mod diff;
 mod documents;
 mod explain;
 mod proxy;
+mod reach;
 mod redirect;
+mod schema;
+mod suggest;
 mod test;
 
 use std::process::ExitCode;
@@ -26,9 +30,13 @@ struct Cli {
 enum Command {
     Decide(decide::Decide),
     Explain(explain::Explain),
+    Diff(diff::Diff),
+    Reach(reach::Reach),
+    Suggest(suggest::Suggest),
     Test(test::Test),
     Check(check::Check),
     Compile(compile::Compile),
+    Schema(schema::Schema),
     Completions(completions::Completions),
     Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
@@ -40,9 +48,13 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Decide(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Diff(command) => command.run(),
+        Command::Reach(command) => command.run(),
+        Command::Suggest(command) => command.run(),
         Command::Test(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Compile(command) => command.run(),
+        Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),

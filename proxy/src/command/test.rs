@@ -1,13 +1,14 @@
 //! `eastwall test PATH...`: runs the `PolicyTest` documents beside the policies that they test.
 
+mod junit;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use eastwall_policy::analysis::test::Outcome;
+use eastwall_policy::analysis::test::{Coverage, Outcome, coverage};
 use serde_json::json;
 
-use super::check::Format;
 use super::documents::{load, now};
 use crate::bounds::ReadingSettings;
 
@@ -15,11 +16,12 @@ use crate::bounds::ReadingSettings;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Every policy under the paths is in force for every test.
 
-Exit codes: 0 all cases passed, 1 a case failed or there is none, 2 a document cannot be read.
+Exit codes: 0 all cases passed, 1 a case failed, there is none, or too few rules are reached, 2 a document cannot be read.
 
 Examples:
   eastwall test policies/
-  eastwall test policies/ tests/ --format json")]
+  eastwall test policies/ tests/ --format junit --output results.xml
+  eastwall test policies/ --coverage --min-coverage 80")]
 pub(super) struct Test {
     /// Files, folders, or `-` for standard input
     #[arg(required = true, value_name = "PATH")]
@@ -31,7 +33,28 @@ pub(super) struct Test {
     reading: ReadingSettings,
     /// How results are printed
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: Written,
+    /// Write the results here instead of to standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Tell which rules no case reaches
+    #[arg(long)]
+    coverage: bool,
+    /// Fail where the cases reach fewer rules than this, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    min_coverage: Option<u32>,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Written {
+    /// For a person
+    #[default]
+    Text,
+    /// One object
+    Json,
+    /// JUnit XML
+    Junit,
 }
 
 impl Test {
@@ -44,30 +67,63 @@ impl Test {
         let now = now();
         let outcomes: Vec<Outcome> =
             compiled.tests.iter().flat_map(|test| test.run(&compiled.model, &registry, now)).collect();
-        match print(&outcomes, self.format, &mut std::io::stdout().lock()) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::from(1),
-            Err(_) => ExitCode::from(2),
-        }
+        let reached = (self.coverage || self.min_coverage.is_some()).then(|| coverage(&compiled.model, &outcomes));
+        let printed = match &self.output {
+            None => print(&outcomes, reached.as_ref(), self.format, &mut std::io::stdout().lock()),
+            Some(path) => std::fs::File::create(path)
+                .and_then(|mut file| print(&outcomes, reached.as_ref(), self.format, &mut file)),
+        };
+        let passed = match printed {
+            Ok(passed) => passed,
+            Err(error) => {
+                eprintln!("eastwall: cannot write the results: {error}");
+                return ExitCode::from(2);
+            }
+        };
+        let enough = match (&reached, self.min_coverage) {
+            (Some(reached), Some(least)) if reached.percent() < least => {
+                eprintln!("eastwall: the cases reach {} % of the rules, fewer than {least} %", reached.percent());
+                false
+            }
+            _ => true,
+        };
+        if passed && enough { ExitCode::SUCCESS } else { ExitCode::from(1) }
     }
 }
 
 /// Prints what came of the cases; whether there were any and all passed.
-fn print(outcomes: &[Outcome], format: Format, out: &mut impl Write) -> std::io::Result<bool> {
+fn print(
+    outcomes: &[Outcome],
+    reached: Option<&Coverage>,
+    format: Written,
+    out: &mut impl Write,
+) -> std::io::Result<bool> {
     let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
     let passed = outcomes.len() - failed;
     match format {
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, &json!({"passed": passed, "failed": failed, "cases": outcomes}))?;
+        Written::Junit => out.write_all(junit::document(outcomes).as_bytes())?,
+        Written::Json => {
+            let mut all = json!({"passed": passed, "failed": failed, "cases": outcomes});
+            if let (Some(reached), Some(members)) = (reached, all.as_object_mut()) {
+                members.insert("coverage".into(), json!(reached));
+            }
+            serde_json::to_writer_pretty(&mut *out, &all)?;
             writeln!(out)?;
         }
-        Format::Text => {
+        Written::Text => {
             for outcome in outcomes {
-                let Outcome { test, case, location, failure } = outcome;
+                let Outcome { test, case, location, failure, nearest, .. } = outcome;
                 match failure {
                     None => writeln!(out, "ok    {test} {case}")?,
-                    Some(failure) => writeln!(out, "FAIL  {test} {case}\n      {failure}\n      case at {location}")?,
+                    Some(failure) => {
+                        writeln!(out, "FAIL  {test} {case}\n      {failure}\n      case at {location}")?;
+                        nearest.iter().try_for_each(|near| writeln!(out, "      nearest: {near}"))?;
+                    }
                 }
+            }
+            if let Some(reached) = reached {
+                writeln!(out, "{} of {} rules reached ({} %)", reached.reached, reached.rules, reached.percent())?;
+                reached.missed.iter().try_for_each(|missed| writeln!(out, "  no case reaches {missed}"))?;
             }
             writeln!(out, "{passed} passed, {failed} failed")?;
             if outcomes.is_empty() {
@@ -121,7 +177,7 @@ spec:
         let outcomes: Vec<Outcome> =
             compiled.tests.iter().flat_map(|test| test.run(&compiled.model, &Arc::default(), 0)).collect();
         let mut out = Vec::new();
-        assert!(!print(&outcomes, Format::Text, &mut out).unwrap());
+        assert!(!print(&outcomes, Some(&coverage(&compiled.model, &outcomes)), Written::Text, &mut out).unwrap());
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..3], ["ok    shop/orders reads", "ok    shop/orders encoded", "FAIL  shop/orders deletes"]);
@@ -134,6 +190,6 @@ spec:
 
     #[test]
     fn no_case_at_all_is_no_success() {
-        assert!(!print(&[], Format::Text, &mut Vec::new()).unwrap());
+        assert!(!print(&[], None, Written::Text, &mut Vec::new()).unwrap());
     }
 }

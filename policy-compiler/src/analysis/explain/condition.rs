@@ -169,7 +169,7 @@ fn text_words(of: &Text) -> String {
     }
 }
 
-fn pattern_words(pattern: &Pattern) -> String {
+pub(in crate::analysis) fn pattern_words(pattern: &Pattern) -> String {
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
     match pattern {
         Pattern::Exact(bytes) | Pattern::ExactIgnoreCase(bytes) => format!("`{}`", text(bytes)),

@@ -35,13 +35,13 @@ pub(super) fn policy(
     findings: &mut Findings,
 ) -> Option<Policy> {
     let mut top = super::top(document, findings)?;
-    let mut spec = match top.optional("spec", findings) {
+    let mut spec = match super::optional(&mut top, "spec", findings) {
         Some(spec) => Some(Fields::of(spec, "`spec`", findings)?),
         None => None,
     };
     top.finish(findings);
     let attachment = spec.as_mut().map_or_else(Attachment::everything, |spec| Attachment::read(spec, findings));
-    let mut field = |name: &'static str, findings: &mut Findings| spec.as_mut()?.optional(name, findings);
+    let mut field = |name: &'static str, findings: &mut Findings| super::optional(spec.as_mut()?, name, findings);
 
     let action_node = field("action", findings);
     let action = match action_node {

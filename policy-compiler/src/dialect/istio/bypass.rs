@@ -1,4 +1,5 @@
-//! What is known to slip past a rule that means what Istio says it means: told under `compatibility: Exact`. Under
+//! What is known to slip past a rule that means what Istio says it means: told under `compatibility: Exact` (a prefix
+//! without a boundary is told of every dialect alike, by `analysis::check`). Under
 //! `Hardened` each of these is closed ([`super::key::Reading`]), so nothing is left to tell.
 
 use super::form::Form;
@@ -14,7 +15,6 @@ pub(super) fn warn(key: &Key, name: &str, values: &[(&str, Span)], denies: bool,
         let found = match (key, denies) {
             (Key::Host, true) => host(value, listed),
             (Key::Path, true) => denied_path(value, listed),
-            (Key::Path, false) => allowed_path(value),
             (Key::Method, true) => (*value == "GET" && !listed("HEAD") && !listed("*"))
                 .then(|| ("`HEAD` reads the same and is not covered".to_owned(), "add `HEAD`".to_owned())),
             (Key::Header(header), true) if !header.starts_with(':') && !matches!(Form::of(value), Form::Presence) => {
@@ -65,14 +65,4 @@ fn denied_path(value: &str, listed: impl Fn(&str) -> bool) -> Option<(String, St
         _ => None,
     };
     shorter.map(|path| (format!("`{path}` itself is not covered by `{value}`"), format!("add `{path}`")))
-}
-
-fn allowed_path(value: &str) -> Option<(String, String)> {
-    match Form::of(value) {
-        Form::Prefix(path) if !path.ends_with('/') => {
-            let message = format!("a prefix without a boundary: `{path}-anything` matches too");
-            Some((message, format!("write `{path}` and `{path}/*`")))
-        }
-        _ => None,
-    }
 }

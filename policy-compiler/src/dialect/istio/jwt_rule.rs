@@ -20,10 +20,11 @@ const PRESENCE: [(&str, bool); 2] = [("OPTIONAL", false), ("REQUIRED", true)];
 
 pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<JwtRule> {
     let mut rule = Fields::of(node, "an item of `jwtRules`", findings)?;
-    let issuer = rule.optional("issuer", findings).and_then(|node| fields::text(node, "`issuer`", findings));
+    let issuer =
+        super::optional(&mut rule, "issuer", findings).and_then(|node| fields::text(node, "`issuer`", findings));
     let keys: Vec<(&str, &Node)> = ["jwksUri", "jwks_uri", "jwks"]
         .into_iter()
-        .filter_map(|name| Some((name, rule.optional(name, findings)?)))
+        .filter_map(|name| Some((name, super::optional(&mut rule, name, findings)?)))
         .collect();
     if let [_, (_, second), ..] = keys.as_slice() {
         findings.report_with(
@@ -49,7 +50,7 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<JwtRule> {
     for item in items(&mut rule, "fromHeaders", findings) {
         let Some(mut header) = Fields::of(item, "an item of `fromHeaders`", findings) else { continue };
         header.required("name", findings).and_then(|node| fields::text(node, "`name`", findings));
-        if let Some(prefix) = header.optional("prefix", findings).filter(|node| node.text() != Some("")) {
+        if let Some(prefix) = super::optional(&mut header, "prefix", findings).filter(|node| node.text() != Some("")) {
             fields::text(prefix, "`prefix`", findings);
         }
         header.finish(findings);
@@ -66,13 +67,15 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<JwtRule> {
         }
         copy.finish(findings);
     }
-    if let Some(node) = rule.optional("outputPayloadToHeader", findings).filter(|node| node.text() != Some("")) {
+    if let Some(node) =
+        super::optional(&mut rule, "outputPayloadToHeader", findings).filter(|node| node.text() != Some(""))
+    {
         fields::text(node, "`outputPayloadToHeader`", findings);
     }
-    if let Some(node) = rule.optional("forwardOriginalToken", findings) {
+    if let Some(node) = super::optional(&mut rule, "forwardOriginalToken", findings) {
         fields::boolean(node, "`forwardOriginalToken`", findings);
     }
-    if let Some(node) = rule.optional("timeout", findings) {
+    if let Some(node) = super::optional(&mut rule, "timeout", findings) {
         timeout(node, findings);
     }
     let space_delimited = strings(&mut rule, "spaceDelimitedClaims", findings);
@@ -80,7 +83,7 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<JwtRule> {
         let message = format!("{} claims, where Istio takes at most {MAX_SPACE_DELIMITED}", space_delimited.len());
         findings.report(Code::OutOfRange, rule.key_span("spaceDelimitedClaims"), message);
     }
-    let presence = rule.optional("presence", findings);
+    let presence = super::optional(&mut rule, "presence", findings);
     let required = presence.and_then(|node| fields::word(node, "`presence`", &PRESENCE, findings)).unwrap_or(false);
     rule.finish(findings);
     let location = findings.location(node.span);
@@ -89,7 +92,7 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<JwtRule> {
 
 /// The items of a list; SPEC: an empty one is none.
 fn items<'n>(rule: &mut Fields<'n>, name: &'static str, findings: &mut Findings) -> &'n [Node] {
-    match rule.optional(name, findings) {
+    match super::optional(rule, name, findings) {
         Some(Node { value: Value::List(items), .. }) => items,
         Some(node) => fields::list(node, &format!("`{name}`"), findings).unwrap_or_default(),
         None => &[],

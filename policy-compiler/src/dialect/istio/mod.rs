@@ -21,7 +21,7 @@ use crate::diagnostic::Code;
 use crate::facts::Protocol;
 use crate::model::{Expr, Policy, PolicyName, Stack, Tier};
 use crate::settings::Settings;
-use crate::source::{Document, Fields, Findings};
+use crate::source::{Document, Fields, Findings, Node};
 
 /// API group of the kinds read here.
 const GROUP: &str = "security.istio.io";
@@ -150,4 +150,16 @@ fn top<'d>(document: &'d Document, findings: &mut Findings) -> Option<Fields<'d>
     let mut top = Fields::of(&document.root, "a policy", findings)?;
     top.accept(&["apiVersion", "kind", "metadata", "status"]);
     Some(top)
+}
+
+/// The value of a field.
+///
+/// SPEC: the Kubernetes API drops a field that is `null`, so Istio takes it for one that is not there: a trap.
+fn optional<'n>(fields: &mut Fields<'n>, name: &'static str, findings: &mut Findings) -> Option<&'n Node> {
+    let found = fields.find(name);
+    if found.is_none() && fields.has(name) {
+        let message = format!("`{name}` has no value: Istio takes no notice of it");
+        findings.report_with(Code::Suspicious, fields.key_span(name), message, "write a value, or leave the field out");
+    }
+    found
 }

@@ -38,24 +38,24 @@ pub(super) fn read(
     findings: &mut Findings,
 ) -> Option<PeerAuthentication> {
     let mut top = super::top(document, findings)?;
-    let spec = top.optional("spec", findings);
+    let spec = super::optional(&mut top, "spec", findings);
     top.finish(findings);
     let mut selected = None;
     let mut base = MutualTls::Unset;
     let mut ports = BTreeMap::new();
     if let Some(spec) = spec {
         let mut spec = Fields::of(spec, "`spec`", findings)?;
-        let selector = spec.optional("selector", findings);
+        let selector = super::optional(&mut spec, "selector", findings);
         selected = subject::labels(selector, findings);
         if let Some(selector) = selector.filter(|_| selected.is_some() && *name.namespace == *root_namespace) {
             let message = "in the root namespace a `PeerAuthentication` with labels acts on nothing";
             let help = "remove the `selector`, or move the policy to the namespace of its workloads";
             findings.report_with(Code::NotEnforced, selector.span, message, help);
         }
-        if let Some(mtls) = spec.optional("mtls", findings) {
+        if let Some(mtls) = super::optional(&mut spec, "mtls", findings) {
             base = mode(mtls, "`mtls`", findings)?;
         }
-        if let Some(levels) = spec.optional("portLevelMtls", findings) {
+        if let Some(levels) = super::optional(&mut spec, "portLevelMtls", findings) {
             ports = port_levels(levels, selected.is_some(), findings)?;
         }
         spec.finish(findings);
@@ -107,7 +107,7 @@ fn port_levels(levels: &Node, has_selector: bool, findings: &mut Findings) -> Op
 
 fn mode(mtls: &Node, what: &str, findings: &mut Findings) -> Option<MutualTls> {
     let mut fields = Fields::of(mtls, what, findings)?;
-    let mode = fields.optional("mode", findings);
+    let mode = super::optional(&mut fields, "mode", findings);
     fields.finish(findings);
     match mode {
         Some(mode) => fields::word(mode, "`mode`", &MODES, findings),

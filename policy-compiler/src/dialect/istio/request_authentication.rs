@@ -30,14 +30,14 @@ pub(super) fn read(
     findings: &mut Findings,
 ) -> Option<RequestAuthentication> {
     let mut top = super::top(document, findings)?;
-    let spec = top.optional("spec", findings);
+    let spec = super::optional(&mut top, "spec", findings);
     top.finish(findings);
     let mut rules = Vec::new();
     let mut attachment = Attachment::everything();
     if let Some(spec) = spec {
         let mut spec = Fields::of(spec, "`spec`", findings)?;
         attachment = Attachment::read(&mut spec, findings);
-        if let Some(list) = spec.optional("jwtRules", findings) {
+        if let Some(list) = super::optional(&mut spec, "jwtRules", findings) {
             let items = match &list.value {
                 Value::List(items) => items.as_slice(),
                 _ => fields::list(list, "`jwtRules`", findings).unwrap_or_default(),

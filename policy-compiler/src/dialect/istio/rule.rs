@@ -52,11 +52,11 @@ impl Translation<'_> {
         let mut rule = Fields::of(node, "a rule", findings)?;
         let mut clauses: Vec<Vec<Vec<Part>>> = Vec::new();
         for (name, inner, members) in [("from", "source", &SOURCE[..]), ("to", "operation", &OPERATION[..])] {
-            let Some(list) = rule.optional(name, findings) else { continue };
+            let Some(list) = super::optional(&mut rule, name, findings) else { continue };
             let items = fields::list(list, &format!("`{name}`"), findings)?;
             clauses.push(items.iter().filter_map(|item| self.item(item, name, inner, members, findings)).collect());
         }
-        if let Some(when) = rule.optional("when", findings) {
+        if let Some(when) = super::optional(&mut rule, "when", findings) {
             for condition in ignoring_empty(when, "when", findings)? {
                 clauses.push(vec![self.condition(condition, findings)?]);
             }
@@ -138,7 +138,7 @@ impl Translation<'_> {
         let mut others = false;
         for (key, positive, negative) in members {
             for (name, negated) in [(*positive, false), (*negative, true)] {
-                let Some(list) = fields.optional(name, findings) else { continue };
+                let Some(list) = super::optional(&mut fields, name, findings) else { continue };
                 match key {
                     Key::ServiceAccount => accounts = Some(list.span),
                     Key::Principal | Key::Namespace => others = true,
@@ -192,7 +192,7 @@ impl Translation<'_> {
         };
         let mut parts = Vec::new();
         for (name, negated) in [("values", false), ("notValues", true)] {
-            let Some(list) = fields.optional(name, findings) else { continue };
+            let Some(list) = super::optional(&mut fields, name, findings) else { continue };
             if !ignoring_empty(list, name, findings)?.is_empty() {
                 parts.push(self.field(&key, name, true, negated, list, findings)?);
             }

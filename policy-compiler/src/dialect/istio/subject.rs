@@ -19,7 +19,7 @@ pub(super) fn namespace(name: &str) -> Expr {
 /// Workloads with every label of the selector; `None` where it names no label.
 pub(super) fn labels(selector: Option<&Node>, findings: &mut Findings) -> Option<Expr> {
     let mut selector = Fields::of(selector?, "`selector`", findings)?;
-    let labels = selector.optional("matchLabels", findings);
+    let labels = super::optional(&mut selector, "matchLabels", findings);
     selector.finish(findings);
     let Value::Map(entries) = &labels?.value else {
         Fields::of(labels?, "`matchLabels`", findings);

@@ -49,9 +49,9 @@ impl<'d> Attachment<'d> {
 
     /// Reads `selector`, `targetRef` and `targetRefs`, of which there is at most one.
     pub(super) fn read(spec: &mut Fields<'d>, findings: &mut Findings) -> Self {
-        let selector = spec.optional("selector", findings);
-        let one = spec.optional("targetRef", findings);
-        let many = spec.optional("targetRefs", findings);
+        let selector = super::optional(spec, "selector", findings);
+        let one = super::optional(spec, "targetRef", findings);
+        let many = super::optional(spec, "targetRefs", findings);
         let given: Vec<Span> = [selector, one, many].into_iter().flatten().map(|node| node.span).collect();
         if let [_, second, ..] = given.as_slice() {
             let message = "`selector`, `targetRef` and `targetRefs` exclude each other";
@@ -130,10 +130,11 @@ impl Target<'_> {
 fn target<'d>(node: &'d Node, findings: &mut Findings) -> Option<Target<'d>> {
     let before = findings.errors();
     let mut fields = Fields::of(node, "a target", findings)?;
-    let group = fields.optional("group", findings);
+    let group = super::optional(&mut fields, "group", findings);
     let kind = fields.required("kind", findings).and_then(|node| fields::text(node, "`kind`", findings));
     let name = fields.required("name", findings).and_then(|node| fields::text(node, "`name`", findings));
-    if let Some(namespace) = fields.optional("namespace", findings).filter(|node| node.text() != Some("")) {
+    if let Some(namespace) = super::optional(&mut fields, "namespace", findings).filter(|node| node.text() != Some(""))
+    {
         let message = "a target in another namespace";
         findings.report_with(Code::BadValue, namespace.span, message, "remove `namespace`: it is the policy's own");
     }

@@ -51,7 +51,7 @@ fn identity(metadata: &Node, scope: Scope, findings: &mut Findings) {
 }
 
 /// What the Kubernetes API puts beside name and namespace.
-const OBJECT_META: &[&str] = &[
+pub(super) const OBJECT_META: &[&str] = &[
     "labels",
     "annotations",
     "creationTimestamp",

@@ -21,6 +21,7 @@ mod protocol;
 mod regex;
 mod requirement;
 mod rule;
+pub(super) mod schema;
 mod selector;
 pub(super) mod settings;
 pub(super) mod tests;

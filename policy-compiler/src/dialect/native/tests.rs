@@ -90,7 +90,7 @@ fn case(node: &Node, index: usize, findings: &mut Findings) -> Option<Case> {
 }
 
 /// The members of a `decide` request.
-const REQUEST: &[&str] = &[
+pub(super) const REQUEST: &[&str] = &[
     "id",
     "now",
     "src",
@@ -109,5 +109,5 @@ const REQUEST: &[&str] = &[
     "remoteIp",
     "qname",
 ];
-const SOURCE: &[&str] = &["ip", "workload", "principal"];
-const DESTINATION: &[&str] = &["ip", "workload", "port", "service", "fqdn"];
+pub(super) const SOURCE: &[&str] = &["ip", "workload", "principal"];
+pub(super) const DESTINATION: &[&str] = &["ip", "workload", "port", "service", "fqdn"];

@@ -1,0 +1,294 @@
+//! Every connection between groups of ends, and what the policies of one or two worlds do with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::ends::{End, Ends, Group};
+use super::program::{Program, Programs, Side};
+use super::{Budget, Undecided};
+use crate::canonical::Options;
+use crate::facts::{self, Connection, Direction, Transport};
+use crate::model::interpret::leg::{Leg, legs};
+use crate::model::interpret::scope::canonical_scope;
+use crate::registry::WorkloadId;
+use crate::world::World;
+
+/// The programs that all must allow a connection, of each world.
+pub(super) type Outcome = Vec<Arc<[Program]>>;
+
+/// What some connections come to: between two groups, on some ports.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Index of the group.
+    pub(super) source: usize,
+    pub(super) destination: usize,
+    pub(super) transport: Transport,
+    /// First and last.
+    pub(super) ports: (u16, u16),
+    /// A port that stands for all: one that is declared, where there is one.
+    pub(super) port: u16,
+    /// What canonicalisation accepts, in each world.
+    pub(super) options: Vec<Options>,
+    pub(super) outcome: Outcome,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Survey<'w> {
+    pub(super) worlds: Vec<&'w World>,
+    pub(super) ends: Ends,
+    pub(super) programs: Programs,
+    direction: Option<Direction>,
+    now: i64,
+    sides: BTreeMap<(usize, bool, WorkloadId), Side>,
+    has_options: bool,
+}
+
+impl<'w> Survey<'w> {
+    /// # Errors
+    /// The budget is used up.
+    pub(super) fn new(
+        worlds: Vec<&'w World>,
+        direction: Option<Direction>,
+        now: i64,
+        budget: &mut Budget,
+    ) -> Result<Self, Undecided> {
+        let has_options =
+            worlds.iter().any(|world| world.model().policies.iter().any(|policy| !policy.http_options.is_empty()));
+        Ok(Self {
+            ends: Ends::of(&worlds, budget)?,
+            worlds,
+            programs: Programs::default(),
+            direction,
+            now,
+            sides: BTreeMap::new(),
+            has_options,
+        })
+    }
+
+    /// Everything between two groups.
+    pub(super) fn between(&mut self, source: usize, destination: usize, see: &mut impl FnMut(Entry)) {
+        let (Some(from), Some(to)) = (self.ends.sources.get(source), self.ends.destinations.get(destination)) else {
+            return;
+        };
+        let (from, to) = (from.end.clone(), to.end.clone());
+        for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
+            let mut run: Option<Entry> = None;
+            for (ports, port) in self.port_ranges(&from, &to, transport) {
+                let (outcome, options) = self.outcome(&from, &to, port, transport);
+                match &mut run {
+                    // Neighbours that come to the same are one range, but for a declared port: that keeps its name.
+                    Some(entry) if entry.outcome == outcome && entry.options == options => {
+                        entry.ports.1 = ports.1;
+                        if ports.0 == ports.1 && entry.port == entry.ports.0 {
+                            entry.port = port;
+                        }
+                    }
+                    _ => {
+                        let next = Entry { source, destination, transport, ports, port, options, outcome };
+                        if let Some(done) = run.replace(next) {
+                            see(done);
+                        }
+                    }
+                }
+            }
+            run.into_iter().for_each(&mut *see);
+        }
+    }
+
+    /// Whether the worlds have the same to say about everything between two groups, as far as that is seen at once.
+    pub(super) fn is_same(&mut self, source: usize, destination: usize) -> bool {
+        if self.worlds.windows(2).any(|pair| match pair {
+            [one, other] => one.model().settings != other.model().settings,
+            _ => false,
+        }) {
+            return false;
+        }
+        let (Some(from), Some(to)) = (self.ends.sources.get(source), self.ends.destinations.get(destination)) else {
+            return true;
+        };
+        let (from, to) = (from.end.clone(), to.end.clone());
+        let subjects = |survey: &Self, end: &End, inbound: bool| -> Vec<WorkloadId> {
+            let Some(world) = survey.worlds.first() else { return Vec::new() };
+            let registry = world.registry();
+            match end.placed(world).place {
+                facts::Place::Workload(id) => vec![id],
+                facts::Place::Unknown if end.service.is_none() => {
+                    let claimants = end.address.map(|address| registry.claimants(address)).unwrap_or_default();
+                    let mut all = Vec::new();
+                    for claimant in claimants {
+                        match claimant {
+                            crate::registry::Claimant::Workload(id) => all.push(*id),
+                            crate::registry::Claimant::Service(id) if inbound => {
+                                all.extend(
+                                    registry.service(*id).map(|held| held.endpoints.clone()).unwrap_or_default(),
+                                );
+                            }
+                            _ => {}
+                        }
+                    }
+                    all
+                }
+                _ => {
+                    let service = end.service.and_then(|id| registry.service(id));
+                    service.map(|service| service.endpoints.clone()).unwrap_or_default()
+                }
+            }
+        };
+        let outbound = subjects(self, &from, false);
+        let inbound = subjects(self, &to, true);
+        let asked = |direction| self.direction.is_none_or(|only| only == direction);
+        let (out_asked, in_asked) = (asked(Direction::Outbound), asked(Direction::Inbound));
+        (!out_asked || outbound.into_iter().all(|id| self.is_same_side(false, id)))
+            && (!in_asked || inbound.into_iter().all(|id| self.is_same_side(true, id)))
+    }
+
+    fn is_same_side(&mut self, inbound: bool, subject: WorkloadId) -> bool {
+        for world in 0..self.worlds.len() {
+            self.side(world, inbound, subject);
+        }
+        let side = |world| self.sides.get(&(world, inbound, subject));
+        (1..self.worlds.len()).all(|world| match (side(0), side(world)) {
+            (Some(one), Some(other)) => one.is_same(other),
+            _ => false,
+        }) && !self.has_options
+    }
+
+    fn side(&mut self, world: usize, inbound: bool, subject: WorkloadId) {
+        let key = (world, inbound, subject);
+        let Some(asked) = self.worlds.get(world) else { return };
+        if !self.sides.contains_key(&key) {
+            let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
+            let connection = crate::analysis::exposure::from_anyone(subject, direction);
+            if let Some(leg) = legs(asked.model(), asked.registry(), &connection).first() {
+                let side = Side::of(leg, self.now, &mut self.programs.residues);
+                self.sides.insert(key, side);
+            }
+        }
+    }
+
+    fn outcome(&mut self, from: &End, to: &End, port: u16, transport: Transport) -> (Outcome, Vec<Options>) {
+        let mut outcome = Vec::new();
+        let mut options = Vec::new();
+        for number in 0..self.worlds.len() {
+            let Some(world) = self.worlds.get(number).copied() else { continue };
+            let connection = connection(world, from, to, port, transport, self.direction);
+            let mut all: Vec<Program> = Vec::new();
+            for leg in &legs(world.model(), world.registry(), &connection) {
+                all.extend(self.program(number, leg));
+            }
+            all.sort_unstable();
+            all.dedup();
+            outcome.push(all.into());
+            if self.has_options {
+                options.push(canonical_scope(world.model(), world.registry(), &connection).options);
+            }
+        }
+        (outcome, options)
+    }
+
+    fn program(&mut self, world: usize, leg: &Leg<'_>) -> Option<Program> {
+        let inbound = leg.direction == Direction::Inbound;
+        self.side(world, inbound, leg.subject);
+        let side = self.sides.get_mut(&(world, inbound, leg.subject))?;
+        if side.is_open() {
+            return None;
+        }
+        let who = side.who(leg);
+        let program = side.program(leg, &who, &mut self.programs);
+        self.programs.steps(program).is_none_or(|steps| !steps.is_open()).then_some(program)
+    }
+
+    /// The ranges of ports between which nothing can tell, each with one port of it.
+    fn port_ranges(&mut self, from: &End, to: &End, transport: Transport) -> Vec<((u16, u16), u16)> {
+        let mut bounds = BTreeSet::from([1u32]);
+        let mut declared = BTreeSet::new();
+        for number in 0..self.worlds.len() {
+            let Some(world) = self.worlds.get(number).copied() else { continue };
+            let registry = world.registry();
+            let connection = connection(world, from, to, 1, transport, self.direction);
+            let service = connection.service.and_then(|id| registry.service(id));
+            let mut subjects: Vec<(bool, WorkloadId)> = Vec::new();
+            if let Some(service) = service {
+                declared.extend(service.ports.iter().filter(|port| port.transport == transport).map(|port| port.port));
+                subjects.extend(service.endpoints.iter().map(|id| (true, *id)));
+            }
+            for leg in legs(world.model(), registry, &connection) {
+                subjects.push((leg.direction == Direction::Inbound, leg.subject));
+            }
+            for leg in legs(world.model(), registry, &Connection { direction: None, ..connection }) {
+                let Some(workload) = leg.destination.workload.and_then(|id| registry.workload(id)) else { continue };
+                if service.is_none() {
+                    declared.extend(workload.ports.iter().map(|port| port.port));
+                    declared.extend(workload.probes.iter().map(|probe| probe.port));
+                }
+            }
+            for (inbound, subject) in subjects {
+                self.side(number, inbound, subject);
+                let Some(side) = self.sides.get(&(number, inbound, subject)) else { continue };
+                if service.is_some() {
+                    continue;
+                }
+                side.port_bounds(&mut bounds);
+                if let facts::Place::Workload(id) = connection.destination.place {
+                    for list in side.annotations().filter_map(|key| registry.workload(id)?.annotation(key)) {
+                        annotated(list, &mut bounds);
+                    }
+                }
+            }
+        }
+        for port in &declared {
+            bounds.insert(u32::from(*port));
+            bounds.insert(u32::from(*port) + 1);
+        }
+        bounds.retain(|bound| (1..=u32::from(u16::MAX)).contains(bound));
+        let starts: Vec<u16> = bounds.into_iter().filter_map(|bound| u16::try_from(bound).ok()).collect();
+        let ends = starts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
+        starts.iter().zip(ends).map(|(first, last)| ((*first, last), *first)).collect()
+    }
+
+    pub(super) fn source(&self, at: usize) -> Option<&Group> {
+        self.ends.sources.get(at)
+    }
+
+    pub(super) fn destination(&self, at: usize) -> Option<&Group> {
+        self.ends.destinations.get(at)
+    }
+}
+
+/// The connection as `decide` makes it.
+pub(super) fn connection<'e>(
+    world: &World,
+    from: &'e End,
+    to: &'e End,
+    port: u16,
+    transport: Transport,
+    direction: Option<Direction>,
+) -> Connection<'e> {
+    let destination = to.placed(world);
+    let service = match (to.service, to.workload, to.address) {
+        (Some(id), _, _) => Some(id),
+        (None, None, Some(address)) => world.registry().service_at(address),
+        _ => None,
+    };
+    Connection {
+        source: from.placed(world),
+        destination: facts::End { principal: None, ..destination },
+        port,
+        transport,
+        service,
+        fqdn: to.fqdn.as_deref(),
+        direction,
+    }
+}
+
+/// The bounds of a list such as `8080,9000-9010`.
+fn annotated(list: &str, bounds: &mut BTreeSet<u32>) {
+    for part in list.split(',') {
+        let (low, high) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(low), Ok(high)) = (low.trim().parse::<u16>(), high.trim().parse::<u16>()) {
+            bounds.insert(u32::from(low));
+            bounds.insert(u32::from(high) + 1);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What every reader of these dialects needs: where findings go, whose policy it is, which end is asked about.
+
+use std::sync::Arc;
+
+use crate::diagnostic::Code;
+use crate::dialect::{Mention, Mentioned};
+use crate::facts::Direction;
+use crate::model::{Atom, Expr, PeerAtom, PolicyName};
+use crate::settings::Settings;
+use crate::source::{Document, Findings, Span};
+
+/// One document while it is read.
+pub(super) struct Context<'a> {
+    pub(super) findings: Findings,
+    pub(super) settings: &'a Settings,
+    pub(super) mentions: Vec<Mention>,
+    pub(super) name: PolicyName,
+    /// The direction of the rule that is read.
+    pub(super) direction: Direction,
+}
+
+impl<'a> Context<'a> {
+    /// For one document.
+    pub(super) fn of(document: &Document, name: PolicyName, settings: &'a Settings) -> Self {
+        let findings = Findings::of(document);
+        Self { findings, settings, mentions: Vec::new(), name, direction: Direction::Inbound }
+    }
+
+    /// The namespace of a namespaced policy.
+    pub(super) fn namespace(&self) -> Arc<str> {
+        Arc::clone(&self.name.namespace)
+    }
+
+    /// Notes that a rule speaks of workloads of which these hold: that there is none is worth a warning.
+    pub(super) fn mention(&mut self, span: Span, who: &[PeerAtom]) {
+        let finding = self
+            .findings
+            .diagnostic(Code::NobodyYet, span, "no workload is selected by this peer")
+            .help("check labels and the namespace; a peer of pods never matches addresses outside the cluster");
+        let all = Expr::all(who.iter().map(|atom| Expr::Is(Atom::Subject(atom.clone()))));
+        self.mentions.push(Mention { of: Mentioned::Somebody(all), finding });
+    }
+}
+
+/// A question about the other end.
+pub(super) fn peer(atom: PeerAtom) -> Expr {
+    Expr::Is(Atom::Peer(atom))
+}
+
+/// A question about the protected workload.
+pub(super) fn subject(atom: PeerAtom) -> Expr {
+    Expr::Is(Atom::Subject(atom))
+}

@@ -1,0 +1,36 @@
+//! `eastwall schema [KIND]`: JSON Schema of the native kinds.
+
+use std::process::ExitCode;
+
+use eastwall_policy::dialect::schemas;
+
+/// Print the JSON Schema of a native kind, for editors
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Without KIND: one schema that accepts each of them.
+
+Examples:
+  eastwall schema FirewallPolicy > firewallpolicy.json
+  eastwall schema > eastwall.json        # then, as the first line of a policy: # yaml-language-server: $schema=eastwall.json")]
+pub(super) struct Schema {
+    /// FirewallPolicy, ClusterFirewallPolicy, PolicyTest or DialectSettings
+    #[arg(value_name = "KIND", value_parser = ["FirewallPolicy", "ClusterFirewallPolicy", "PolicyTest", "DialectSettings"])]
+    kind: Option<String>,
+}
+
+impl Schema {
+    pub(super) fn run(&self) -> ExitCode {
+        let all = schemas();
+        match &self.kind {
+            Some(kind) => match all.into_iter().find(|(name, _)| name == kind) {
+                Some((_, schema)) => println!("{schema:#}"),
+                None => return ExitCode::from(2),
+            },
+            None => {
+                let each: Vec<_> = all.into_iter().map(|(_, schema)| schema).collect();
+                let any = serde_json::json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": each});
+                println!("{any:#}");
+            }
+        }
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,66 @@
+"""The published JSON Schema and the compiler agree: what is valid passes both, what has the wrong shape passes neither."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TESTS = ROOT / "policy-compiler" / "tests"
+EASTWALL = os.environ.get("EASTWALL", str(ROOT / "target" / "release" / "eastwall"))
+# Shapes that a schema can see: unknown field, wrong type, missing field, word, empty list.
+SHAPES = {"EW0201", "EW0202", "EW0203", "EW0204", "EW0205"}
+
+
+@pytest.fixture(scope="module")
+def schemas() -> dict[str, dict]:
+    kinds = ["FirewallPolicy", "ClusterFirewallPolicy", "PolicyTest", "DialectSettings"]
+    return {kind: json.loads(subprocess.run([EASTWALL, "schema", kind], capture_output=True, check=True).stdout) for kind in kinds}
+
+
+def documents(path: Path) -> list[dict]:
+    try:
+        return [each for each in yaml.safe_load_all(path.read_text()) if isinstance(each, dict)]
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return []
+
+
+def is_valid(document: dict, schemas: dict[str, dict]) -> bool:
+    schema = schemas.get(document.get("kind", ""))
+    return schema is not None and jsonschema.Draft202012Validator(schema).is_valid(document)
+
+
+def test_the_schemas_are_schemas(schemas):
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("path", sorted((TESTS / "native").glob("*.yaml")), ids=lambda path: path.stem)
+def test_valid_documents_have_the_shape(path, schemas):
+    found = [each for each in documents(path) if each.get("kind") in schemas]
+    assert found
+    for document in found:
+        jsonschema.Draft202012Validator(schemas[document["kind"]]).validate(document)
+
+
+def broken() -> list[Path]:
+    chosen = []
+    for path in sorted((TESTS / "broken").glob("*.yaml")):
+        found = documents(path)
+        if len(found) == 1 and str(found[0].get("apiVersion", "")).startswith("eastwall.dev/"):
+            chosen.append(path)
+    return chosen
+
+
+@pytest.mark.parametrize("path", broken(), ids=lambda path: path.stem)
+def test_what_has_the_wrong_shape_is_refused_by_both(path, schemas):
+    done = subprocess.run([EASTWALL, "check", str(path), "--format", "json"], capture_output=True, text=True)
+    codes = {finding["code"] for finding in json.loads(done.stdout) if finding["severity"] == "error"}
+    if codes and codes <= SHAPES - {"EW0203"}:
+        assert not is_valid(documents(path)[0], schemas), codes
