@@ -116,6 +116,10 @@ fn families(node: &Node, ports: Option<&Ports>, context: &mut Context<'_>) -> Op
 /// SPEC: no name at all is every question.
 fn dns_names(node: &Node, context: &mut Context<'_>) -> Option<Expr> {
     let list = items(node, "dns", context.findings)?;
+    let help = "the proxy reads no queries yet, so there it allows nothing; a rule without `rules` allows the port";
+    if context.direction == Direction::Outbound {
+        context.findings.report_with(Code::NotEnforced, node.span, "the names of queries cannot be seen", help);
+    }
     let patterns: Vec<_> = list.iter().map(|item| names::selector(item, "dns", context)).collect();
     let is = patterns.into_iter().collect::<Option<Vec<_>>>()?;
     let question =

@@ -150,6 +150,8 @@ fn fqdns(node: &Node, name: &str, context: &mut Context<'_>) -> Option<Expr> {
     if patterns.is_empty() {
         return Some(Expr::False);
     }
+    let help = "the proxy resolves no names yet, so there it allows nothing; `eastwall decide` takes `dst.fqdn`";
+    context.findings.report_with(Code::NotEnforced, node.span, "the names of `toFQDNs` are resolved by nobody", help);
     let outside = |net| Some(context.of(PeerAtom::Cidr { net, scope: CidrScope::Outside }));
     let outside = [outside("0.0.0.0/0".parse().ok()?)?, outside("::/0".parse().ok()?)?];
     Some(Expr::all([context.of(PeerAtom::Fqdn(patterns)), Expr::any(outside)]))
