@@ -57,3 +57,21 @@ def test_the_command_does_what_is_expected(command, tmp_path):
         words += ["policies/", "--workloads", "workloads.yaml"]
     done = subprocess.run([EASTWALL, *words], cwd=tmp_path / "here", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("methods", "code"), [("[GET, HEAD]", 0), ("[GET, HEAD, DELETE]", 1)])
+def test_the_github_step_fails_when_access_widens(methods, code, tmp_path):
+    (tmp_path / "base" / "policies").mkdir(parents=True)
+    (tmp_path / "base" / "policies" / "orders.yaml").write_text(POLICY)
+    here = tmp_path / "here"
+    (here / "policies").mkdir(parents=True)
+    (here / "policies" / "orders.yaml").write_text(POLICY.replace("[GET, HEAD]", methods))
+    (here / "workloads.yaml").write_text(WORKLOADS)
+    workflow = yaml.safe_load((ROOT / "docs" / "ci" / "github-actions.yaml").read_text())
+    (step,) = [step for step in workflow["jobs"]["policies"]["steps"] if "eastwall diff" in step.get("run", "")]
+    script = tmp_path / "step.sh"
+    script.write_text("\n".join(line for line in step["run"].splitlines() if not line.startswith("git worktree")))
+    shell = [str(script) if word == "{0}" else word for word in step["shell"].split()]
+    path = f"{Path(EASTWALL).parent}:{os.environ['PATH']}"
+    done = subprocess.run(shell, cwd=here, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr

@@ -1,5 +1,6 @@
 //! `eastwall schema [KIND]`: JSON Schema of the native kinds.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use eastwall_policy::dialect::schemas;
@@ -20,17 +21,18 @@ pub(super) struct Schema {
 impl Schema {
     pub(super) fn run(&self) -> ExitCode {
         let all = schemas();
-        match &self.kind {
-            Some(kind) => match all.into_iter().find(|(name, _)| name == kind) {
-                Some((_, schema)) => println!("{schema:#}"),
-                None => return ExitCode::from(2),
-            },
+        let wanted = match &self.kind {
+            Some(kind) => all.into_iter().find(|(name, _)| name == kind).map(|(_, schema)| schema),
             None => {
                 let each: Vec<_> = all.into_iter().map(|(_, schema)| schema).collect();
-                let any = serde_json::json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": each});
-                println!("{any:#}");
+                Some(serde_json::json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": each}))
             }
+        };
+        let Some(wanted) = wanted else { return ExitCode::from(2) };
+        // Who reads may have gone: `eastwall schema | head`.
+        match writeln!(std::io::stdout(), "{wanted:#}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(2),
         }
-        ExitCode::SUCCESS
     }
 }
