@@ -2,8 +2,6 @@
 //! panic; the same documents as items of one list say the same; the workloads file keeps its places in the joined registry.
 #![no_main]
 
-use std::sync::Arc;
-
 use eastwall_policy::dialect::{Compiled, compile};
 use eastwall_policy::facts::Place;
 use eastwall_policy::registry::{Registry, WorkloadId};
@@ -33,8 +31,8 @@ fuzz_target!(|data: &[u8]| {
 
 type Name<'d> = (&'d str, &'d str, &'d str, &'d str, Option<i64>);
 
-fn names(documents: &[Document]) -> Vec<Name<'_>> {
-    let name = |one| {
+fn names<'d>(documents: &'d [Document]) -> Vec<Name<'d>> {
+    let name = |one: &'d Document| {
         let Document { api_version, kind, namespace, name, created, .. } = one;
         (api_version.as_str(), kind.as_str(), namespace.as_str(), name.as_str(), *created)
     };

@@ -15,7 +15,7 @@ use crate::facts::Direction;
 use crate::model::{
     CidrScope, Directions, Effect, Expr, Mode, NodeScope, Pattern, PeerAtom, Policy, Rule, Stack, Tier,
 };
-use crate::source::fields::{integer, listed, text, word};
+use crate::source::fields::{integer, list, listed, text, word};
 use crate::source::{Document, Node, Value};
 
 /// Reads a policy; `None` after an error.
@@ -147,6 +147,11 @@ fn rule(node: &Node, position: &str, peers: &'static str, kind: &str, context: &
     };
     members.finish(&mut context.findings);
     let (whom, mut effect) = (whom?, action?);
+    if kind == CLUSTER && ports.is_some_and(<[Node]>::is_empty) {
+        let help = "write at least one item, or leave the field out for every protocol and port";
+        context.findings.report_with(Code::EmptyList, node.span, "`protocols` is empty", help);
+        return None;
+    }
     if whom.is_empty() {
         let help = "name somebody: `namespaces: {}` stands for every pod";
         context.findings.report_with(Code::EmptyList, node.span, format!("`{peers}` is empty"), help);
@@ -255,7 +260,7 @@ fn one(node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Whom> {
             peer(PeerAtom::Node(NodeScope::Any))
         }
         "networks" => {
-            let items = crate::dialect::members::items(value, "networks", &mut context.findings)?;
+            let items = list(value, "`networks`", &mut context.findings)?;
             limit(items, 25, "networks", context);
             // SPEC: networks match every address, those of pods too.
             let of = |net| peer(PeerAtom::Cidr { net, scope: CidrScope::Every });
@@ -269,7 +274,7 @@ fn one(node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Whom> {
                 context.findings.report_with(Code::Conflict, node.span, message, help);
                 return None;
             }
-            let items = crate::dialect::members::items(value, "domainNames", &mut context.findings)?;
+            let items = list(value, "`domainNames`", &mut context.findings)?;
             limit(items, 25, "domainNames", context);
             let each: Vec<Option<Pattern>> = items.iter().map(|item| domain(item, context)).collect();
             peer(PeerAtom::Fqdn(each.into_iter().collect::<Option<Vec<_>>>()?))
