@@ -57,6 +57,26 @@ fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
     outcome
 }
 
+/// The fields of Kubernetes' ObjectMeta.
+const OBJECT_META: [&str; 16] = [
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+    "clusterName",
+];
+
 fn read(document: &Document, context: &mut Context<'_>) -> Option<Policy> {
     let mut top = Members::of(&document.root, "a policy", &mut context.findings)?;
     top.accept(&["apiVersion", "kind", "metadata", "status"]);
@@ -67,6 +87,12 @@ fn read(document: &Document, context: &mut Context<'_>) -> Option<Policy> {
             "`metadata.name` is missing",
             "add a name",
         );
+    }
+    // A misspelt `namespace` would protect another one.
+    if let Some(node) = document.root.get("metadata") {
+        let mut metadata = Members::of(node, "`metadata`", &mut context.findings)?;
+        metadata.accept(&OBJECT_META);
+        metadata.finish(&mut context.findings);
     }
     let spec = match document.kind.as_str() {
         // SPEC: a NetworkPolicy without a spec is one whose fields are all left out.
