@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::Pattern;
 use crate::facts::{Protocol, Transport};
 use crate::registry::Labels;
 
@@ -102,74 +103,6 @@ pub enum Each {
     Joined,
     /// Linkerd: any whole line matches.
     Line,
-}
-
-/// A pattern over bytes. Never a regular expression unless a user wrote one.
-#[derive(Clone, Debug)]
-pub enum Pattern {
-    /// The same bytes. Compared in constant time where the text is a header, a parameter or a claim.
-    Exact(Arc<[u8]>),
-    /// The same bytes, ASCII case ignored (hosts, server names).
-    ExactIgnoreCase(Arc<[u8]>),
-    /// Starts with.
-    Prefix(Arc<[u8]>),
-    /// Ends with.
-    Suffix(Arc<[u8]>),
-    /// Ends with, ASCII case ignored.
-    SuffixIgnoreCase(Arc<[u8]>),
-    /// Starts with, ASCII case ignored.
-    PrefixIgnoreCase(Arc<[u8]>),
-    /// At least one byte.
-    NonEmpty,
-    /// Anything.
-    Anything,
-    /// A path by segments; `rest` as in `/x/**`: that path, that path with a slash, and all below. A path that ends in
-    /// a slash has an empty last segment.
-    Segments {
-        /// Between the slashes.
-        segments: Vec<Segment>,
-        /// Ends in `/**`.
-        rest: bool,
-    },
-    /// `*.x`: exactly one non-empty label before `.x`; lower case.
-    OneLabel(Arc<[u8]>),
-    /// Linear time, over bytes. Matches a value that the expression's first match covers whole: of `^(?:a|ab)$` that is
-    /// every full match; `^(?:a|ab)` never covers `ab`, because its first alternative wins.
-    Regex {
-        /// As written, for messages.
-        source: Arc<str>,
-        /// As compiled, for equality.
-        expression: Arc<str>,
-        /// Compiled.
-        regex: regex_automata::meta::Regex,
-    },
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Exact(a), Self::Exact(b))
-            | (Self::ExactIgnoreCase(a), Self::ExactIgnoreCase(b))
-            | (Self::Prefix(a), Self::Prefix(b))
-            | (Self::Suffix(a), Self::Suffix(b))
-            | (Self::SuffixIgnoreCase(a), Self::SuffixIgnoreCase(b))
-            | (Self::PrefixIgnoreCase(a), Self::PrefixIgnoreCase(b))
-            | (Self::OneLabel(a), Self::OneLabel(b)) => a == b,
-            (Self::NonEmpty, Self::NonEmpty) | (Self::Anything, Self::Anything) => true,
-            (Self::Segments { segments: a, rest: x }, Self::Segments { segments: b, rest: y }) => a == b && x == y,
-            (Self::Regex { expression: a, .. }, Self::Regex { expression: b, .. }) => a == b,
-            _ => false,
-        }
-    }
-}
-
-/// One segment of a path pattern.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Segment {
-    /// These bytes.
-    Literal(Arc<[u8]>),
-    /// `{x}`: any one non-empty segment.
-    Variable,
 }
 
 /// A question about one end of the flow.

@@ -42,6 +42,10 @@ impl Hasher for Feed {
         self.write(&value.to_le_bytes());
     }
 
+    fn write_u128(&mut self, value: u128) {
+        self.write(&value.to_le_bytes());
+    }
+
     fn write_i64(&mut self, value: i64) {
         self.write(&value.to_le_bytes());
     }

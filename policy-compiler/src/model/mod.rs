@@ -7,11 +7,13 @@ mod atom;
 pub mod content;
 mod expr;
 pub mod interpret;
+mod pattern;
 mod policy;
 
 pub use atom::{
-    Atom, CidrScope, Each, NodeScope, Pattern, PeerAtom, PlaintextPrincipal, PortAtom, Segment, Selector,
-    SelectorOperator, SelectorRequirement, Text,
+    Atom, CidrScope, Each, NodeScope, PeerAtom, PlaintextPrincipal, PortAtom, Selector, SelectorOperator,
+    SelectorRequirement, Text,
 };
 pub use expr::Expr;
+pub use pattern::{AsciiSet, Pattern, Rest, Segment};
 pub use policy::{Directions, Effect, HttpOption, HttpOptions, Mode, Model, Policy, PolicyName, Rule, Stack, Tier};

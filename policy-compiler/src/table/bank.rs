@@ -7,7 +7,7 @@
 use hashbrown::HashMap;
 
 use crate::facts::Fact;
-use crate::model::{Pattern, Rule, Segment, Text};
+use crate::model::{AsciiSet, Pattern, Rest, Rule, Segment, Text};
 use crate::table::asked::Asked;
 use crate::table::clause::{Clause, KeyText, clauses};
 use crate::table::flat::Flat;
@@ -55,7 +55,7 @@ enum Comparison {
     Nothing,
     /// The path is the text.
     Whole,
-    /// The path has the segments of the text, [`VARIABLE`] standing for any one that is not empty.
+    /// The path has the segments of the text, see [`spelling`].
     Segments,
     /// The same, and it may go on.
     Below,
@@ -89,6 +89,8 @@ pub(super) struct Bank {
     postings: Box<[Posting]>,
     /// The bytes of paths.
     texts: Box<[u8]>,
+    /// What the segments of paths may be made of, by the number in [`spelling`].
+    sets: Box<[AsciiSet]>,
     extras: Box<[Extra]>,
     patterns: Box<[(KeyText, Pattern)]>,
     residues: Box<[Residue]>,
@@ -110,8 +112,17 @@ pub(super) struct Bank {
 const NOTHING: u32 = u32::MAX;
 /// Places up to this size are walked.
 const SHORT: usize = 12;
-/// Stands for `{x}`. Patterns with this segment are compared the long way.
-const VARIABLE: &[u8] = b"\0";
+
+/// How the segments of a path that are not literal stand in [`Bank::texts`]: one of these bytes, and the number of the
+/// set where there is one. A literal that holds one of them is compared the long way.
+mod spelling {
+    /// Any segment that is not empty.
+    pub(super) const VARIABLE: u8 = 0;
+    /// A segment made of a set.
+    pub(super) const OF: u8 = 1;
+    /// Whatever is left, made of a set and slashes.
+    pub(super) const REST: u8 = 2;
+}
 
 /// Collects the clauses of rules.
 #[derive(Debug)]
@@ -120,6 +131,7 @@ pub(super) struct BankBuilder {
     gates: GatesBuilder,
     slots: Vec<(Slot, Posting)>,
     texts: Vec<u8>,
+    sets: Vec<AsciiSet>,
     extras: Vec<Extra>,
     clauses: usize,
     patterns: Vec<(KeyText, Pattern)>,
@@ -148,6 +160,7 @@ impl BankBuilder {
             gates: GatesBuilder::default(),
             slots: Vec::new(),
             texts: Vec::new(),
+            sets: Vec::new(),
             extras: Vec::new(),
             clauses: 0,
             patterns: Vec::new(),
@@ -213,16 +226,13 @@ impl BankBuilder {
                 Comparison::Whole
             }
             (KeyText::Path, Pattern::Segments { segments, rest })
-                if segments.iter().all(is_plain) && !segments.is_empty() =>
+                if !segments.is_empty() && self.spell(segments, *rest).is_some() =>
             {
-                for segment in segments {
-                    self.texts.push(b'/');
-                    match segment {
-                        Segment::Literal(bytes) => self.texts.extend_from_slice(bytes),
-                        Segment::Variable => self.texts.extend_from_slice(VARIABLE),
-                    }
+                if *rest == Rest::Below {
+                    Comparison::Below
+                } else {
+                    Comparison::Segments
                 }
-                if *rest { Comparison::Below } else { Comparison::Segments }
             }
             _ => return (Comparison::Pattern, self.pattern(of, pattern, seed), 0),
         };
@@ -233,6 +243,37 @@ impl BankBuilder {
                 (Comparison::Pattern, self.pattern(of, pattern, seed), 0)
             }
         }
+    }
+
+    /// Writes the segments of a path behind the other texts; `None`, and nothing is written, if they have no spelling.
+    fn spell(&mut self, segments: &[Segment], rest: Rest) -> Option<()> {
+        let mut text = Vec::new();
+        for segment in segments {
+            text.push(b'/');
+            match segment {
+                Segment::Literal(bytes) if bytes.iter().any(|byte| *byte <= spelling::REST || *byte == b'/') => {
+                    return None;
+                }
+                Segment::Literal(bytes) => text.extend_from_slice(bytes),
+                Segment::Variable => text.push(spelling::VARIABLE),
+                Segment::Of(set) => text.extend([spelling::OF, self.set(*set)?]),
+            }
+        }
+        if let Rest::Of(set) = rest {
+            text.extend([b'/', spelling::REST, self.set(set)?]);
+        }
+        self.texts.append(&mut text);
+        Some(())
+    }
+
+    /// The number of a set; no number is a slash.
+    fn set(&mut self, set: AsciiSet) -> Option<u8> {
+        let number = self.sets.iter().position(|held| *held == set).unwrap_or(self.sets.len());
+        let spelled = u8::try_from(number).ok().filter(|number| *number < b'/')?;
+        if number == self.sets.len() {
+            self.sets.push(set);
+        }
+        Some(spelled)
     }
 
     fn pattern(&mut self, of: KeyText, pattern: &Pattern, seed: &Seed) -> u32 {
@@ -296,6 +337,7 @@ impl BankBuilder {
             gates: self.gates.finish(seed),
             postings: self.slots.iter().map(|(_, posting)| *posting).collect(),
             texts: self.texts.into(),
+            sets: self.sets.into(),
             extras: self.extras.into(),
             patterns: self.patterns.into(),
             residues: self.residues.into(),
@@ -326,13 +368,6 @@ fn stem(ways: &HashedMap<Ways>, tree: &HashedMap<Node>, seed: &Seed) -> (Vec<u8>
         node = path::literal(node, &held.only, seed);
     }
     (stem, node)
-}
-
-fn is_plain(segment: &Segment) -> bool {
-    match segment {
-        Segment::Literal(bytes) => **bytes != *VARIABLE && !bytes.contains(&b'/'),
-        Segment::Variable => true,
-    }
 }
 
 struct Hashed<'a>(KeyText, &'a Pattern);
@@ -427,6 +462,7 @@ impl Bank {
         let maps = self.others.iter().map(|(_, map, _)| map.capacity() * (size_of::<(u64, Span)>() + 1));
         size_of_val(&*self.postings)
             + self.texts.len()
+            + size_of_val(&*self.sets)
             + self.stem.len()
             + size_of_val(&*self.extras)
             + size_of_val(&*self.patterns)
@@ -490,10 +526,7 @@ impl Search<'_> {
             self.visit(node.end);
             return;
         };
-        let (segment, left) = match memchr::memchr(b'/', left) {
-            Some(at) => (left.get(..at).unwrap_or_default(), left.get(at + 1..)),
-            None => (left, None),
-        };
+        let (segment, left) = cut(left);
         if node.has_literal {
             let hash = path::literal(hash, segment, self.asked.seed);
             if let Some(node) = self.bank.tree.get(hash) {
@@ -563,9 +596,30 @@ impl Search<'_> {
         match posting.comparison {
             Comparison::Nothing => true,
             Comparison::Whole => text() == path(),
-            Comparison::Segments => fits(text(), false, path()),
-            Comparison::Below => fits(text(), true, path()),
+            Comparison::Segments => self.fits(text(), false, path()),
+            Comparison::Below => self.fits(text(), true, path()),
             Comparison::Pattern => self.matches_pattern(posting.text),
+        }
+    }
+
+    /// Whether a path has the segments of a text, and, where it may go on, no others than below them.
+    fn fits(&self, text: &[u8], may_go_on: bool, path: &[u8]) -> bool {
+        let (Some(mut text), Some(mut path)) = (text.strip_prefix(b"/"), path.strip_prefix(b"/")) else { return false };
+        let contains = |set: u8, byte: u8| self.bank.sets.get(usize::from(set)).is_some_and(|set| set.contains(byte));
+        loop {
+            let (segment, more) = cut(text);
+            let (held, left) = cut(path);
+            let is_met = match *segment {
+                [spelling::VARIABLE] => !held.is_empty(),
+                [spelling::OF, set] => !held.is_empty() && held.iter().all(|byte| contains(set, *byte)),
+                [spelling::REST, set] => return path.iter().all(|byte| *byte == b'/' || contains(set, *byte)),
+                _ => segment == held,
+            };
+            match (is_met, more, left) {
+                (true, None, left) => return may_go_on || left.is_none(),
+                (true, Some(more), Some(left)) => (text, path) = (more, left),
+                _ => return false,
+            }
         }
     }
 
@@ -585,21 +639,12 @@ impl Search<'_> {
     }
 }
 
-/// Whether a path has the segments of a text, and, where it may go on, no others than below them.
-fn fits(text: &[u8], may_go_on: bool, path: &[u8]) -> bool {
-    let (Some(text), Some(path)) = (text.strip_prefix(b"/"), path.strip_prefix(b"/")) else { return false };
-    let mut given = path.split(|byte| *byte == b'/');
-    for segment in text.split(|byte| *byte == b'/') {
-        let Some(held) = given.next() else { return false };
-        if segment == VARIABLE {
-            if held.is_empty() {
-                return false;
-            }
-        } else if segment != held {
-            return false;
-        }
+/// Up to the first slash, and what comes behind it.
+fn cut(path: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'/', path) {
+        Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..)),
+        None => (path, None),
     }
-    may_go_on || given.next().is_none()
 }
 
 /// The first posting that is not before a gate: doubling steps, then a search, so that near ones are found fast.

@@ -43,7 +43,7 @@ pub(super) fn of_pattern(pattern: &Pattern) -> usize {
         Pattern::Segments { segments, .. } => {
             let literal = |segment: &Segment| match segment {
                 Segment::Literal(bytes) => bytes.len(),
-                Segment::Variable => 0,
+                Segment::Variable | Segment::Of(_) => 0,
             };
             size_of_val(segments.as_slice()) + segments.iter().map(literal).sum::<usize>()
         }

@@ -1,7 +1,7 @@
 //! Where a path pattern is looked for: the whole path, a node of the tree of segments, or among those that are always
 //! tried. What is found is compared whole, so a place may hold more than matches, never less.
 
-use crate::model::{Pattern, Segment};
+use crate::model::{Pattern, Rest, Segment};
 use crate::table::hash::{HashedMap, Seed, extend};
 
 /// Where a pattern is found.
@@ -24,7 +24,7 @@ pub(super) struct Ways {
     pub(super) literals: u32,
     /// One of them.
     pub(super) only: Box<[u8]>,
-    /// Some pattern goes on with `{x}`.
+    /// Some pattern goes on with any segment that is not empty.
     pub(super) variable: bool,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn literal(node: u64, segment: &[u8], seed: &Seed) -> u64 {
     extend(node, seed.bytes(segment))
 }
 
-/// The node behind `{x}`.
+/// The node behind any segment that is not empty.
 pub(super) fn variable(node: u64) -> u64 {
     extend(node, VARIABLE)
 }
@@ -52,7 +52,9 @@ pub(super) fn variable(node: u64) -> u64 {
 pub(super) fn places(pattern: &Pattern, either_slash: bool, seed: &Seed, tree: &mut HashedMap<Ways>) -> Vec<Place> {
     match pattern {
         Pattern::Exact(path) => whole(path, either_slash, seed),
-        Pattern::Segments { segments, rest: false } if segments.iter().all(|s| matches!(s, Segment::Literal(_))) => {
+        Pattern::Segments { segments, rest: Rest::Nothing }
+            if segments.iter().all(|s| matches!(s, Segment::Literal(_))) =>
+        {
             let mut path = Vec::new();
             for segment in segments {
                 let Segment::Literal(bytes) = segment else { continue };
@@ -69,10 +71,10 @@ pub(super) fn places(pattern: &Pattern, either_slash: bool, seed: &Seed, tree: &
                 .iter()
                 .map(|segment| match segment {
                     Segment::Literal(bytes) => Some(&**bytes),
-                    Segment::Variable => None,
+                    Segment::Variable | Segment::Of(_) => None,
                 })
                 .collect();
-            if *rest || steps.len() > DEPTH {
+            if *rest != Rest::Nothing || steps.len() > DEPTH {
                 return vec![below(steps, either_slash, seed, tree)];
             }
             let mut found = vec![Place::End(plant(&steps, seed, tree))];
@@ -123,7 +125,7 @@ fn below(mut steps: Vec<Option<&[u8]>>, either_slash: bool, seed: &Seed, tree: &
     if steps.is_empty() { Place::Anywhere } else { Place::Below(plant(&steps, seed, tree)) }
 }
 
-/// Makes the nodes along these segments (`None` is `{x}`), and names the last.
+/// Makes the nodes along these segments (`None` is any that is not empty), and names the last.
 fn plant(steps: &[Option<&[u8]>], seed: &Seed, tree: &mut HashedMap<Ways>) -> u64 {
     let mut node = root();
     for step in steps {

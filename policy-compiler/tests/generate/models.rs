@@ -5,9 +5,9 @@ use std::sync::Arc;
 use eastwall_policy::diagnostic::Location;
 use eastwall_policy::facts::{Direction, Protocol};
 use eastwall_policy::model::{
-    Atom, CidrScope, Directions, Each, Effect, Expr, HttpOption, HttpOptions, Mode, Model, NodeScope, Pattern,
-    PeerAtom, PlaintextPrincipal, Policy, PolicyName, PortAtom, Rule, Segment, Selector, SelectorOperator,
-    SelectorRequirement, Stack, Text, Tier,
+    AsciiSet, Atom, CidrScope, Directions, Each, Effect, Expr, HttpOption, HttpOptions, Mode, Model, NodeScope,
+    Pattern, PeerAtom, PlaintextPrincipal, Policy, PolicyName, PortAtom, Rest, Rule, Segment, Selector,
+    SelectorOperator, SelectorRequirement, Stack, Text, Tier,
 };
 use eastwall_policy::settings::{Probes, Settings};
 use proptest::prelude::*;
@@ -308,10 +308,12 @@ fn path() -> impl Strategy<Value = Pattern> {
     let segment = prop_oneof![
         2 => bytes(&["a", "b", "x", ""]).prop_map(Segment::Literal),
         1 => Just(Segment::Variable),
+        1 => Just(Segment::Of(AsciiSet::alphanumeric_and(b"-"))),
     ];
+    let rest = prop_oneof![Just(Rest::Nothing), Just(Rest::Below), Just(Rest::Of(AsciiSet::alphanumeric_and(b"-"))),];
     prop_oneof![
         3 => bytes(PATHS).prop_map(Pattern::Exact),
-        3 => (prop::collection::vec(segment, 0..3), any::<bool>())
+        3 => (prop::collection::vec(segment, 0..3), rest)
             .prop_map(|(segments, rest)| Pattern::Segments { segments, rest }),
         1 => bytes(&["/a", "/"]).prop_map(Pattern::Prefix),
         1 => bytes(&["/b", "/"]).prop_map(Pattern::Suffix),

@@ -1,6 +1,6 @@
 //! Whether one condition surely implies another: a syntactic, one-sided answer. `false` means "cannot tell".
 
-use crate::model::{Atom, CidrScope, Each, Expr, Pattern, PeerAtom, PortAtom, Segment, Text};
+use crate::model::{Atom, CidrScope, Each, Expr, Pattern, PeerAtom, PortAtom, Rest, Segment, Text};
 
 /// Whether `stronger` implies `weaker` for every flow, unknowns included (the truth of `weaker` is at least as great).
 pub(super) fn implies(stronger: &Expr, weaker: &Expr) -> bool {
@@ -64,7 +64,7 @@ fn covers(outer: &Pattern, inner: &Pattern) -> bool {
             let Some(below) = path.strip_prefix(b"/") else { return false };
             let given: Vec<Segment> =
                 below.split(|byte| *byte == b'/').map(|part| Segment::Literal(part.into())).collect();
-            below.is_empty() && segments.is_empty() || within(segments, *rest, &given, false)
+            below.is_empty() && segments.is_empty() || within(segments, *rest, &given, Rest::Nothing)
         }
         (Pattern::Segments { segments, rest }, Pattern::Segments { segments: inner, rest: deep }) => {
             within(segments, *rest, inner, *deep)
@@ -73,13 +73,15 @@ fn covers(outer: &Pattern, inner: &Pattern) -> bool {
     }
 }
 
-fn within(outer: &[Segment], rest: bool, inner: &[Segment], deep: bool) -> bool {
-    if deep && !rest || inner.len() < outer.len() || (inner.len() > outer.len() && !rest) {
+fn within(outer: &[Segment], rest: Rest, inner: &[Segment], deep: Rest) -> bool {
+    let rests = rest == Rest::Below || rest == deep && inner.len() == outer.len();
+    if !rests || inner.len() < outer.len() {
         return false;
     }
     outer.iter().zip(inner).all(|(outer, inner)| match (outer, inner) {
         (Segment::Variable, Segment::Literal(part)) => !part.is_empty(),
-        (Segment::Variable, Segment::Variable) => true,
+        (Segment::Variable, Segment::Of(_)) => true,
+        (Segment::Of(set), Segment::Literal(part)) => !part.is_empty() && part.iter().all(|byte| set.contains(*byte)),
         (outer, inner) => outer == inner,
     })
 }

@@ -3,7 +3,7 @@
 use crate::facts::{Fact, Request, Truth};
 use crate::model::interpret::leg::Leg;
 use crate::model::interpret::truth;
-use crate::model::{Atom, Expr, Pattern, PeerAtom, PortAtom, Segment, Selector, SelectorOperator, Text};
+use crate::model::{Atom, Expr, Pattern, PeerAtom, PortAtom, Rest, Segment, Selector, SelectorOperator, Text};
 
 /// The parts of a condition that are not surely true, in the order in which they are written. Of alternatives the one
 /// with the fewest failures speaks for all.
@@ -183,11 +183,14 @@ pub(in crate::analysis) fn pattern_words(pattern: &Pattern) -> String {
                 match segment {
                     Segment::Literal(bytes) => path.push_str(&format!("/{}", text(bytes))),
                     Segment::Variable => path.push_str("/{}"),
+                    Segment::Of(_) => path.push_str("/{*}"),
                 }
             }
-            if *rest {
-                path.push_str("/**");
-            }
+            path.push_str(match rest {
+                Rest::Nothing => "",
+                Rest::Below => "/**",
+                Rest::Of(_) => "/{**}",
+            });
             format!("`{path}`")
         }
         Pattern::OneLabel(parent) => format!("`*.{}`", text(parent)),

@@ -8,7 +8,7 @@ use regex_automata::util::{start, syntax};
 use regex_automata::{Anchored, MatchKind, nfa::thompson};
 
 use super::Undecided;
-use crate::model::{Pattern, Segment};
+use crate::model::{AsciiSet, Pattern, Rest, Segment};
 
 /// No continuation matches.
 pub(super) const DEAD: u32 = u32::MAX;
@@ -27,7 +27,7 @@ pub(super) enum Machine {
     /// Anything.
     Anything,
     /// See [`Pattern::Segments`].
-    Segments { segments: Vec<Segment>, rest: bool },
+    Segments { segments: Vec<Segment>, rest: Rest },
     /// One label before `.` and these bytes.
     OneLabel(Arc<[u8]>),
     /// A regular expression.
@@ -146,12 +146,21 @@ impl Machine {
                 }
             }
             Self::NonEmpty | Self::Anything => {}
-            Self::Segments { segments, .. } => {
+            Self::Segments { segments, rest } => {
                 single(b'/');
                 for segment in segments {
                     if let Segment::Literal(bytes) = segment {
                         bytes.iter().copied().for_each(&mut single);
                     }
+                }
+                let mut member = |set: &AsciiSet| tell(&|byte| u8::from(set.contains(byte)));
+                segments.iter().for_each(|segment| {
+                    if let Segment::Of(set) = segment {
+                        member(set)
+                    }
+                });
+                if let Rest::Of(set) = rest {
+                    member(set);
                 }
             }
             Self::OneLabel(parent) => {
@@ -206,45 +215,52 @@ fn segment_state(segment: usize, place: usize) -> u32 {
     u32::try_from(1 + (segment << 16 | place)).unwrap_or(DEAD)
 }
 
-fn segment_step(segments: &[Segment], rest: bool, state: u32, byte: u8) -> u32 {
+fn segment_step(segments: &[Segment], rest: Rest, state: u32, byte: u8) -> u32 {
     if state == 0 {
         return match (byte, segments.is_empty(), rest) {
-            (b'/', true, true) => SURE,
+            (b'/', true, Rest::Below) => SURE,
             (b'/', _, _) => segment_state(0, 0),
             _ => DEAD,
         };
     }
     let (index, place) = ((state as usize - 1) >> 16, (state as usize - 1) & 0xFFFF);
-    let Some(segment) = segments.get(index) else { return DEAD };
+    let Some(segment) = segments.get(index) else {
+        return match rest {
+            Rest::Of(set) if byte == b'/' || set.contains(byte) => state,
+            _ => DEAD,
+        };
+    };
     if byte == b'/' {
-        return match (is_whole(segment, place), index + 1 == segments.len()) {
-            (true, false) => segment_state(index + 1, 0),
-            (true, true) if rest => SURE,
+        return match (is_whole(segment, place), index + 1 == segments.len(), rest) {
+            (true, false, _) | (true, true, Rest::Of(_)) => segment_state(index + 1, 0),
+            (true, true, Rest::Below) => SURE,
             _ => DEAD,
         };
     }
     match segment {
+        Segment::Of(set) if !set.contains(byte) => DEAD,
+        Segment::Of(_) => segment_state(index, 1),
         Segment::Variable => segment_state(index, 1),
         Segment::Literal(bytes) if bytes.get(place) == Some(&byte) => segment_state(index, place + 1),
         Segment::Literal(_) => DEAD,
     }
 }
 
-fn segment_accepts(segments: &[Segment], rest: bool, state: u32) -> bool {
+fn segment_accepts(segments: &[Segment], rest: Rest, state: u32) -> bool {
     if state == 0 {
         return false;
     }
     let (index, place) = ((state as usize - 1) >> 16, (state as usize - 1) & 0xFFFF);
     match segments.get(index) {
-        None => segments.is_empty() && !rest,
-        Some(segment) => index + 1 == segments.len() && is_whole(segment, place),
+        None => matches!(rest, Rest::Of(_)) || segments.is_empty() && rest == Rest::Nothing,
+        Some(segment) => index + 1 == segments.len() && is_whole(segment, place) && !matches!(rest, Rest::Of(_)),
     }
 }
 
 fn is_whole(segment: &Segment, place: usize) -> bool {
     match segment {
         Segment::Literal(bytes) => place == bytes.len(),
-        Segment::Variable => place > 0,
+        Segment::Variable | Segment::Of(_) => place > 0,
     }
 }
 
@@ -282,12 +298,14 @@ mod tests {
                 Pattern::OneLabel(bytes(text)),
             ]);
         }
-        for rest in [false, true] {
+        let letters = AsciiSet::alphanumeric_and(b".");
+        for rest in [Rest::Nothing, Rest::Below, Rest::Of(letters)] {
             all.extend([
                 Pattern::Segments { segments: vec![], rest },
                 Pattern::Segments { segments: vec![literal("a")], rest },
                 Pattern::Segments { segments: vec![literal("a"), Segment::Variable], rest },
                 Pattern::Segments { segments: vec![Segment::Variable, literal("")], rest },
+                Pattern::Segments { segments: vec![Segment::Of(AsciiSet::alphanumeric_and(b"")), literal("a")], rest },
             ]);
         }
         all.extend(["^(?:a|ab)$", "^(?:a|ab)", "^(?:a*b)?$", "^(?:/a|/aab)", ".*", "a{2,}b"].map(expression));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
 
-use crate::model::Pattern;
+use crate::model::{AsciiSet, Pattern, Rest, Segment};
 
 /// What a value says, after its form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,33 +114,63 @@ pub(super) fn path(value: &str, denies: bool) -> Result<Pattern, PathError> {
 /// SPEC: Envoy's URI template: `{*}` is one or more characters of a segment, `{**}` zero or more of them and `/`. Whether
 /// `=` and `*` are among them depends on Envoy's version: they are where a match refuses, and are not where it allows.
 fn template(path: &str, denies: bool) -> Result<Pattern, PathError> {
-    const ALWAYS: &str = "a-zA-Z0-9._~%!$&'()+,;:@\\-";
-    let operator = if denies { format!("{ALWAYS}=*") } else { ALWAYS.to_owned() };
-    let is_literal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte);
+    const ALLOWED: AsciiSet = AsciiSet::alphanumeric_and(b"-._~%!$&'()+,;:@");
+    const DENIED: AsciiSet = AsciiSet::alphanumeric_and(b"-._~%!$&'()+,;:@=*");
+    const LITERAL: AsciiSet = AsciiSet::alphanumeric_and(b"-._~%!$&'()+,;:@=");
+    let operator = if denies { DENIED } else { ALLOWED };
     let Some(below) = path.strip_prefix('/') else { return Err(PathError::NotAbsolute) };
-    let mut regex = String::new();
-    let mut rest_seen = false;
-    let mut segments = below.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        regex.push('/');
-        if rest_seen && segment.contains("{*") {
+    let mut segments = Vec::new();
+    let mut behind_rest: Option<Vec<&str>> = None;
+    let mut written = below.split('/').peekable();
+    while let Some(segment) = written.next() {
+        if behind_rest.is_some() && segment.contains("{*") {
             return Err(PathError::OperatorAfterRest);
         }
-        match segment {
-            "{*}" => regex.push_str(&format!("[{operator}]+")),
+        let made = match segment {
+            "{*}" => Segment::Of(operator),
             "{**}" => {
-                rest_seen = true;
-                regex.push_str(&format!("[{operator}/]*"));
+                behind_rest = Some(Vec::new());
+                continue;
             }
-            // One slash may stand at the end.
-            "" if segments.peek().is_none() => {}
             literal if literal.contains(['{', '}']) => return Err(PathError::OperatorNotAlone),
             literal if literal.contains('*') => return Err(PathError::Asterisk),
-            literal if literal.is_empty() || !literal.bytes().all(is_literal) => return Err(PathError::Literal),
-            literal => regex.push_str(&syntax_escape(literal)),
+            // One slash may stand at the end.
+            "" if written.peek().is_some() => return Err(PathError::Literal),
+            literal if !literal.bytes().all(|byte| LITERAL.contains(byte)) => return Err(PathError::Literal),
+            literal => Segment::Literal(literal.as_bytes().into()),
+        };
+        match &mut behind_rest {
+            Some(behind) => behind.push(segment),
+            None => segments.push(made),
         }
     }
-    anchored(path, &regex).map_err(PathError::Unbuildable)
+    match behind_rest {
+        None => Ok(Pattern::Segments { segments, rest: Rest::Nothing }),
+        Some(behind) if behind.is_empty() => Ok(Pattern::Segments { segments, rest: Rest::Of(operator) }),
+        Some(behind) => around_rest(path, &segments, operator, &behind).map_err(PathError::Unbuildable),
+    }
+}
+
+/// A template with segments behind its `{**}`.
+fn around_rest(path: &str, before: &[Segment], operator: AsciiSet, behind: &[&str]) -> Result<Pattern, Unbuildable> {
+    // No byte of the set is a `/`, a `[` or a `]`, and all are printable ASCII.
+    let class = (0..=u8::MAX)
+        .filter(|byte| operator.contains(*byte))
+        .fold(String::new(), |class, byte| class + &syntax_escape(char::from(byte).encode_utf8(&mut [0; 4])));
+    let mut regex = String::new();
+    for segment in before {
+        regex.push('/');
+        match segment {
+            Segment::Literal(bytes) => regex.push_str(&syntax_escape(&String::from_utf8_lossy(bytes))),
+            Segment::Variable | Segment::Of(_) => regex.push_str(&format!("[{class}]+")),
+        }
+    }
+    regex.push_str(&format!("/[{class}/]*"));
+    for segment in behind {
+        regex.push('/');
+        regex.push_str(&syntax_escape(segment));
+    }
+    anchored(path, &regex)
 }
 
 /// Why a path is refused.
@@ -192,15 +222,7 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &Pattern, text: &str) -> bool {
-        match pattern {
-            Pattern::Regex { regex, .. } => regex.is_match(text),
-            Pattern::Exact(exact) => &**exact == text.as_bytes(),
-            Pattern::Prefix(prefix) => text.as_bytes().starts_with(prefix),
-            Pattern::Suffix(suffix) => text.as_bytes().ends_with(suffix),
-            Pattern::NonEmpty => !text.is_empty(),
-            Pattern::Anything => true,
-            other => panic!("{other:?}"),
-        }
+        crate::model::interpret::pattern::matches(pattern, text.as_bytes())
     }
 
     #[test]

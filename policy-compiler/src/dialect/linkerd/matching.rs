@@ -4,7 +4,7 @@ use super::super::members::{self, Members};
 use super::rank::{HostRank, PathRank};
 use super::regex;
 use crate::diagnostic::Code;
-use crate::model::{Atom, Each, Expr, Pattern, Segment, Text};
+use crate::model::{Atom, Each, Expr, Pattern, Rest, Segment, Text};
 use crate::source::{Findings, Node, Span, fields};
 
 /// A match without the host: several ways in which its path can match, and what else it asks.
@@ -115,7 +115,7 @@ fn prefix(written: &str) -> Vec<(PathRank, Expr)> {
         return vec![(PathRank::Whole, is(Text::Path, exact("/"))), (PathRank::Part(length), Expr::True)];
     }
     let segments = trimmed.split('/').skip(1).map(|segment| Segment::Literal(segment.as_bytes().into())).collect();
-    let below = Pattern::Segments { segments, rest: true };
+    let below = Pattern::Segments { segments, rest: Rest::Below };
     vec![(PathRank::Whole, is(Text::Path, exact(trimmed))), (PathRank::Part(trimmed.len()), is(Text::Path, below))]
 }
 
@@ -168,7 +168,7 @@ fn rpc(service: Option<&str>, method: Option<&str>, mut others: Vec<Expr>, heade
     let segment = |name: Option<&str>| name.map_or(Segment::Variable, |name| Segment::Literal(name.as_bytes().into()));
     let path = match (service, method) {
         (Some(service), None) => Pattern::Prefix(format!("/{service}/").into_bytes().into()),
-        _ => Pattern::Segments { segments: vec![segment(service), segment(method)], rest: true },
+        _ => Pattern::Segments { segments: vec![segment(service), segment(method)], rest: Rest::Below },
     };
     others.push(is(Text::Method, exact("POST")));
     let rank = PathRank::Rpc(service.map_or(0, str::len), method.map_or(0, str::len));

@@ -6,7 +6,7 @@ use super::rule::Action;
 use super::{path, requirement};
 use crate::canonical::{self, octet::is_whole_token};
 use crate::diagnostic::Code;
-use crate::model::{Atom, Each, Expr, Pattern, Segment, Text};
+use crate::model::{Atom, Each, Expr, Pattern, Rest, Segment, Text};
 use crate::source::fields::{text, texts};
 use crate::source::{Fields, Node, Span};
 
@@ -99,7 +99,7 @@ pub(super) fn grpc(node: &Node, action: Action, context: &mut Context<'_>) -> Op
         Some(methods) => methods.iter().map(|(method, _)| exact(&format!("/{service}/{method}"))).collect(),
         None => {
             let segments = vec![Segment::Literal(service.as_bytes().into()), Segment::Variable];
-            vec![Pattern::Segments { segments, rest: false }]
+            vec![Pattern::Segments { segments, rest: Rest::Nothing }]
         }
     };
     let of = match action {

@@ -8,7 +8,7 @@ use super::regex;
 use super::rule::Action;
 use crate::canonical::{self, Options};
 use crate::diagnostic::Code;
-use crate::model::{Atom, Each, Expr, HttpOption, Pattern, Segment, Text};
+use crate::model::{Atom, Each, Expr, HttpOption, Pattern, Rest, Segment, Text};
 use crate::source::fields::texts;
 use crate::source::{Node, Span};
 
@@ -81,10 +81,10 @@ fn pattern(written: &str, span: Span, context: &mut Context<'_>) -> Option<Patte
     is_canonical(written, &plain, span, context)?;
     if rest {
         let segments = if below.is_empty() { Vec::new() } else { segments };
-        return Some(Pattern::Segments { segments, rest: true });
+        return Some(Pattern::Segments { segments, rest: Rest::Below });
     }
     if has_variable {
-        return Some(Pattern::Segments { segments, rest: false });
+        return Some(Pattern::Segments { segments, rest: Rest::Nothing });
     }
     Some(Pattern::Exact(written.as_bytes().into()))
 }

@@ -2,7 +2,7 @@
 
 use regex_automata::{Anchored, Input};
 
-use crate::model::{Pattern, Segment};
+use crate::model::{Pattern, Rest, Segment};
 
 /// Whether the whole of `value` is what the pattern says.
 pub(crate) fn matches(pattern: &Pattern, value: &[u8]) -> bool {
@@ -40,23 +40,29 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && difference == 0
 }
 
-fn matches_segments(segments: &[Segment], rest: bool, path: &[u8]) -> bool {
-    let Some(below) = path.strip_prefix(b"/") else { return false };
-    if segments.is_empty() {
-        return rest || below.is_empty();
-    }
-    let mut given = below.split(|byte| *byte == b'/');
+fn matches_segments(segments: &[Segment], rest: Rest, path: &[u8]) -> bool {
+    let Some(mut left) = path.strip_prefix(b"/").map(Some) else { return false };
     for segment in segments {
-        let Some(held) = given.next() else { return false };
+        let Some(below) = left else { return false };
+        let (held, after) = match below.iter().position(|byte| *byte == b'/') {
+            Some(at) => (below.get(..at).unwrap_or_default(), below.get(at + 1..)),
+            None => (below, None),
+        };
         let fits = match segment {
             Segment::Literal(bytes) => **bytes == *held,
             Segment::Variable => !held.is_empty(),
+            Segment::Of(set) => !held.is_empty() && held.iter().all(|byte| set.contains(*byte)),
         };
         if !fits {
             return false;
         }
+        left = after;
     }
-    rest || given.next().is_none()
+    match rest {
+        Rest::Nothing => left.is_none() || (segments.is_empty() && left == Some(b"")),
+        Rest::Below => true,
+        Rest::Of(set) => left.is_some_and(|left| left.iter().all(|byte| *byte == b'/' || set.contains(*byte))),
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +70,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::model::AsciiSet;
 
     fn literal(text: &str) -> Segment {
         Segment::Literal(Arc::from(text.as_bytes()))
@@ -71,9 +78,12 @@ mod tests {
 
     #[test]
     fn segments_match_whole_segments() {
-        let tree = Pattern::Segments { segments: vec![literal("x")], rest: true };
-        let item = Pattern::Segments { segments: vec![literal("orders"), Segment::Variable], rest: false };
-        let all = Pattern::Segments { segments: vec![], rest: true };
+        let tree = Pattern::Segments { segments: vec![literal("x")], rest: Rest::Below };
+        let item = Pattern::Segments { segments: vec![literal("orders"), Segment::Variable], rest: Rest::Nothing };
+        let all = Pattern::Segments { segments: vec![], rest: Rest::Below };
+        let letters = AsciiSet::alphanumeric_and(b"");
+        let word = Pattern::Segments { segments: vec![Segment::Of(letters), literal("x")], rest: Rest::Nothing };
+        let words = Pattern::Segments { segments: vec![literal("x")], rest: Rest::Of(letters) };
         for (pattern, path, expected) in [
             (&tree, "/x", true),
             (&tree, "/x/", true),
@@ -88,6 +98,13 @@ mod tests {
             (&all, "/", true),
             (&all, "/a", true),
             (&all, "*", false),
+            (&word, "/a1/x", true),
+            (&word, "/a-1/x", false),
+            (&word, "//x", false),
+            (&words, "/x", false),
+            (&words, "/x/", true),
+            (&words, "/x/a//b", true),
+            (&words, "/x/a-b", false),
         ] {
             assert_eq!(matches(pattern, path.as_bytes()), expected, "{pattern:?} {path}");
         }
