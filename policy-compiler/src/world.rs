@@ -18,6 +18,7 @@ use crate::verdict::{Action, Generation, Reason, Verdict};
 #[derive(Debug)]
 pub struct World {
     model: Arc<Model>,
+    digests: Arc<content::Digests>,
     table: Arc<Table>,
     registry: Arc<Registry>,
     residents: Residents,
@@ -64,9 +65,38 @@ impl World {
     /// Joins policies with a registry. `number` counts swaps since the process started, from 1.
     #[must_use]
     pub fn new(model: Arc<Model>, registry: Arc<Registry>, number: u64) -> Self {
-        let table = Arc::new(Table::build(&model));
-        let generation = Generation { number, hash: content::hash(&model).into() };
-        Self { model, table, residents: Residents::of(&registry), registry, generation, closed: false, sealed: None }
+        let digests = content::Digests::of(&model);
+        let table = Table::build(&model);
+        Self::joined(model, digests, table, registry, number)
+    }
+
+    /// The same as [`World::new`]; what is the same as in this world is taken over. Policies are the same where they are
+    /// the same allocation.
+    #[must_use]
+    pub fn with_policies(&self, model: Arc<Model>, registry: Arc<Registry>, number: u64) -> Self {
+        let digests = self.digests.after(&self.model, &model);
+        let table = self.table.rebuild(&self.model, &model);
+        Self::joined(model, digests, table, registry, number)
+    }
+
+    fn joined(
+        model: Arc<Model>,
+        digests: content::Digests,
+        table: Table,
+        registry: Arc<Registry>,
+        number: u64,
+    ) -> Self {
+        let hash = digests.hash(&model.settings).into();
+        Self {
+            model,
+            digests: Arc::new(digests),
+            table: Arc::new(table),
+            residents: Residents::of(&registry),
+            registry,
+            generation: Generation { number, hash },
+            closed: false,
+            sealed: None,
+        }
     }
 
     /// The same policies, joined with another registry: no rule is compiled again.
@@ -74,6 +104,7 @@ impl World {
     pub fn with_registry(&self, registry: Arc<Registry>, number: u64) -> Self {
         Self {
             model: Arc::clone(&self.model),
+            digests: Arc::clone(&self.digests),
             table: Arc::clone(&self.table),
             residents: Residents::of(&registry),
             registry,

@@ -1,5 +1,7 @@
 //! What is valid and probably not meant: findings that need more than one document, or the workloads.
 
+use std::sync::Arc;
+
 use crate::diagnostic::{Code, Diagnostic};
 use crate::dialect::{Compiled, Mentioned};
 use crate::model::{Atom, Expr, Mode, PeerAtom, Policy, Rule};
@@ -76,8 +78,11 @@ fn about(code: Code, policy: &Policy, rule: &Rule, message: String, help: impl I
 }
 
 /// The rules that act in the enforced table, each with its policy.
-fn acting(policies: &[Policy]) -> impl Iterator<Item = (&Policy, &Rule)> {
-    policies.iter().filter(|policy| acts(policy)).flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)))
+fn acting(policies: &[Arc<Policy>]) -> impl Iterator<Item = (&Policy, &Rule)> {
+    policies
+        .iter()
+        .filter(|policy| acts(policy))
+        .flat_map(|policy| policy.rules.iter().map(move |rule| (&**policy, rule)))
 }
 
 /// Shows every atom of a condition that is not under a negation.

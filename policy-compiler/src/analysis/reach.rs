@@ -125,7 +125,7 @@ fn closed(model: &Model) -> Model {
         http_options: model.policies.iter().flat_map(|policy| policy.http_options.iter().cloned()).collect(),
         broken: false,
     };
-    Model { settings: model.settings.clone(), policies: vec![policy] }
+    Model { settings: model.settings.clone(), policies: vec![Arc::new(policy)] }
 }
 
 impl Way {

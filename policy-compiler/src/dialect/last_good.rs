@@ -35,7 +35,7 @@ impl LastGood {
         }
     }
 
-    fn policies(&self) -> impl Iterator<Item = &Policy> {
+    fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.positions.values().flatten().filter_map(|position| self.model.policies.get(*position))
     }
 
@@ -47,30 +47,30 @@ impl LastGood {
     ///
     /// A document whose name cannot be read may be any policy that its file held: all those that no document claims
     /// are kept. Where there is none it never had a good version.
-    pub(super) fn keep(&self, refused: &[Refused], accepted: &[Policy]) -> Vec<Policy> {
-        let mut kept: BTreeMap<&PolicyName, Vec<&Policy>> = BTreeMap::new();
+    pub(super) fn keep(&self, refused: &[Refused], accepted: &[Arc<Policy>]) -> Vec<Arc<Policy>> {
+        let mut kept: BTreeMap<&PolicyName, Vec<&Arc<Policy>>> = BTreeMap::new();
         let mut closures = Vec::new();
         for refused in refused {
             if refused.name.kind.is_empty() || refused.name.name.is_empty() {
                 let claimed = |name: &PolicyName| accepted.iter().any(|policy| policy.name == *name);
-                let lies_there = |policy: &Policy| lies_in(&policy.location.file, &refused.location.file);
+                let lies_there = |policy: &Arc<Policy>| lies_in(&policy.location.file, &refused.location.file);
                 let of_file = self.policies().filter(|policy| lies_there(policy) && !claimed(&policy.name));
                 let names: BTreeSet<&PolicyName> = of_file.map(|policy| &policy.name).collect();
                 if names.is_empty() {
-                    closures.extend(refused.closure.clone());
+                    closures.extend(refused.closure.clone().map(Arc::new));
                 }
                 kept.extend(names.into_iter().filter_map(|name| self.of_name(name)));
             } else if let Some((name, policies)) = self.of_name(&refused.name) {
                 kept.insert(name, policies);
             } else if self.settings.is_none() || &*refused.name.kind != native::SETTINGS {
-                closures.extend(refused.closure.clone());
+                closures.extend(refused.closure.clone().map(Arc::new));
             }
         }
         kept.into_values().flatten().cloned().chain(closures).collect()
     }
 
     /// Every policy that the last good version of a document made.
-    fn of_name(&self, name: &PolicyName) -> Option<(&PolicyName, Vec<&Policy>)> {
+    fn of_name(&self, name: &PolicyName) -> Option<(&PolicyName, Vec<&Arc<Policy>>)> {
         let (name, positions) = self.positions.get_key_value(name)?;
         Some((name, positions.iter().filter_map(|position| self.model.policies.get(*position)).collect()))
     }

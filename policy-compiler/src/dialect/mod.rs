@@ -234,7 +234,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     let mut mentions = Vec::new();
     for (front_end, documents) in FRONT_ENDS.iter().zip(&sorted.policies) {
         let outcome = (front_end.compile)(documents, &settings);
-        policies.extend(outcome.policies);
+        policies.extend(outcome.policies.into_iter().map(Arc::new));
         refused.extend(outcome.refused);
         diagnostics.extend(outcome.diagnostics);
         mentions.extend(outcome.mentions);
@@ -407,7 +407,7 @@ fn not_read(document: &Document, kind: &str) -> Diagnostic {
 /// Two documents of one kind and name: neither is taken.
 fn refuse_duplicates(
     sorted: &Sorted<'_>,
-    policies: &mut Vec<Policy>,
+    policies: &mut Vec<Arc<Policy>>,
     refused: &mut Vec<Refused>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
@@ -437,14 +437,14 @@ fn refuse_duplicates(
     if twice.is_empty() {
         return;
     }
-    let (again, kept): (Vec<Policy>, Vec<Policy>) =
+    let (again, kept): (Vec<Arc<Policy>>, Vec<Arc<Policy>>) =
         std::mem::take(policies).into_iter().partition(|policy| twice.contains(&policy.name));
     *policies = kept;
     refused.extend(again.into_iter().map(|policy| {
         let closure = (policy.mode == Mode::Enforce).then(|| {
             closure(policy.name.clone(), policy.location.clone(), policy.stack, policy.tier, policy.subject.clone())
         });
-        Refused { name: policy.name, location: policy.location, closure }
+        Refused { name: policy.name.clone(), location: policy.location.clone(), closure }
     }));
 }
 

@@ -1,23 +1,51 @@
 //! The content hash of a model: what the policies say, wherever they stand and in whatever order they were read.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
+use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::{Atom, Expr, HttpOptions, Model, Pattern, PeerAtom, Policy};
 use crate::settings::Settings;
 
-/// First 12 hexadecimal digits of the SHA-256 of the content.
-#[must_use]
-pub fn hash(model: &Model) -> String {
-    let mut policies: Vec<[u8; 32]> =
-        model.policies.iter().map(|policy| digest(|into| write_policy(policy, into))).collect();
-    policies.sort_unstable();
-    let whole = digest(|into| {
-        write_settings(&model.settings, into);
-        policies.hash(into);
-    });
-    whole.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+/// The content hash of each policy of a model, in its order.
+#[derive(Clone, Debug)]
+pub struct Digests(Vec<[u8; 32]>);
+
+impl Digests {
+    /// Of every policy.
+    #[must_use]
+    pub fn of(model: &Model) -> Self {
+        Self(model.policies.iter().map(|policy| of_policy(policy)).collect())
+    }
+
+    /// Of every policy of another model; these, of the model `held`, are taken over for policies that are the same
+    /// allocation.
+    #[must_use]
+    pub fn after(&self, held: &Model, model: &Model) -> Self {
+        let known: HashMap<*const Policy, &[u8; 32], foldhash::fast::RandomState> =
+            held.policies.iter().map(Arc::as_ptr).zip(&self.0).collect();
+        let digest =
+            |policy: &Arc<Policy>| known.get(&Arc::as_ptr(policy)).map_or_else(|| of_policy(policy), |one| **one);
+        Self(model.policies.iter().map(digest).collect())
+    }
+
+    /// First 12 hexadecimal digits of the SHA-256 of everything.
+    #[must_use]
+    pub fn hash(&self, settings: &Settings) -> String {
+        let mut policies = self.0.clone();
+        policies.sort_unstable();
+        let whole = digest(|into| {
+            write_settings(settings, into);
+            policies.hash(into);
+        });
+        whole.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn of_policy(policy: &Policy) -> [u8; 32] {
+    digest(|into| write_policy(policy, into))
 }
 
 /// The content hash of one question.

@@ -12,8 +12,8 @@ use crate::settings::Settings;
 pub struct Model {
     /// The cluster's settings.
     pub settings: Settings,
-    /// Policies, in no meaningful order.
-    pub policies: Vec<Policy>,
+    /// Policies, in no meaningful order. Shared: what has not changed is the same allocation in the next model.
+    pub policies: Vec<Arc<Policy>>,
 }
 
 /// The policy families that enforce side by side: where several select a workload, all must allow.

@@ -34,7 +34,7 @@ struct Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Posting {
     gate: u32,
-    /// Position of the rule among all rules of the model.
+    /// Number of the rule among those of the unit.
     rule: u32,
     /// Index of an [`Extra`], or [`NOTHING`].
     extra: u32,
@@ -170,12 +170,12 @@ impl BankBuilder {
         }
     }
 
-    /// Adds a rule; rules come in the order of the model.
-    pub(super) fn add(&mut self, position: u32, rule: &Rule, methods: &Methods, seed: &Seed) {
+    /// Adds a rule, by its number; rules come in the order of the model.
+    pub(super) fn add(&mut self, number: u32, rule: &Rule, methods: &Methods, seed: &Seed) {
         // A Deny never expires.
         let expires = if self.need == Need::Surely { rule.expires.unwrap_or(i64::MAX) } else { i64::MAX };
         for clause in clauses(Normal::of(&rule.condition, false), methods, self.need) {
-            self.add_clause(position, expires, clause, seed);
+            self.add_clause(number, expires, clause, seed);
         }
     }
 

@@ -230,9 +230,15 @@ impl Table {
     fn find(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which, act: Act) -> Option<u32> {
         let found = units.iter().filter(|live| which.has(live)).filter_map(|live| {
             let open = plan.open(live, act);
-            if open.is_empty() { None } else { self.side(live)?.bank(act)?.find(open, asked) }
+            if open.is_empty() { None } else { self.of_unit(live, act, |bank| bank.find(open, asked)) }
         });
         found.min()
+    }
+
+    /// A rule of a unit's bank, by its position among the rules of all policies.
+    fn of_unit(&self, live: &Live, act: Act, find: impl FnOnce(&Bank) -> Option<u32>) -> Option<u32> {
+        let unit = self.unit(live.unit)?;
+        find(unit.side(live.direction).bank(act)?).map(|number| unit.rule(number))
     }
 
     /// An Admin Deny comes before the pods' declared probes.
@@ -328,7 +334,7 @@ impl Table {
         let now = asked.request.now;
         let each = |act, find: &dyn Fn(&Bank, &[u32]) -> Option<u32>| {
             let acting = units.iter().filter(|live| Which::Enforced.has(live));
-            let found = acting.filter_map(|live| find(self.side(live)?.bank(act)?, plan.open(live, act)));
+            let found = acting.filter_map(|live| self.of_unit(live, act, |bank| find(bank, plan.open(live, act))));
             found.min().unwrap_or(u32::MAX)
         };
         let live = |act| each(act, &|bank, open| bank.first_live(open, now));
@@ -353,7 +359,8 @@ impl Table {
     fn certain_denial(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>) -> Option<(Reason, Named)> {
         let acting = || units.iter().filter(|live| Which::Enforced.has(live));
         let certain = acting().filter_map(|live| {
-            self.side(live)?.bank(Act::Deny)?.find_certain(plan.open(live, Act::Deny), asked.request.now)
+            let open = plan.open(live, Act::Deny);
+            self.of_unit(live, Act::Deny, |bank| bank.find_certain(open, asked.request.now))
         });
         certain.min().map(|rule| (Reason::DenyRule, Named::Rule(rule)))
     }

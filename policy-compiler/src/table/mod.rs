@@ -1,6 +1,6 @@
 //! The compiled lookup table: what runs.
 //!
-//! Built once from a model ([`Table::build`]) and never changed. The way of a decision: [`plan`] resolves a connection
+//! Built once from a model ([`Table::build`], or [`Table::rebuild`] from the table before it) and never changed. The way of a decision: [`plan`] resolves a connection
 //! (who selects whom, which conditions over the connection hold), [`judge`] asks tiers and stacks, [`bank`] finds the
 //! rules that act. Addresses and workloads are the registry's: their change recompiles nothing.
 
@@ -26,12 +26,14 @@ mod unit;
 
 use std::sync::Arc;
 
-use crate::model::Model;
+use hashbrown::HashMap;
+
 use crate::model::interpret::tier::reference;
+use crate::model::{Model, Policy};
 use crate::verdict::RuleRef;
 use hash::Seed;
 use state::Methods;
-use unit::{Subjects, Unit};
+use unit::{Before, Subjects, Unit};
 
 /// Every rule of a model, ready to be looked up.
 #[derive(Debug)]
@@ -73,16 +75,32 @@ impl Table {
     /// Compiles a model.
     #[must_use]
     pub fn build(model: &Model) -> Self {
-        let seed = Seed::default();
+        let before = Before::default();
+        Self::with(model, Methods::of(model), Seed::default(), &before, &References::default())
+    }
+
+    /// Compiles what has changed: units of the very same policies are taken over. `held` is the model that this table
+    /// was built from.
+    #[must_use]
+    pub fn rebuild(&self, held: &Model, model: &Model) -> Self {
         let methods = Methods::of(model);
-        let units = unit::units(model, &methods, &seed);
+        if held.settings != model.settings || !self.methods.covers(&methods) {
+            return Self::build(model);
+        }
+        let before = Before::of(&self.units, held);
+        Self::with(model, self.methods.clone(), self.seed.clone(), &before, &References::of(self, held))
+    }
+
+    fn with(model: &Model, methods: Methods, seed: Seed, before: &Before<'_>, references: &References<'_>) -> Self {
+        let units = unit::units(model, &methods, &seed, before);
         let subjects = Subjects::new(&units, model, &seed);
-        let rules = model.policies.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, Some(rule))));
+        let (policies, rules): (Vec<_>, Vec<_>) =
+            model.policies.iter().map(|policy| references.of_policy(policy)).unzip();
         Self {
             subjects,
             units: units.into(),
-            policies: model.policies.iter().map(|policy| reference(policy, None)).collect(),
-            rules: rules.map(|(policy, rule)| reference(policy, rule)).collect(),
+            policies: policies.into(),
+            rules: rules.into_iter().flatten().collect(),
             trusted_proxies: model.settings.istio.trusted_proxies,
             has_http_options: model.policies.iter().any(|policy| !policy.http_options.is_empty()),
             methods,
@@ -115,5 +133,28 @@ impl Table {
 
     fn side(&self, live: &plan::Live) -> Option<&unit::Side> {
         Some(self.unit(live.unit)?.side(live.direction))
+    }
+}
+
+/// What verdicts name of an earlier table, by policy.
+#[derive(Default)]
+struct References<'a>(HashMap<*const Policy, (&'a Arc<RuleRef>, &'a [Arc<RuleRef>]), foldhash::fast::RandomState>);
+
+impl<'a> References<'a> {
+    fn of(table: &'a Table, model: &Model) -> Self {
+        let mut rules = &*table.rules;
+        let policies = model.policies.iter().zip(&table.policies).map(|(policy, reference)| {
+            let (own, others) = rules.split_at_checked(policy.rules.len()).unwrap_or_default();
+            rules = others;
+            (Arc::as_ptr(policy), (reference, own))
+        });
+        Self(policies.collect())
+    }
+
+    fn of_policy(&self, policy: &Arc<Policy>) -> (Arc<RuleRef>, Vec<Arc<RuleRef>>) {
+        match self.0.get(&Arc::as_ptr(policy)) {
+            Some((whole, rules)) => (Arc::clone(whole), rules.to_vec()),
+            None => (reference(policy, None), policy.rules.iter().map(|rule| reference(policy, Some(rule))).collect()),
+        }
     }
 }

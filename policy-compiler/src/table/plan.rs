@@ -173,8 +173,8 @@ impl Plan {
             tier: unit.tier,
             enforced: unit.enforced,
             shadow: unit.shadow,
-            closes: side.closes,
-            breaks: side.breaks,
+            closes: side.closes.and_then(|policy| unit.position(policy)),
+            breaks: side.breaks.and_then(|policy| unit.position(policy)),
             open,
         });
     }
@@ -281,7 +281,7 @@ fn options(
         let policies = units
             .filter(|unit| unit.enforced)
             .flat_map(|unit| &unit.policies)
-            .filter_map(|position| model.policies.get(*position as usize));
+            .filter_map(|position| Some(&**model.policies.get(*position as usize)?));
         scope::strictest_of_policies(policies, &leg)
     });
     scope::strictest(&each.collect::<Vec<_>>())

@@ -28,6 +28,11 @@ impl Methods {
         methods
     }
 
+    /// Whether it has a bit for everything that another one has a bit for.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        other.names.iter().all(|name| self.names.contains(name))
+    }
+
     fn collect(&mut self, expr: &Expr) {
         match expr {
             Expr::True | Expr::False => {}

@@ -31,16 +31,29 @@ pub(super) struct Unit {
     pub(super) shadow: bool,
     /// Positions of its policies in the model, ascending.
     pub(super) policies: Vec<u32>,
+    rules: Runs,
+    sides: Arc<Sides>,
+}
+
+/// What a unit's policies alone say, wherever they stand in the model: where none of them has changed it is the same in
+/// the next table.
+#[derive(Debug)]
+struct Sides {
     inbound: Side,
     outbound: Side,
 }
+
+/// Where the rules of a unit stand among all rules of the model: runs of neighbours, each by its first rule here and
+/// there.
+#[derive(Debug, Default)]
+struct Runs(Vec<(u32, u32)>);
 
 /// A unit in one direction.
 #[derive(Debug, Default)]
 pub(super) struct Side {
     /// By [`Act`].
     banks: [Option<Bank>; ACTS.len()],
-    /// The first policy that closes the direction.
+    /// The first policy that closes the direction, by its number in the unit.
     pub(super) closes: Option<u32>,
     /// The first policy that has an error and closes the direction therefore.
     pub(super) breaks: Option<u32>,
@@ -86,8 +99,9 @@ pub(super) struct Subjects {
     pub(super) varying: Vec<u32>,
 }
 
-/// Groups the policies of a model, in the order of stacks and tiers.
-pub(super) fn units(model: &Model, methods: &Methods, seed: &Seed) -> Vec<Unit> {
+/// Groups the policies of a model, in the order of stacks and tiers. `before` knows the units of an earlier table with
+/// the same methods and seed.
+pub(super) fn units(model: &Model, methods: &Methods, seed: &Seed, before: &Before<'_>) -> Vec<Unit> {
     let replaced: BTreeSet<&PolicyName> =
         model.policies.iter().filter(|policy| policy.mode == Mode::Audit).flat_map(|policy| &policy.replaces).collect();
     let mut numbers: HashMap<Grouping, usize, foldhash::fast::RandomState> = HashMap::default();
@@ -111,29 +125,53 @@ pub(super) fn units(model: &Model, methods: &Methods, seed: &Seed) -> Vec<Unit> 
         .iter()
         .scan(0u32, |next, policy| {
             let start = *next;
-            *next = next.saturating_add(u32::try_from(policy.rules.len()).unwrap_or(u32::MAX));
+            *next = next.saturating_add(count(policy));
             Some(start)
         })
         .collect();
-    let side = |policies: &[u32], direction| {
-        let held = policies.iter().filter_map(|position| {
-            let index = *position as usize;
-            Some((*position, *starts.get(index)?, model.policies.get(index)?))
-        });
-        side(held, direction, methods, seed)
-    };
     groups
         .into_iter()
-        .map(|(Grouping { stack, tier, enforced, shadow, .. }, policies)| Unit {
-            stack,
-            tier,
-            enforced,
-            shadow,
-            inbound: side(&policies, Direction::Inbound),
-            outbound: side(&policies, Direction::Outbound),
-            policies,
+        .map(|(Grouping { stack, tier, enforced, shadow, .. }, policies)| {
+            let held: Vec<&Arc<Policy>> =
+                policies.iter().filter_map(|position| model.policies.get(*position as usize)).collect();
+            let sides = before.sides(&held).unwrap_or_else(|| {
+                let side = |direction| side(&held, direction, methods, seed);
+                Arc::new(Sides { inbound: side(Direction::Inbound), outbound: side(Direction::Outbound) })
+            });
+            let starts = policies.iter().filter_map(|position| starts.get(*position as usize).copied());
+            let rules = Runs::of(starts.zip(held.iter().map(|policy| count(policy))));
+            Unit { stack, tier, enforced, shadow, rules, sides, policies }
         })
         .collect()
+}
+
+fn count(policy: &Policy) -> u32 {
+    u32::try_from(policy.rules.len()).unwrap_or(u32::MAX)
+}
+
+/// The units of an earlier table, found by their policies.
+#[derive(Debug, Default)]
+pub(super) struct Before<'a>(HashMap<Vec<*const Policy>, &'a Arc<Sides>, foldhash::fast::RandomState>);
+
+impl<'a> Before<'a> {
+    /// The units of a table that was built from this model.
+    pub(super) fn of(units: &'a [Unit], model: &Model) -> Self {
+        let policies = |unit: &Unit| {
+            unit.policies
+                .iter()
+                .filter_map(|position| model.policies.get(*position as usize).map(Arc::as_ptr))
+                .collect()
+        };
+        Self(units.iter().map(|unit| (policies(unit), &unit.sides)).collect())
+    }
+
+    fn sides(&self, policies: &[&Arc<Policy>]) -> Option<Arc<Sides>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let policies: Vec<*const Policy> = policies.iter().map(|policy| Arc::as_ptr(policy)).collect();
+        self.0.get(&policies).map(|sides| Arc::clone(sides))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -145,21 +183,17 @@ struct Grouping {
     subject: Normal,
 }
 
-fn side<'a>(
-    policies: impl Iterator<Item = (u32, u32, &'a Policy)>,
-    direction: Direction,
-    methods: &Methods,
-    seed: &Seed,
-) -> Side {
+fn side(policies: &[&Arc<Policy>], direction: Direction, methods: &Methods, seed: &Seed) -> Side {
     let mut banks = ACTS.map(|act| BankBuilder::new(act.need()));
     let mut side = Side::default();
     let mut looks: HashMap<Normal, Look, foldhash::fast::RandomState> = HashMap::default();
-    for (position, start, policy) in policies {
+    let mut start = 0u32;
+    for (number, policy) in (0u32..).zip(policies) {
         if policy.closes.contains(direction) && !policy.broken {
-            side.closes = side.closes.or(Some(position));
+            side.closes = side.closes.or(Some(number));
         }
         if tier::breaks_direction(policy, direction) {
-            side.breaks = side.breaks.or(Some(position));
+            side.breaks = side.breaks.or(Some(number));
         }
         for (number, rule) in (start..).zip(&policy.rules).filter(|(_, rule)| rule.direction == direction) {
             for (act, bank) in ACTS.into_iter().zip(&mut banks) {
@@ -169,6 +203,7 @@ fn side<'a>(
             }
             look(rule, &mut looks);
         }
+        start = start.saturating_add(count(policy));
     }
     side.banks = banks.map(|bank| bank.finish(seed));
     side.looks = looks.into_values().collect();
@@ -250,20 +285,51 @@ impl Unit {
     /// One of its directions.
     pub(super) fn side(&self, direction: Direction) -> &Side {
         match direction {
-            Direction::Inbound => &self.inbound,
-            Direction::Outbound => &self.outbound,
+            Direction::Inbound => &self.sides.inbound,
+            Direction::Outbound => &self.sides.outbound,
         }
+    }
+
+    /// Where a policy of it stands in the model.
+    pub(super) fn position(&self, policy: u32) -> Option<u32> {
+        self.policies.get(policy as usize).copied()
+    }
+
+    /// Where a rule of it stands among all rules of the model.
+    pub(super) fn rule(&self, number: u32) -> u32 {
+        self.rules.position(number)
     }
 
     /// All its banks.
     pub(super) fn banks(&self) -> impl Iterator<Item = &Bank> {
-        [&self.inbound, &self.outbound].into_iter().flat_map(|side| &side.banks).flatten()
+        [&self.sides.inbound, &self.sides.outbound].into_iter().flat_map(|side| &side.banks).flatten()
     }
 
     /// Whether it protects the leg's workload.
     pub(super) fn selects(&self, leg: &Leg<'_>) -> bool {
         let policy = self.policies.first().and_then(|position| leg.model.policies.get(*position as usize));
         policy.is_some_and(|policy| tier::selects(policy, leg))
+    }
+}
+
+impl Runs {
+    /// Of policies, each with its first rule among those of the model, and the number of its rules.
+    fn of(policies: impl Iterator<Item = (u32, u32)>) -> Self {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        let mut here = 0u32;
+        for (there, count) in policies.filter(|(_, count)| *count > 0) {
+            if runs.last().is_none_or(|(first, position)| here - first != there - position) {
+                runs.push((here, there));
+            }
+            here = here.saturating_add(count);
+        }
+        Self(runs)
+    }
+
+    /// INVARIANT: the order of rules is the same here and there, so the first one here is the first one there.
+    fn position(&self, rule: u32) -> u32 {
+        let run = self.0.partition_point(|(first, _)| *first <= rule).saturating_sub(1);
+        self.0.get(run).map_or(u32::MAX, |(first, position)| position + (rule - first))
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn without_expired(model: &Arc<Model>, now: i64) -> Arc<Model> {
     }
     let policies = model.policies.iter().map(|policy| {
         let rules = policy.rules.iter().filter(|rule| !is_over(rule)).cloned().collect();
-        Policy { rules, ..policy.clone() }
+        Arc::new(Policy { rules, ..Policy::clone(policy) })
     });
     Arc::new(Model { settings: model.settings.clone(), policies: policies.collect() })
 }
@@ -94,7 +94,7 @@ mod tests {
             http_options: Vec::new(),
             broken: false,
         };
-        Arc::new(Model { policies: vec![policy], ..Model::default() })
+        Arc::new(Model { policies: vec![Arc::new(policy)], ..Model::default() })
     }
 
     #[test]

@@ -366,7 +366,10 @@ impl Maker {
                 let registry = registry.clone().unwrap_or_default();
                 match self.compiled.as_ref().filter(|world| Arc::ptr_eq(world.model(), &self.model)) {
                     Some(world) => world.with_registry(registry, number),
-                    None => World::new(Arc::clone(&self.model), registry, number),
+                    None => match &self.compiled {
+                        Some(world) => world.with_policies(Arc::clone(&self.model), registry, number),
+                        None => World::new(Arc::clone(&self.model), registry, number),
+                    },
                 }
             }
         };

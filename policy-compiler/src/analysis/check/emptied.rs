@@ -1,15 +1,20 @@
 //! Rules for layer 7 that say nothing, because another rule of the same tier lets the whole connection pass.
 
+use std::sync::Arc;
+
 use super::implies::implies;
 use super::{about, acts, looks_into_requests};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Atom, Effect, Expr, Policy, Rule};
 
 /// An Allow that looks into requests, beside an Allow that does not and covers all of its peers and ports.
-pub(super) fn by_condition(policies: &[Policy]) -> Vec<Diagnostic> {
+pub(super) fn by_condition(policies: &[Arc<Policy>]) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     let allows = |deep: bool| {
-        let unordered = policies.iter().filter(|policy| acts(policy) && !policy.tier.is_ordered(policy.stack));
+        let unordered = policies
+            .iter()
+            .map(|policy| &**policy)
+            .filter(|policy| acts(policy) && !policy.tier.is_ordered(policy.stack));
         let rules = unordered.flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
         rules.filter(move |(_, rule)| rule.effect == Effect::Allow && looks_into_requests(&rule.condition) == deep)
     };

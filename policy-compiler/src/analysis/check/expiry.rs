@@ -1,11 +1,13 @@
 //! Rules that are gone, or soon will be.
 
+use std::sync::Arc;
+
 use super::{about, acting};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::Policy;
 
 /// Rules that have expired, or do within [`SOON`].
-pub(super) fn expiring(policies: &[Policy], now: i64) -> Vec<Diagnostic> {
+pub(super) fn expiring(policies: &[Arc<Policy>], now: i64) -> Vec<Diagnostic> {
     let dated = acting(policies).filter_map(|(policy, rule)| Some((policy, rule, rule.expires?)));
     dated
         .filter(|(_, _, expires)| *expires <= now.saturating_add(SOON))

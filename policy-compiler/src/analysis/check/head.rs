@@ -1,11 +1,13 @@
 //! GET without HEAD: every client that may read a page may ask for its head, and some do first.
 
+use std::sync::Arc;
+
 use super::{about, acting, visit_positive};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Atom, Effect, Pattern, Policy, Rule, Text};
 
 /// Allow rules that name GET and no HEAD.
-pub(super) fn missing(policies: &[Policy]) -> Vec<Diagnostic> {
+pub(super) fn missing(policies: &[Arc<Policy>]) -> Vec<Diagnostic> {
     let lacking = acting(policies).filter(|(_, rule)| rule.effect == Effect::Allow && lacks_head(rule));
     lacking
         .map(|(policy, rule)| {

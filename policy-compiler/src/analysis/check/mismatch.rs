@@ -1,5 +1,7 @@
 //! Matches that cannot apply to what a port is declared to speak.
 
+use std::sync::Arc;
+
 use super::{acts, selects};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::facts::{Direction, Protocol, Transport};
@@ -7,7 +9,7 @@ use crate::model::{Atom, Effect, Expr, Policy, PortAtom, Rule, Stack};
 use crate::registry::{ApplicationProtocol, DeclaredPort, Registry};
 
 /// Ingress Allow rules of which no declared port of a protected workload can speak the protocol.
-pub(super) fn protocols(policies: &[Policy], registry: &Registry) -> Vec<Diagnostic> {
+pub(super) fn protocols(policies: &[Arc<Policy>], registry: &Registry) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     for policy in policies.iter().filter(|policy| acts(policy) && policy.stack == Stack::Native) {
         let rules =

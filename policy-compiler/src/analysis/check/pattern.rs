@@ -1,5 +1,7 @@
 //! Path patterns that say more, or are said with more, than is meant.
 
+use std::sync::Arc;
+
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::{about, acting, visit_positive};
@@ -7,7 +9,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Atom, Effect, Pattern, Policy, Stack, Text};
 
 /// Prefixes without a boundary in allow rules, and expressions that only spell a prefix or a whole path.
-pub(super) fn paths(policies: &[Policy]) -> Vec<Diagnostic> {
+pub(super) fn paths(policies: &[Arc<Policy>]) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     for (policy, rule) in acting(policies) {
         visit_positive(&rule.condition, &mut |atom| {

@@ -1,15 +1,18 @@
 //! Rules that another rule makes unreachable.
 
+use std::sync::Arc;
+
 use super::{acts, implies::implies};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Effect, Policy, Rule, Stack};
 
 /// An Allow under a Deny that covers it, in its own tier or an earlier one of its stack; a rule that says no more than
 /// another of its own policy; and in an ordered tier a rule behind one that covers it.
-pub(super) fn unreachable(policies: &[Policy]) -> Vec<Diagnostic> {
+pub(super) fn unreachable(policies: &[Arc<Policy>]) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     // What the routes of Linkerd become stands in the order of their precedence: each is followed by its own refusal.
-    let looked_at = || policies.iter().filter(|policy| acts(policy) && policy.stack != Stack::Linkerd);
+    let looked_at =
+        || policies.iter().map(|policy| &**policy).filter(|policy| acts(policy) && policy.stack != Stack::Linkerd);
     let is_ordered = |policy: &Policy| policy.tier.is_ordered(policy.stack);
     let denies: Vec<(&Policy, &Rule)> = looked_at()
         .filter(|policy| !is_ordered(policy))

@@ -128,7 +128,7 @@ pub(crate) fn rules<'a>(policy: &'a Policy, leg: &Leg<'_>) -> impl Iterator<Item
 
 /// The policies of a tier that select the leg's workload.
 pub(crate) fn selecting<'a>(leg: &Leg<'a>, table: Table, stack: Stack, tier: Tier) -> Vec<&'a Policy> {
-    let policies = leg.model.policies.iter();
+    let policies = leg.model.policies.iter().map(|policy| &**policy);
     policies
         .filter(|policy| {
             policy.stack == stack && policy.tier == tier && is_in(policy, leg, table) && selects(policy, leg)
