@@ -147,8 +147,8 @@ impl Question<'_> {
         let nodes = registry.nodes.iter().flat_map(|node| &node.ips);
         workloads.chain(services).chain(nodes).for_each(|ip| net(ip.to_canonical().into()));
         rules.iter().for_each(|rule| {
-            each_atom(&rule.condition, &mut |atom| match atom {
-                Atom::Peer(PeerAtom::Cidr { net: named, .. }) | Atom::RemoteIp(named) => net(*named),
+            each_atom(&rule.condition, &mut |atom| match (atom, atom.of_other_end()) {
+                (_, Some(PeerAtom::Cidr { net: named, .. })) | (Atom::RemoteIp(named), _) => net(*named),
                 _ => {}
             });
         });
