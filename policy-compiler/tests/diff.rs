@@ -98,11 +98,11 @@ fn request() -> impl Strategy<Value = Value> {
     prop_oneof![4 => http, 1 => other]
 }
 
-/// Where from and where to: by indices into the registry, or addresses.
+/// Where from and where to: by indices into the registry (at the first or the last of its addresses), or addresses.
 type Places = (prop::sample::Index, prop::sample::Index, usize, usize, Option<usize>);
 
 fn places() -> impl Strategy<Value = Places> {
-    (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..5_usize, 0..5_usize, prop::option::of(0..5_usize))
+    (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6_usize, 0..6_usize, prop::option::of(0..5_usize))
 }
 
 fn question(registry: &Registry, places: &Places, port: u16, request: &Value) -> (Value, Option<String>) {
@@ -129,6 +129,9 @@ fn question(registry: &Registry, places: &Places, port: u16, request: &Value) ->
                 src["principal"] =
                     json!(format!("spiffe://cluster.local/ns/{}/sa/{}", held.namespace, held.service_account));
             }
+            if let Some(last) = held.ips.last().filter(|_| *source == outside.len()) {
+                src["ip"] = json!(last);
+            }
             src
         }
         (None, None) => json!({"ip": "10.9.9.9"}),
@@ -137,7 +140,11 @@ fn question(registry: &Registry, places: &Places, port: u16, request: &Value) ->
         (_, Some(ip)) => (json!({"ip": ip}), None),
         (Some(held), None) => {
             let name = format!("{}/{}", held.namespace, held.name);
-            (json!({"workload": name}), (!held.host_network).then_some(name))
+            let mut place = json!({"workload": name});
+            if let Some(last) = held.ips.last().filter(|_| *destination == outside.len()) {
+                place["ip"] = json!(last);
+            }
+            (place, (!held.host_network).then_some(name))
         }
         (None, None) => (json!({"ip": "10.9.9.9"}), None),
     };
@@ -193,7 +200,11 @@ proptest! {
                 _ => continue,
             };
             let told = difference.changes.iter().any(|change| {
-                change.kind == kind && name.as_ref().is_none_or(|name| change.destinations.contains(name))
+                let is_named = |name: &String| {
+                    let at = format!("{name} at ");
+                    change.destinations.iter().any(|told| told == name || told.starts_with(&at))
+                };
+                change.kind == kind && name.as_ref().is_none_or(is_named)
             });
             prop_assert!(told, "{} is {:?}, not told in\n{}", line, kind, difference);
         }

@@ -33,6 +33,28 @@ proptest! {
         agrees(&after, &case)?;
         agrees(&before, &case)?;
     }
+
+    /// Policies stay, go, come and change places and settings; what is taken over says what it would say built anew.
+    #[test]
+    fn a_table_made_from_the_one_before_says_what_the_interpreter_says(
+        case in generate::case(),
+        earlier in models::model(),
+        order in prop::collection::vec((any::<bool>(), any::<u16>()), 12),
+        same_settings in prop::bool::weighted(0.8),
+    ) {
+        // The earlier model has some policies of the later one, the very same, among others, in another order.
+        let shared = case.model.policies.iter().chain(&earlier.policies).zip(&order);
+        let mut held: Vec<_> = shared.filter(|(_, (stays, _))| *stays).map(|(policy, (_, at))| (*at, policy)).collect();
+        held.sort_by_key(|(at, _)| *at);
+        let policies = held.into_iter().map(|(_, policy)| Arc::clone(policy)).collect();
+        let settings = if same_settings { case.model.settings.clone() } else { earlier.settings.clone() };
+        let before = World::new(Arc::new(Model { settings, policies }), Arc::clone(&case.registry), 1);
+        let after = before.with_policies(Arc::clone(&case.model), Arc::clone(&case.registry), 2);
+        agrees(&after, &case)?;
+        let anew = World::new(Arc::clone(&case.model), Arc::clone(&case.registry), 2);
+        prop_assert_eq!(after.generation(), anew.generation());
+        prop_assert_eq!(after.table().size(), anew.table().size());
+    }
 }
 
 proptest! {
@@ -46,7 +68,7 @@ proptest! {
         denies in 0..10_usize,
     ) {
         let mut model = Model::clone(&case.model);
-        let policy = &mut model.policies[0];
+        let policy = Arc::make_mut(&mut model.policies[0]);
         let location = policy.location.clone();
         let directions = [Direction::Inbound, Direction::Outbound];
         policy.rules.extend(conditions.into_iter().enumerate().map(|(index, condition)| Rule {

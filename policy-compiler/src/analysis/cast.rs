@@ -32,7 +32,8 @@ pub fn cast(models: &[&Model]) -> Registry {
                     let next = FIRST_PORT.saturating_add(u16::try_from(ports.len()).unwrap_or(0));
                     ports.entry(Arc::clone(name)).or_insert(next);
                 }
-                Atom::Peer(PeerAtom::Service { namespace, name }) => {
+                Atom::Peer(PeerAtom::Service { namespace, name })
+                | Atom::Located(PeerAtom::Service { namespace, name }) => {
                     services.push((Arc::clone(namespace), Arc::clone(name)));
                 }
                 _ => {}
@@ -136,7 +137,7 @@ fn roles_of(condition: &Expr) -> Vec<Role> {
     match condition {
         Expr::True | Expr::False => Vec::new(),
         Expr::Not(inner) => roles_of(inner),
-        Expr::Is(Atom::Peer(atom) | Atom::Subject(atom)) => of_atom(atom).into_iter().collect(),
+        Expr::Is(Atom::Peer(atom) | Atom::Located(atom) | Atom::Subject(atom)) => of_atom(atom).into_iter().collect(),
         Expr::Is(_) => Vec::new(),
         Expr::Any(parts) => parts.iter().flat_map(roles_of).collect(),
         Expr::All(parts) => {
@@ -144,7 +145,7 @@ fn roles_of(condition: &Expr) -> Vec<Role> {
             let mut apart = Vec::new();
             for part in parts {
                 match part {
-                    Expr::Is(Atom::Peer(atom) | Atom::Subject(atom)) => {
+                    Expr::Is(Atom::Peer(atom) | Atom::Located(atom) | Atom::Subject(atom)) => {
                         if let Some(role) = of_atom(atom) {
                             whole.namespace = whole.namespace.or(role.namespace);
                             whole.account = whole.account.or(role.account);

@@ -42,6 +42,12 @@ pub fn check(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<
 fn mentions(compiled: &Compiled, registry: &Registry) -> Vec<Diagnostic> {
     let is_there = |of: &Mentioned| match of {
         Mentioned::Service { namespace, name } => registry.find_service(namespace, name).is_some(),
+        Mentioned::Port { name, transport } => {
+            let mut declared = registry.workloads.iter().flat_map(|workload| &workload.ports);
+            declared.any(|port| {
+                port.name.as_ref() == Some(name) && transport.is_none_or(|transport| port.transport == transport)
+            })
+        }
         Mentioned::Somebody(who) | Mentioned::Protected(who) => {
             registry.workloads.iter().any(|workload| selects(who, workload))
         }
@@ -98,7 +104,8 @@ fn visit_positive(condition: &Expr, see: &mut impl FnMut(&Atom)) {
 fn looks_into_requests(condition: &Expr) -> bool {
     match condition {
         Expr::True | Expr::False => false,
-        Expr::Is(atom) => !matches!(atom, Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_)),
+        Expr::Is(Atom::Subject(_) | Atom::Peer(_) | Atom::Located(_) | Atom::Port(_) | Atom::Transport(_)) => false,
+        Expr::Is(_) => true,
         Expr::All(parts) | Expr::Any(parts) => parts.iter().any(looks_into_requests),
         Expr::Not(inner) => looks_into_requests(inner),
     }

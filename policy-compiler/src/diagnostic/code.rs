@@ -75,7 +75,7 @@ codes! {
     NotRead = "EW0404", Warning, "a policy of a dialect that this version does not read";
     PassedOver = "EW0405", Note, "documents that are no policy";
     // 05: probably not meant
-    NobodyYet = "EW0501", Warning, "an account, namespace or label that nobody has";
+    NobodyYet = "EW0501", Warning, "an account, namespace, label or port name that nobody has";
     SelectsNothing = "EW0502", Warning, "a policy that selects nothing";
     Unreachable = "EW0503", Warning, "a rule that another rule makes unreachable";
     ProtocolMismatch = "EW0504", Warning, "a match that cannot apply to the declared protocol of its port";

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use crate::analysis::test::PolicyTest;
 use crate::diagnostic::{Code, Diagnostic, Location};
+use crate::facts::Transport;
 use crate::model::{Atom, Directions, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Stack, Tier};
 use crate::registry::Registry;
 use crate::registry::kubernetes::{self, Objects};
 use crate::settings::Settings;
 use crate::source::{Document, Findings, Sources, Span};
 
+mod cidr;
 mod cilium;
 mod istio;
 mod last_good;
@@ -21,6 +23,7 @@ mod linkerd;
 mod members;
 mod native;
 mod network;
+mod selector;
 
 pub use last_good::LastGood;
 pub use native::schema::schemas;
@@ -94,6 +97,13 @@ pub enum Mentioned {
         namespace: Arc<str>,
         /// Name.
         name: Arc<str>,
+    },
+    /// A port name, of this transport where one is said. That no workload declares it is a warning.
+    Port {
+        /// Name.
+        name: Arc<str>,
+        /// Transport.
+        transport: Option<Transport>,
     },
     /// Workloads for which this is true (only subject atoms). That nobody is one of them yet is a warning.
     Somebody(Expr),

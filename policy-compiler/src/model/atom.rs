@@ -15,6 +15,8 @@ pub enum Atom {
     Subject(PeerAtom),
     /// About the other end: the source of an inbound flow, the destination of an outbound one.
     Peer(PeerAtom),
+    /// About the other end as its address alone tells, whatever it proves: what a network plugin knows.
+    Located(PeerAtom),
     /// About the port of the destination pod, after Service translation.
     Port(PortAtom),
     /// The flow's protocol is one of these. Unknown protocol: unknown.
@@ -41,6 +43,15 @@ pub enum Atom {
 }
 
 impl Atom {
+    /// What it asks about the other end.
+    #[must_use]
+    pub fn of_other_end(&self) -> Option<&PeerAtom> {
+        match self {
+            Self::Peer(peer) | Self::Located(peer) => Some(peer),
+            _ => None,
+        }
+    }
+
     /// The header that it looks at, lower case.
     #[must_use]
     pub fn header(&self) -> Option<&str> {
@@ -179,6 +190,9 @@ pub enum PlaintextPrincipal {
 pub enum CidrScope {
     /// Every address, of Services and each endpoint too (native deny, Istio).
     Every,
+    /// The address that is reached, a workload's or a node's too, never that of the Service in front of it. Nobody
+    /// reached, or at one of several addresses that differ: unknown (`networks` of the cluster-wide policies).
+    Reached,
     /// Never a registered workload (an address with two owners counts as one), a node or a Service address.
     Outside,
     /// Never a registered workload; nodes and Services do match (`not*` of a native deny).

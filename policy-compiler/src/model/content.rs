@@ -153,7 +153,7 @@ fn write_expr(expr: &Expr, into: &mut Feed) {
 fn write_atom(atom: &Atom, into: &mut Feed) {
     std::mem::discriminant(atom).hash(into);
     match atom {
-        Atom::Subject(peer) | Atom::Peer(peer) => write_peer(peer, into),
+        Atom::Subject(peer) | Atom::Peer(peer) | Atom::Located(peer) => write_peer(peer, into),
         Atom::Port(port) => port.hash(into),
         Atom::Protocol(any) => any.hash(into),
         Atom::Transport(transport) => transport.hash(into),

@@ -59,7 +59,9 @@ pub(super) fn needed(condition: &Normal, whose: Whose, seed: &Seed) -> Option<Ne
     match condition {
         Normal::True | Normal::False | Normal::Literal { negated: true, .. } => None,
         Normal::Literal { atom, negated: false } => match (atom, whose) {
-            (Atom::Subject(atom), Whose::Subject) | (Atom::Peer(atom), Whose::Peer) => of_peer(atom, seed),
+            (Atom::Subject(atom), Whose::Subject) | (Atom::Peer(atom) | Atom::Located(atom), Whose::Peer) => {
+                of_peer(atom, seed)
+            }
             (Atom::Text { of: Text::PeerPrincipal, is, .. }, Whose::Peer) => of_principals(is, seed),
             _ => None,
         },
@@ -86,7 +88,7 @@ pub(super) fn needed(condition: &Normal, whose: Whose, seed: &Seed) -> Option<Ne
     }
 }
 
-/// Namespace and account where a conjunction asks for exactly one of each.
+/// Namespace and account where a conjunction asks for exactly one of each, as they are proven where they are.
 pub(super) fn account_of(parts: &[Normal], whose: Whose) -> Option<(&str, &str)> {
     let (mut namespace, mut account) = (None, None);
     for part in parts {

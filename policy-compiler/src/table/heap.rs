@@ -57,7 +57,7 @@ fn of_patterns(patterns: &[Pattern]) -> usize {
 
 fn of_atom(atom: &Atom) -> usize {
     match atom {
-        Atom::Subject(peer) | Atom::Peer(peer) => of_peer(peer),
+        Atom::Subject(peer) | Atom::Peer(peer) | Atom::Located(peer) => of_peer(peer),
         Atom::Port(PortAtom::Named(text) | PortAtom::Annotated(text)) => text.len(),
         Atom::Protocol(any) => size_of_val(any.as_slice()),
         Atom::Text { of, is, .. } => of_text(of) + of_patterns(is),

@@ -99,7 +99,7 @@ impl Normal {
 /// Whether an atom is fixed for the life of a connection.
 pub(super) fn is_of_connection(atom: &Atom) -> bool {
     match atom {
-        Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_) => true,
+        Atom::Subject(_) | Atom::Peer(_) | Atom::Located(_) | Atom::Port(_) | Atom::Transport(_) => true,
         Atom::Text { of, .. } | Atom::Present(of) => *of == Text::PeerPrincipal,
         Atom::Protocol(_) | Atom::RemoteIp(_) | Atom::DeclaredProbe => false,
     }
@@ -124,7 +124,7 @@ impl Hash for Normal {
 fn hash_atom<H: Hasher>(atom: &Atom, state: &mut H) {
     std::mem::discriminant(atom).hash(state);
     match atom {
-        Atom::Subject(peer) | Atom::Peer(peer) => hash_peer(peer, state),
+        Atom::Subject(peer) | Atom::Peer(peer) | Atom::Located(peer) => hash_peer(peer, state),
         Atom::Port(port) => port.hash(state),
         Atom::Protocol(protocols) => protocols.hash(state),
         Atom::Transport(transport) => transport.hash(state),

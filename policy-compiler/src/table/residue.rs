@@ -68,6 +68,6 @@ fn truth(atom: &Atom, asked: &Asked<'_>) -> Truth {
             asked.declares.map_or(Truth::False, |(workload, port)| probe::is(workload, port, asked.request))
         }
         // Gates ask for these; were one to come here it would not be known.
-        Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_) => Truth::Unknown,
+        Atom::Subject(_) | Atom::Peer(_) | Atom::Located(_) | Atom::Port(_) | Atom::Transport(_) => Truth::Unknown,
     }
 }

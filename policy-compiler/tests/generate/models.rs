@@ -32,7 +32,7 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
             ..Settings::default()
         };
         settings.istio.trusted_proxies = trusted;
-        Model { settings, policies }
+        Model { settings, policies: policies.into_iter().map(Arc::new).collect() }
     })
 }
 
@@ -136,8 +136,8 @@ pub(crate) fn condition() -> impl Strategy<Value = Expr> {
 
 /// Peers, ports, one protocol, fields: what people write.
 fn shaped() -> impl Strategy<Value = Expr> {
-    let peers = prop::collection::vec(peer().prop_map(|atom| Expr::Is(Atom::Peer(atom))), 0..3);
-    let but = prop::option::weighted(0.2, peer().prop_map(|atom| Expr::Is(Atom::Peer(atom))));
+    let peers = prop::collection::vec(other_end().prop_map(Expr::Is), 0..3);
+    let but = prop::option::weighted(0.2, other_end().prop_map(Expr::Is));
     let ports = prop::collection::vec(port(), 0..3);
     (peers, but, ports, bytes_seen()).prop_map(|(peers, but, ports, seen)| {
         let peers = if peers.is_empty() { Expr::True } else { Expr::any(peers) };
@@ -177,7 +177,7 @@ fn arbitrary() -> impl Strategy<Value = Expr> {
 fn atom() -> impl Strategy<Value = Atom> {
     prop_oneof![
         1 => peer().prop_map(Atom::Subject),
-        4 => peer().prop_map(Atom::Peer),
+        4 => other_end(),
         2 => port().prop_map(|port| match port { Expr::Is(atom) => atom, _ => Atom::Port(PortAtom::Declared) }),
         2 => prop::collection::vec(prop::sample::select(PROTOCOLS), 0..3).prop_map(Atom::Protocol),
         1 => transport().prop_map(Atom::Transport),
@@ -188,10 +188,15 @@ fn atom() -> impl Strategy<Value = Atom> {
     ]
 }
 
+fn other_end() -> impl Strategy<Value = Atom> {
+    prop_oneof![2 => peer().prop_map(Atom::Peer), 1 => peer().prop_map(Atom::Located)]
+}
+
 /// Any question about an end.
 pub(crate) fn peer() -> impl Strategy<Value = PeerAtom> {
     let plaintext = prop::sample::select(vec![PlaintextPrincipal::Absent, PlaintextPrincipal::Registered]);
-    let scope = prop::sample::select(vec![CidrScope::Every, CidrScope::Outside, CidrScope::NotWorkload]);
+    let scope =
+        prop::sample::select(vec![CidrScope::Every, CidrScope::Reached, CidrScope::Outside, CidrScope::NotWorkload]);
     let principals = prop::collection::vec(
         prop_oneof![
             bytes(PRINCIPALS).prop_map(Pattern::Exact),

@@ -147,8 +147,8 @@ impl Question<'_> {
         let nodes = registry.nodes.iter().flat_map(|node| &node.ips);
         workloads.chain(services).chain(nodes).for_each(|ip| net(ip.to_canonical().into()));
         rules.iter().for_each(|rule| {
-            each_atom(&rule.condition, &mut |atom| match atom {
-                Atom::Peer(PeerAtom::Cidr { net: named, .. }) | Atom::RemoteIp(named) => net(*named),
+            each_atom(&rule.condition, &mut |atom| match (atom, atom.of_other_end()) {
+                (_, Some(PeerAtom::Cidr { net: named, .. })) | (Atom::RemoteIp(named), _) => net(*named),
                 _ => {}
             });
         });
@@ -252,9 +252,12 @@ mod tests {
 "#;
 
     fn admitted(spec: &str) -> Unproxied {
-        let policy = format!(
+        admitted_by(&format!(
             "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  subject: [{{serviceAccount: orders}}]\n{spec}"
-        );
+        ))
+    }
+
+    fn admitted_by(policy: &str) -> Unproxied {
         let compiled = dialect::compile(&source::parse("p.yaml", &Arc::from(policy)));
         assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
         let (registry, diagnostics) = Registry::parse("w.yaml", &Arc::from(WORKLOADS));
@@ -324,6 +327,17 @@ mod tests {
             assert_eq!(shown(&found.inbound), *inbound, "inbound: {spec}");
             assert_eq!(shown(&found.outbound), *outbound, "outbound: {spec}");
         }
+    }
+
+    #[test]
+    fn networks_of_a_network_policy_are_cut_out() {
+        let policy = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: p, namespace: shop}
+spec: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 198.51.100.0/24}}], ports: [{protocol: UDP, port: 443}]}]}
+";
+        assert_eq!(shown(&admitted_by(policy).outbound), ["198.51.100.0-198.51.100.255 udp 443"]);
     }
 
     #[test]

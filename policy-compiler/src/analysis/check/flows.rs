@@ -55,15 +55,15 @@ pub(super) fn named(rule: &Rule, model: &Model, registry: &Registry) -> Vec<Cand
             let place = address.map_or(Place::External, |address| registry.place(address, &model.settings));
             found.push(Candidate { address, place, principal, fqdn });
         };
-        match atom {
-            Atom::Peer(PeerAtom::Cidr { net, .. }) => {
+        match atom.of_other_end() {
+            Some(PeerAtom::Cidr { net, .. }) => {
                 see(Some(net.network()), None, None);
                 see(Some(last(net)), None, None);
             }
-            Atom::Peer(PeerAtom::Principal { is, .. }) => {
+            Some(PeerAtom::Principal { is, .. }) => {
                 is.iter().for_each(|pattern| see(None, Some(example(pattern)), None));
             }
-            Atom::Peer(PeerAtom::Fqdn(is)) => is.iter().for_each(|pattern| see(None, None, Some(example(pattern)))),
+            Some(PeerAtom::Fqdn(is)) => is.iter().for_each(|pattern| see(None, None, Some(example(pattern)))),
             _ => {}
         }
     });

@@ -26,7 +26,7 @@ fn atom(stronger: &Atom, weaker: &Atom) -> bool {
     match (stronger, weaker) {
         (Atom::Port(PortAtom::Range(low, high)), Atom::Port(PortAtom::Range(from, to))) => from <= low && high <= to,
         (Atom::Protocol(some), Atom::Protocol(more)) => some.iter().all(|protocol| more.contains(protocol)),
-        (Atom::Peer(a), Atom::Peer(b)) => peer(a, b),
+        (Atom::Peer(a), Atom::Peer(b)) | (Atom::Located(a), Atom::Located(b)) => peer(a, b),
         (Atom::Text { of, each, is }, Atom::Text { of: other, each: how, is: more }) => {
             let same = of == other && each == how;
             // With a trailing slash or without: whatever matches one form is among the two.
@@ -44,7 +44,9 @@ fn atom(stronger: &Atom, weaker: &Atom) -> bool {
 fn peer(stronger: &PeerAtom, weaker: &PeerAtom) -> bool {
     match (stronger, weaker) {
         (PeerAtom::Cidr { net: inner, scope }, PeerAtom::Cidr { net: outer, scope: other }) => {
-            outer.contains(inner) && (scope == other || *other == CidrScope::Every)
+            // What is reached can be unknown where the address that was dialled is not.
+            let is_within = *other == CidrScope::Every && *scope != CidrScope::Reached;
+            outer.contains(inner) && (scope == other || is_within)
         }
         _ => false,
     }
@@ -88,7 +90,7 @@ fn within(outer: &[Segment], rest: Rest, inner: &[Segment], deep: Rest) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use super::implies;
+    use super::{Atom, CidrScope, PeerAtom, implies};
     use crate::dialect::compile;
     use crate::model::Expr;
     use crate::source::parse;
@@ -100,6 +102,15 @@ mod tests {
         let compiled = compile(&parse("p", &text.into()));
         assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
         compiled.model.policies[0].rules[0].condition.clone()
+    }
+
+    #[test]
+    fn what_is_reached_is_not_within_what_is_dialled() {
+        let of = |net: &str, scope| Expr::Is(Atom::Peer(PeerAtom::Cidr { net: net.parse().unwrap(), scope }));
+        let wide = of("10.0.0.0/8", CidrScope::Every);
+        assert!(implies(&of("10.1.0.0/16", CidrScope::Outside), &wide));
+        assert!(!implies(&of("10.1.0.0/16", CidrScope::Reached), &wide));
+        assert!(implies(&of("10.1.0.0/16", CidrScope::Reached), &of("10.0.0.0/8", CidrScope::Reached)));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use crate::facts::{Fact, Request, Truth};
 use crate::model::interpret::leg::Leg;
 use crate::model::interpret::truth;
-use crate::model::{Atom, Expr, Pattern, PeerAtom, PortAtom, Rest, Segment, Selector, SelectorOperator, Text};
+use crate::model::{
+    Atom, CidrScope, Expr, Pattern, PeerAtom, PortAtom, Rest, Segment, Selector, SelectorOperator, Text,
+};
 
 /// The parts of a condition that are not surely true, in the order in which they are written. Of alternatives the one
 /// with the fewest failures speaks for all.
@@ -77,7 +79,7 @@ fn joined(parts: &[Expr], with: &str) -> String {
 fn atom_words(atom: &Atom) -> String {
     match atom {
         Atom::Subject(peer) => format!("the workload {}", peer_words(peer)),
-        Atom::Peer(peer) => format!("the peer {}", peer_words(peer)),
+        Atom::Peer(peer) | Atom::Located(peer) => format!("the peer {}", peer_words(peer)),
         Atom::Port(PortAtom::Range(low, high)) if low == high => format!("port {low}"),
         Atom::Port(PortAtom::Range(low, high)) => format!("ports {low}-{high}"),
         Atom::Port(PortAtom::Named(name)) => format!("the port named `{name}`"),
@@ -116,7 +118,9 @@ fn peer_words(peer: &PeerAtom) -> String {
             format!("is proven to be {}", patterns.join(" or "))
         }
         PeerAtom::Proven => "is proven by mutual TLS".into(),
-        PeerAtom::Cidr { net, .. } => format!("is in {net}, and no workload"),
+        PeerAtom::Cidr { net, scope: CidrScope::Outside } => format!("is in {net}, and no workload, node or Service"),
+        PeerAtom::Cidr { net, scope: CidrScope::NotWorkload } => format!("is in {net}, and no workload"),
+        PeerAtom::Cidr { net, scope: CidrScope::Every | CidrScope::Reached } => format!("is in {net}"),
         PeerAtom::Service { namespace, name } => format!("is an endpoint of `{namespace}/{name}`"),
         PeerAtom::ServiceNamed { name, namespaces } => {
             format!("is an endpoint of `{name}` in a namespace with {}", selector_words(namespaces))

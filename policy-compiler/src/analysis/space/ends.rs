@@ -66,7 +66,7 @@ impl End {
     pub(super) fn placed(&self, world: &World) -> facts::End<'_> {
         let principal = self.principal.as_deref();
         if let Some((id, workload)) = self.workload.and_then(|id| Some((id, world.registry().workload(id)?))) {
-            return match workload.ips.first() {
+            return match self.address.as_ref().or_else(|| workload.ips.first()) {
                 Some(address) if workload.host_network => facts::End { principal, ..world.source(*address) },
                 address => {
                     facts::End { address: address.map(IpAddr::to_canonical), place: Place::Workload(id), principal }
@@ -74,7 +74,8 @@ impl End {
             };
         }
         if let Some(service) = self.service.and_then(|id| world.registry().service(id)) {
-            return facts::End { address: service.ips.first().copied(), place: Place::Unknown, principal };
+            let address = self.address.or_else(|| service.ips.first().copied());
+            return facts::End { address, place: Place::Unknown, principal };
         }
         match self.address {
             Some(address) => facts::End { principal, ..world.source(address) },
@@ -129,7 +130,7 @@ impl Questions {
 
     fn note(&mut self, atom: &Atom) {
         match atom {
-            Atom::Subject(peer) | Atom::Peer(peer) => {
+            Atom::Subject(peer) | Atom::Peer(peer) | Atom::Located(peer) => {
                 match peer {
                     PeerAtom::Cidr { net, .. } => {
                         self.nets.insert(*net);
@@ -191,23 +192,35 @@ impl Ends {
         destinations.extend(named(&destinations, &questions, first, budget)?);
         let signer = Signer { worlds, questions: &questions };
         let mut destinations = signer.group(destinations, Direction::Inbound);
-        destinations.extend((0u32..).zip(&registry.services).map(|(id, service)| {
-            let name = format!("service {}/{}", service.namespace, service.name);
-            let end = End { service: Some(ServiceId(id)), ..End::new(name.clone()) };
-            Group { end, members: vec![name], workloads: Vec::new() }
+        destinations.extend((0u32..).zip(&registry.services).flat_map(|(id, service)| {
+            let end = End {
+                service: Some(ServiceId(id)),
+                ..End::new(format!("service {}/{}", service.namespace, service.name))
+            };
+            at_each(end, &service.ips).map(|end| Group { members: vec![end.name.clone()], end, workloads: Vec::new() })
         }));
         Ok(Self { sources: signer.group(sources, Direction::Outbound), destinations })
     }
 }
 
-/// Workloads that have their own address, or none.
+/// Workloads that have their own addresses, or none.
 fn workloads(registry: &Registry) -> Vec<End> {
     let own = (0u32..).zip(&registry.workloads).filter(|(_, held)| !held.host_network || held.ips.is_empty());
-    own.map(|(id, held)| End {
-        workload: Some(WorkloadId(id)),
-        ..End::new(format!("{}/{}", held.namespace, held.name))
+    own.flat_map(|(id, held)| {
+        let end = End { workload: Some(WorkloadId(id)), ..End::new(format!("{}/{}", held.namespace, held.name)) };
+        at_each(end, &held.ips)
     })
     .collect()
+}
+
+/// An end at the first of its addresses, which need not be said, and at each of the others.
+fn at_each(end: End, addresses: &[IpAddr]) -> impl Iterator<Item = End> {
+    let others: Vec<End> = addresses
+        .iter()
+        .skip(1)
+        .map(|address| End { address: Some(*address), name: format!("{} at {address}", end.name), ..end.clone() })
+        .collect();
+    std::iter::once(end).chain(others)
 }
 
 /// Nodes, addresses that several claim, and one address for each cell of the networks that rules and settings name.
@@ -367,6 +380,9 @@ impl Signer<'_> {
         for end in ends {
             let signature = self.signature(&end, as_subject);
             match groups.get(&signature).and_then(|at| ordered.get_mut(*at)) {
+                // At another of its addresses it is the same member.
+                Some(group)
+                    if end.address.is_some() && end.workload.is_some_and(|id| group.workloads.contains(&id)) => {}
                 Some(group) => {
                     group.members.push(end.name);
                     group.workloads.extend(end.workload);

@@ -256,6 +256,7 @@ impl Side {
             Expr::Is(atom) => match atom {
                 Atom::Subject(_)
                 | Atom::Peer(_)
+                | Atom::Located(_)
                 | Atom::Present(Text::PeerPrincipal)
                 | Atom::Text { of: Text::PeerPrincipal, .. } => Tree::Who(numbered(atom, &mut self.who, seen)),
                 Atom::Port(_) | Atom::Transport(_) => Tree::Whereto(numbered(atom, &mut self.whereto, seen)),

@@ -31,7 +31,7 @@ impl Context<'_> {
     pub(super) fn of(&self, atom: PeerAtom) -> Expr {
         Expr::Is(match self.role {
             Role::Subject => Atom::Subject(atom),
-            Role::Peer => Atom::Peer(atom),
+            Role::Peer => Atom::Located(atom),
         })
     }
 }

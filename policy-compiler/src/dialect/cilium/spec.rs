@@ -175,7 +175,7 @@ fn localhost(prefix: &str, node: &Node, context: &Context<'_>) -> Rule {
         location: context.findings.location(node.span),
         direction: Direction::Inbound,
         effect: Effect::Allow,
-        condition: Expr::Is(Atom::Peer(PeerAtom::Node(NodeScope::Own))),
+        condition: Expr::Is(Atom::Located(PeerAtom::Node(NodeScope::Own))),
         expires: None,
     }
 }

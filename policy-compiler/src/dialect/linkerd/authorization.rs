@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use super::super::members::{self, Members};
 use super::server::Server;
-use super::{
-    GATEWAY, GROUP, GRPC_ROUTE, HTTP_ROUTE, SERVER, authentication, identity, namespace_of, network, selector,
-};
+use super::{GATEWAY, GROUP, GRPC_ROUTE, HTTP_ROUTE, SERVER, authentication, identity, namespace_of, network};
 use crate::diagnostic::Code;
+use crate::dialect::selector;
 use crate::model::{Atom, Expr, PeerAtom, Selector};
 use crate::settings::Settings;
 use crate::source::{Document, Findings, Node, Span};
@@ -232,7 +231,7 @@ fn servers(node: &Node, findings: &mut Findings) -> Option<Target> {
     fields.finish(findings);
     match (name, labels) {
         (Some((name, _)), None) => Some(Target::Server(name.to_owned())),
-        (None, Some(labels)) => Some(Target::Servers(selector::read(labels, "`selector`", findings)?)),
+        (None, Some(labels)) => Some(Target::Servers(selector::read(labels, "selector", findings)?)),
         _ => {
             let help = "`selector` is about labels of the `Server`, not of pods";
             findings.report_with(Code::Conflict, node.span, "`server` has either `name` or `selector`", help);

@@ -13,7 +13,6 @@ mod policy;
 mod rank;
 mod regex;
 mod route;
-mod selector;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};

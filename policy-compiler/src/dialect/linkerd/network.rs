@@ -2,15 +2,16 @@
 
 use ipnet::IpNet;
 
-use super::super::members::{self, Members};
 use crate::diagnostic::Code;
+use crate::dialect::cidr;
+use crate::dialect::members::Members;
 use crate::model::{Atom, CidrScope, Expr, PeerAtom};
 use crate::settings::Settings;
 use crate::source::{Findings, Node, fields};
 
 /// An address in any of these networks.
 pub(super) fn any_of(networks: &[IpNet]) -> Expr {
-    Expr::any(networks.iter().map(|net| cidr(*net, CidrScope::Every)))
+    Expr::any(networks.iter().map(|net| within(*net, CidrScope::Every)))
 }
 
 /// The networks of the cluster.
@@ -21,10 +22,10 @@ pub(super) fn cluster(settings: &Settings) -> Expr {
 /// From the pod itself, through its loopback interface.
 pub(super) fn loopback() -> Expr {
     let addresses = [std::net::IpAddr::from([127, 0, 0, 1]), std::net::IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1u16])];
-    Expr::any(addresses.map(|address| cidr(IpNet::from(address), CidrScope::Outside)))
+    Expr::any(addresses.map(|address| within(IpNet::from(address), CidrScope::Outside)))
 }
 
-fn cidr(net: IpNet, scope: CidrScope) -> Expr {
+fn within(net: IpNet, scope: CidrScope) -> Expr {
     Expr::Is(Atom::Peer(PeerAtom::Cidr { net, scope }))
 }
 
@@ -36,13 +37,13 @@ pub(super) fn list(items: &[Node], findings: &mut Findings) -> Option<Expr> {
 
 fn one(node: &Node, findings: &mut Findings) -> Option<Expr> {
     let mut members = Members::of(node, "an item of `networks`", findings)?;
-    let net = members.require("cidr", findings).and_then(|node| address(node, findings));
+    let net = members.require("cidr", findings).and_then(|node| cidr::network_or_address(node, findings));
     let excepted = members.list("except", findings).unwrap_or_default();
     members.finish(findings);
     let net = net?;
     let mut except = Vec::new();
     for node in excepted {
-        let inner = address(node, findings)?;
+        let inner = cidr::network_or_address(node, findings)?;
         if !net.contains(&inner) {
             let message = format!("`{inner}` does not lie in `{net}`");
             findings.report_with(Code::OutOfRange, node.span, message, "an exception is a part of its network");
@@ -50,17 +51,6 @@ fn one(node: &Node, findings: &mut Findings) -> Option<Expr> {
         except.push(inner);
     }
     Some(Expr::all([any_of(&[net]), !any_of(&except)]))
-}
-
-/// A network, or a single address.
-fn address(node: &Node, findings: &mut Findings) -> Option<IpNet> {
-    let (written, span) = members::text(Some(node), "cidr", findings)?;
-    let net = written.parse::<IpNet>().ok().or_else(|| written.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-    if net.is_none() {
-        let message = format!("`{written}` is no network and no address");
-        findings.report_with(Code::BadValue, span, message, "write it as `10.0.0.0/8` or `10.0.0.1`");
-    }
-    net.map(|net| net.trunc())
 }
 
 /// `true` or `false`; absent is `false`.

@@ -7,7 +7,7 @@ use super::route::Route;
 use super::server::{self, ProxyProtocol, Server};
 use super::{HTTP_ROUTE, Lost, Parts, default, name_of, namespace_of, network};
 use crate::diagnostic::{Code, Diagnostic, Location};
-use crate::dialect::{Mention, Mentioned, Outcome, Refused};
+use crate::dialect::{Mention, Mentioned, Outcome, Refused, selector};
 use crate::facts::{Direction, Protocol};
 use crate::model::{Atom, Directions, Effect, Expr, Mode, Policy, PolicyName, PortAtom, Rule, Stack, Tier};
 use crate::settings::{Compatibility, LinkerdAccess, Settings};
@@ -211,9 +211,9 @@ fn closed(name: PolicyName, location: Location, subject: Expr, traffic: Expr) ->
 /// A refused `Server` closes its port of its pods, as far as both can still be read.
 pub(super) fn refused(document: &Document) -> Refused {
     let mut unheard = Findings::of(document);
-    let selector = document.root.get("spec").and_then(|spec| spec.get("podSelector"));
-    let labels = selector.filter(|_| !document.broken).and_then(|node| {
-        let read = super::selector::read(node, "`podSelector`", &mut unheard)?;
+    let pods = document.root.get("spec").and_then(|spec| spec.get("podSelector"));
+    let labels = pods.filter(|_| !document.broken).and_then(|node| {
+        let read = selector::read(node, "podSelector", &mut unheard)?;
         Some(Expr::Is(Atom::Subject(crate::model::PeerAtom::Labels(read))))
     });
     let namespace = server::namespace(namespace_of(document));

@@ -1,8 +1,9 @@
 //! `Server`: some pods of its namespace, and one port of theirs.
 
 use super::super::members::Members;
-use super::{authentication, namespace_of, selector};
+use super::{authentication, namespace_of};
 use crate::diagnostic::Code;
+use crate::dialect::selector;
 use crate::facts::{Protocol, Transport};
 use crate::model::{Atom, Expr, PeerAtom, PortAtom};
 use crate::registry::Labels;
@@ -98,7 +99,7 @@ fn pods(spec: &mut Members<'_>, document: &Document, findings: &mut Findings) ->
     let machines = spec.find("externalWorkloadSelector");
     match (pods, machines) {
         (Some(pods), None) => {
-            let selector = selector::read(pods, "`podSelector`", findings)?;
+            let selector = selector::read(pods, "podSelector", findings)?;
             let labels = match selector.requirements.is_empty() {
                 true => Expr::True,
                 false => Expr::Is(Atom::Subject(PeerAtom::Labels(selector))),
@@ -106,7 +107,7 @@ fn pods(spec: &mut Members<'_>, document: &Document, findings: &mut Findings) ->
             Some(Expr::all([namespace(namespace_of(document)), labels]))
         }
         (None, Some(machines)) => {
-            selector::read(machines, "`externalWorkloadSelector`", findings)?;
+            selector::read(machines, "externalWorkloadSelector", findings)?;
             let message = "a `Server` of workloads outside of the cluster acts on no pod";
             let help = "Eastwall enforces at pods; let Linkerd enforce this one";
             findings.report_with(Code::NotEnforced, machines.span, message, help);

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::context::{Context, peer, subject as subject_atom};
 use super::namespaced::of_namespaces;
-use super::{ADMIN, BASELINE, CLUSTER, address, port, selector};
+use super::{ADMIN, BASELINE, CLUSTER, port, selector};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::dialect::cidr;
 use crate::dialect::members::Members;
 use crate::facts::Direction;
 use crate::model::{
@@ -47,6 +48,9 @@ pub(super) fn policy(document: &Document, spec: &Node, context: &mut Context<'_>
         let items = members.list(section, &mut context.findings).unwrap_or_default();
         let most = if kind == CLUSTER { 25 } else { 100 };
         limit(items, most, section, context);
+        if tier == Some(Tier::Baseline) {
+            passes(items, context);
+        }
         context.direction = direction;
         for (index, item) in items.iter().enumerate() {
             rules.extend(rule(item, &format!("{section}[{index}]"), peers, kind, context));
@@ -68,6 +72,15 @@ pub(super) fn policy(document: &Document, spec: &Node, context: &mut Context<'_>
         http_options: Vec::new(),
         broken: false,
     })
+}
+
+/// Behind the Baseline tier there is no other: who is passed is let in.
+fn passes(rules: &[Node], context: &mut Context<'_>) {
+    for action in rules.iter().filter_map(|rule| rule.get("action")).filter(|node| node.text() == Some("Pass")) {
+        let help = "write `Accept` if that is meant";
+        let message = "no tier comes after Baseline: `Pass` lets everything pass that the rule matches";
+        context.findings.report_with(Code::Suspicious, action.span, message, help);
+    }
 }
 
 /// SPEC: which of two policies of one priority comes first is undefined. Here it is the one whose name sorts first.
@@ -115,15 +128,22 @@ pub(super) fn subject(spec: &Node, context: &mut Context<'_>) -> Option<Expr> {
 }
 
 /// `pods`: both selectors must hold.
+///
+/// SPEC: a ClusterNetworkPolicy may leave out the one of namespaces, and means all; the older kinds may not.
 fn of_pods(node: &Node, context: &mut Context<'_>) -> Option<Vec<PeerAtom>> {
+    let before = context.findings.errors();
     let mut members = Members::of(node, "`pods`", &mut context.findings)?;
-    let namespaces = members.require("namespaceSelector", &mut context.findings);
+    let namespaces = match &*context.name.kind {
+        CLUSTER => members.find("namespaceSelector"),
+        _ => members.require("namespaceSelector", &mut context.findings),
+    };
     let pods = members.require("podSelector", &mut context.findings);
     members.finish(&mut context.findings);
-    let namespaces = selector::read(namespaces?, "namespaceSelector", context);
+    let home = namespaces.and_then(|node| selector::read(node, "namespaceSelector", context));
     let pods = selector::read(pods?, "podSelector", context)?;
     let labels = (!pods.requirements.is_empty()).then_some(PeerAtom::Labels(pods));
-    Some(std::iter::once(of_namespaces(namespaces?)).chain(labels).collect())
+    let atoms = std::iter::once(home.map_or(PeerAtom::Workload, of_namespaces)).chain(labels).collect();
+    (context.findings.errors() == before).then_some(atoms)
 }
 
 fn limit(items: &[Node], most: usize, what: &str, context: &mut Context<'_>) {
@@ -136,21 +156,21 @@ fn limit(items: &[Node], most: usize, what: &str, context: &mut Context<'_>) {
 fn rule(node: &Node, position: &str, peers: &'static str, kind: &str, context: &mut Context<'_>) -> Option<Rule> {
     let before = context.findings.errors();
     let mut members = Members::of(node, "a rule", &mut context.findings)?;
-    let name = members.find("name").and_then(|node| text(node, "`name`", &mut context.findings));
+    let name = members.find("name").and_then(|node| rule_name(node, context));
     let action = members.require("action", &mut context.findings);
     let action = action.and_then(|node| word(node, "`action`", actions(kind), &mut context.findings));
     let whom = members.require(peers, &mut context.findings);
     let whom = whom.and_then(|node| crate::dialect::members::items(node, peers, &mut context.findings));
-    let (ports, read): (_, fn(&Node, &mut Context<'_>) -> Option<Expr>) = match kind {
-        CLUSTER => (members.list("protocols", &mut context.findings), port::of_cluster),
-        _ => (members.list("ports", &mut context.findings), port::of_admin),
+    let (field, read): (_, fn(&Node, &mut Context<'_>) -> Option<Expr>) = match kind {
+        CLUSTER => ("protocols", port::of_cluster),
+        _ => ("ports", port::of_admin),
     };
+    let ports = members.list(field, &mut context.findings);
     members.finish(&mut context.findings);
     let (whom, mut effect) = (whom?, action?);
-    if kind == CLUSTER && ports.is_some_and(<[Node]>::is_empty) {
+    if ports.is_some_and(<[Node]>::is_empty) {
         let help = "write at least one item, or leave the field out for every protocol and port";
-        context.findings.report_with(Code::EmptyList, node.span, "`protocols` is empty", help);
-        return None;
+        context.findings.report_with(Code::EmptyList, node.span, format!("`{field}` is empty"), help);
     }
     if whom.is_empty() {
         let help = "name somebody: `namespaces: {}` stands for every pod";
@@ -158,7 +178,8 @@ fn rule(node: &Node, position: &str, peers: &'static str, kind: &str, context: &
     }
     let most = if kind == CLUSTER { 25 } else { 100 };
     limit(whom, most, peers, context);
-    limit(ports.unwrap_or_default(), most, "ports", context);
+    limit(ports.unwrap_or_default(), most, field, context);
+    no_names(whom, ports.unwrap_or_default(), context);
     let each: Vec<Option<Whom>> = whom.iter().map(|item| one(item, effect, context)).collect();
     let ports: Option<Vec<Expr>> = ports.map(|list| list.iter().filter_map(|item| read(item, context)).collect());
     if context.findings.errors() != before {
@@ -179,7 +200,8 @@ fn rule(node: &Node, position: &str, peers: &'static str, kind: &str, context: &
             effect = Effect::Deny;
             Expr::True
         }
-        (false, _) => Expr::all([Expr::any(any), ports.map_or(Expr::True, any_port)]),
+        // SPEC: without a list every port of every transport is meant.
+        (false, _) => Expr::all([Expr::any(any), ports.map_or(Expr::True, Expr::any)]),
     };
     Some(Rule {
         name: name.unwrap_or(position).into(),
@@ -191,9 +213,26 @@ fn rule(node: &Node, position: &str, peers: &'static str, kind: &str, context: &
     })
 }
 
-/// SPEC: without a list every port of every transport is meant.
-fn any_port(list: Vec<Expr>) -> Expr {
-    if list.is_empty() { Expr::True } else { Expr::any(list) }
+fn rule_name<'n>(node: &'n Node, context: &mut Context<'_>) -> Option<&'n str> {
+    let name = text(node, "`name`", &mut context.findings)?;
+    if name.chars().count() > LONGEST_NAME {
+        let message = format!("the name of a rule has up to {LONGEST_NAME} characters");
+        context.findings.report_with(Code::OutOfRange, node.span, message, "shorten it");
+    }
+    Some(name)
+}
+
+/// SPEC: what is no pod declares no ports by name.
+fn no_names(whom: &[Node], ports: &[Node], context: &mut Context<'_>) {
+    let has = |node: &Node, fields: &[&str]| {
+        fields.iter().any(|field| node.get(field).is_some_and(|node| node.value != Value::Null))
+    };
+    let named = ports.iter().find(|port| has(port, &["namedPort", "destinationNamedPort"]));
+    if let Some(port) = named.filter(|_| whom.iter().any(|peer| has(peer, &["networks", "nodes", "domainNames"]))) {
+        let message = "a port name beside `networks`, `nodes` or `domainNames`, which declare no ports";
+        let help = "write a rule of its own for them, with port numbers";
+        context.findings.report_with(Code::Conflict, port.span, message, help);
+    }
 }
 
 fn actions(kind: &str) -> &'static [(&'static str, Effect)] {
@@ -217,8 +256,11 @@ fn one(node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Whom> {
         context.findings.report(Code::WrongType, node.span, "a peer is a mapping");
         return None;
     };
-    let known: &[&'static str] =
-        if outbound { &["namespaces", "pods", "nodes", "networks", "domainNames"] } else { &["namespaces", "pods"] };
+    let known: &[&'static str] = match (outbound, &*context.name.kind) {
+        (false, _) => &["namespaces", "pods"],
+        (true, BASELINE) => &["namespaces", "pods", "nodes", "networks"],
+        (true, _) => &["namespaces", "pods", "nodes", "networks", "domainNames"],
+    };
     let said: Vec<&str> =
         entries.iter().filter(|(_, node)| node.value != Value::Null).map(|(key, _)| &*key.text).collect();
     let kind = match said.as_slice() {
@@ -262,9 +304,10 @@ fn one(node: &Node, effect: Effect, context: &mut Context<'_>) -> Option<Whom> {
         "networks" => {
             let items = list(value, "`networks`", &mut context.findings)?;
             limit(items, 25, "networks", context);
-            // SPEC: networks match every address, those of pods too.
-            let of = |net| peer(PeerAtom::Cidr { net, scope: CidrScope::Every });
-            let each: Vec<Option<Expr>> = items.iter().map(|item| address::network(item, context).map(of)).collect();
+            // SPEC: networks match whatever address is reached, those of pods too. A Service is its endpoints.
+            let of = |net| peer(PeerAtom::Cidr { net, scope: CidrScope::Reached });
+            let each: Vec<Option<Expr>> =
+                items.iter().map(|item| cidr::network(item, &mut context.findings).map(of)).collect();
             Expr::any(each.into_iter().collect::<Option<Vec<_>>>()?)
         }
         _ => {
@@ -309,5 +352,7 @@ fn domain(node: &Node, context: &mut Context<'_>) -> Option<Pattern> {
 }
 
 const SINGLETON: &str = "default";
+/// SPEC: `maxLength` of a rule's `name`.
+const LONGEST_NAME: usize = 100;
 /// The one BaselineAdminNetworkPolicy has no priority: it comes after every ClusterNetworkPolicy.
 const LAST: u32 = 1001;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::Code;
 use crate::dialect::{Mention, Mentioned};
-use crate::facts::Direction;
+use crate::facts::{Direction, Transport};
 use crate::model::{Atom, Expr, PeerAtom, PolicyName};
 use crate::settings::Settings;
 use crate::source::{Document, Findings, Span};
@@ -40,11 +40,21 @@ impl<'a> Context<'a> {
         let all = Expr::all(who.iter().map(|atom| Expr::Is(Atom::Subject(atom.clone()))));
         self.mentions.push(Mention { of: Mentioned::Somebody(all), finding });
     }
+
+    /// Notes that a rule names a port: that no workload declares it, for this transport where one is said, is worth a
+    /// warning.
+    pub(super) fn mention_port(&mut self, span: Span, name: &Arc<str>, transport: Option<Transport>) {
+        let finding = self
+            .findings
+            .diagnostic(Code::NobodyYet, span, format!("no workload declares a port `{name}`"))
+            .help("the name and the transport are those of a container's port, never of a Service's");
+        self.mentions.push(Mention { of: Mentioned::Port { name: Arc::clone(name), transport }, finding });
+    }
 }
 
-/// A question about the other end.
+/// A question about the other end. A network plugin knows addresses, and nothing of what is proven.
 pub(super) fn peer(atom: PeerAtom) -> Expr {
-    Expr::Is(Atom::Peer(atom))
+    Expr::Is(Atom::Located(atom))
 }
 
 /// A question about the protected workload.

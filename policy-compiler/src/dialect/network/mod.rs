@@ -3,14 +3,11 @@
 //!
 //! All of them ask who is at an address and which port is meant, never what is said there.
 
-mod address;
 mod cluster;
 mod context;
 mod namespaced;
 mod port;
 mod selector;
-#[cfg(test)]
-mod tests;
 
 use self::context::Context;
 use super::members::Members;
@@ -92,6 +89,11 @@ fn read(document: &Document, context: &mut Context<'_>) -> Option<Policy> {
     if let Some(node) = document.root.get("metadata") {
         let mut metadata = Members::of(node, "`metadata`", &mut context.findings)?;
         metadata.accept(&OBJECT_META);
+        if document.kind != NAMESPACED && !document.namespace.is_empty() {
+            let message = format!("a {} has no namespace: it is about the whole cluster", document.kind);
+            let help = "remove it, and name the namespace in `subject`";
+            context.findings.report_with(Code::Suspicious, metadata.place("namespace"), message, help);
+        }
         metadata.finish(&mut context.findings);
     }
     let spec = match document.kind.as_str() {

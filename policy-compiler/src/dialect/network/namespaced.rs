@@ -1,8 +1,9 @@
 //! `NetworkPolicy`: closes directions of the pods that it selects, and opens them for some peers and ports again.
 
 use super::context::{Context, peer, subject as subject_atom};
-use super::{address, port, selector};
+use super::{port, selector};
 use crate::diagnostic::Code;
+use crate::dialect::cidr;
 use crate::dialect::members::Members;
 use crate::facts::Direction;
 use crate::model::{
@@ -109,13 +110,12 @@ fn directions(members: &mut Members<'_>, context: &mut Context<'_>) -> Direction
 fn rule(node: &Node, name: &str, peers: &'static str, context: &mut Context<'_>) -> Option<Rule> {
     let before = context.findings.errors();
     let mut members = Members::of(node, "a rule", &mut context.findings)?;
-    let list = members.list(peers, &mut context.findings).unwrap_or_default();
-    let ports = members.list("ports", &mut context.findings).unwrap_or_default();
+    let list = all_if_empty(peers, "everybody, outside of the cluster too", &mut members, context);
+    let ports = all_if_empty("ports", "every port of every transport", &mut members, context);
     members.finish(&mut context.findings);
     looks_like_and(list, peers, context);
     let whom: Vec<Expr> = list.iter().filter_map(|item| one(item, context)).collect();
     let where_to: Vec<Expr> = ports.iter().filter_map(|item| port::of_network_policy(item, context)).collect();
-    // SPEC: a list that is empty or missing says everybody, every port.
     let any = |list: Vec<Expr>| if list.is_empty() { Expr::True } else { Expr::any(list) };
     (context.findings.errors() == before).then(|| Rule {
         name: name.into(),
@@ -125,6 +125,22 @@ fn rule(node: &Node, name: &str, peers: &'static str, context: &mut Context<'_>)
         condition: Expr::all([any(whom), any(where_to)]),
         expires: None,
     })
+}
+
+/// SPEC: a list without items is the same as no list, the widest of all, and reads like the narrowest.
+fn all_if_empty<'n>(
+    name: &'static str,
+    everything: &str,
+    members: &mut Members<'n>,
+    context: &mut Context<'_>,
+) -> &'n [Node] {
+    let list = members.list(name, &mut context.findings);
+    if list.is_some_and(<[Node]>::is_empty) {
+        let message = format!("an empty `{name}` is {everything}");
+        let help = format!("leave `{name}` out if that is meant; to allow nothing remove the rule");
+        context.findings.report_with(Code::Suspicious, members.place(name), message, help);
+    }
+    list.unwrap_or_default()
 }
 
 /// Two items, one of namespaces and the next of pods: often one item was meant, and this opens much more.
@@ -192,15 +208,16 @@ pub(super) fn of_namespaces(selector: Selector) -> PeerAtom {
 fn ip_block(node: &Node, context: &mut Context<'_>) -> Option<Expr> {
     let before = context.findings.errors();
     let mut members = Members::of(node, "`ipBlock`", &mut context.findings)?;
-    let cidr = members.require("cidr", &mut context.findings).and_then(|node| address::network(node, context));
+    let cidr =
+        members.require("cidr", &mut context.findings).and_then(|node| cidr::network(node, &mut context.findings));
     let except = members.list("except", &mut context.findings).unwrap_or_default();
     members.finish(&mut context.findings);
     let whole = cidr?;
     let outside = |net| peer(PeerAtom::Cidr { net, scope: CidrScope::Outside });
     let mut parts = vec![outside(whole)];
     for item in except {
-        let Some(hole) = address::network(item, context) else { continue };
-        if !address::contains(&whole, &hole) || hole == whole {
+        let Some(hole) = cidr::network(item, &mut context.findings) else { continue };
+        if !whole.contains(&hole) || hole == whole {
             let help = "an exception is carved out of the `cidr` beside it alone";
             let message = format!("`{hole}` does not lie strictly inside `{whole}`");
             context.findings.report_with(Code::OutOfRange, item.span, message, help);

@@ -31,7 +31,7 @@ pub(super) fn of_network_policy(node: &Node, context: &mut Context<'_>) -> Optio
             context.findings.report_with(Code::Conflict, end.span, "`endPort` stands beside a named port", help);
             None
         }
-        (Some(port), None) => named(port, context),
+        (Some(port), None) => named(port, transport, context),
     };
     let condition = Expr::all([carried_by(transport?), port?]);
     (context.findings.errors() == before).then_some(condition)
@@ -51,7 +51,7 @@ pub(super) fn of_admin(node: &Node, context: &mut Context<'_>) -> Option<Expr> {
             members.finish(&mut context.findings);
             Expr::all([carried_by(transport?), range(port.zip(port), node, context)?])
         }
-        [None, Some(node), None] => by_name(node, context)?,
+        [None, Some(node), None] => named(node, None, context)?,
         [None, None, Some(node)] => {
             let mut members = Members::of(node, "`portRange`", &mut context.findings)?;
             let transport = protocol(members.find("protocol"), context);
@@ -76,7 +76,7 @@ pub(super) fn of_cluster(node: &Node, context: &mut Context<'_>) -> Option<Expr>
     members.finish(&mut context.findings);
     let mut said = carried.into_iter().filter_map(|(node, name, transport)| Some((node?, name, transport)));
     let condition = match (said.next(), said.next(), by_its_name) {
-        (None, None, Some(node)) => by_name(node, context)?,
+        (None, None, Some(node)) => named(node, None, context)?,
         (Some((node, name, transport)), None, None) => {
             let mut members = Members::of(node, &format!("`{name}`"), &mut context.findings)?;
             let port = members.find("destinationPort");
@@ -105,6 +105,10 @@ fn destination_port(node: &Node, context: &mut Context<'_>) -> Option<Expr> {
             let mut members = Members::of(node, "`range`", &mut context.findings)?;
             let bounds = bounds(&mut members, context);
             members.finish(&mut context.findings);
+            if bounds.is_some_and(|(start, end)| start == end) {
+                let message = "a range of one port: `start` is less than `end`";
+                context.findings.report_with(Code::OutOfRange, node.span, message, "write the port as `number`");
+            }
             range(bounds, node, context)
         }
         _ => {
@@ -129,13 +133,9 @@ fn one_of(node: &Node, what: &str, context: &mut Context<'_>) {
     );
 }
 
-/// A named port, of whatever transport the container declares it with.
-fn by_name(node: &Node, context: &mut Context<'_>) -> Option<Expr> {
-    named(node, context)
-}
-
-/// SPEC: a name is looked up on the destination pod, and has to be declared for the transport that is used.
-fn named(node: &Node, context: &mut Context<'_>) -> Option<Expr> {
+/// SPEC: a name is looked up on the destination pod, and has to be declared for the transport that is used. Where the
+/// policy says no `transport` it is whatever the container declares.
+fn named(node: &Node, transport: Option<Transport>, context: &mut Context<'_>) -> Option<Expr> {
     let name = text(node, "a port name", &mut context.findings)?;
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let valid = (1..=15).contains(&name.len())
@@ -149,7 +149,9 @@ fn named(node: &Node, context: &mut Context<'_>) -> Option<Expr> {
         context.findings.report_with(Code::BadValue, node.span, format!("`{name}` is no port name"), help);
         return None;
     }
-    Some(Expr::Is(Atom::Port(PortAtom::Named(name.into()))))
+    let name = name.into();
+    context.mention_port(node.span, &name, transport);
+    Some(Expr::Is(Atom::Port(PortAtom::Named(name))))
 }
 
 fn range(bounds: Option<(u16, u16)>, node: &Node, context: &mut Context<'_>) -> Option<Expr> {

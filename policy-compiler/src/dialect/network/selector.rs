@@ -1,71 +1,49 @@
-//! `LabelSelector`: empty selects everything, and is not the same as absent.
+//! `LabelSelector`, with labels that Kubernetes can have.
 
 use super::context::Context;
 use crate::diagnostic::Code;
-use crate::dialect::members::{Members, items};
-use crate::model::{Selector, SelectorOperator, SelectorRequirement};
-use crate::source::fields::{text, word};
-use crate::source::{Node, Value};
+use crate::dialect::selector;
+use crate::model::{Selector, SelectorRequirement};
+use crate::source::Node;
 
 /// Reads a selector; `None` after an error.
 pub(super) fn read(node: &Node, what: &str, context: &mut Context<'_>) -> Option<Selector> {
-    let before = context.findings.errors();
-    let mut members = Members::of(node, &format!("`{what}`"), &mut context.findings)?;
-    let labels = members.find("matchLabels");
-    let expressions = members.list("matchExpressions", &mut context.findings).unwrap_or_default();
-    members.finish(&mut context.findings);
-    let mut requirements = Vec::new();
-    match labels.map(|labels| &labels.value) {
-        None => {}
-        Some(Value::Map(entries)) => {
-            for (key, value) in entries {
-                let value = text(value, &format!("the value of `{}`", key.text), &mut context.findings);
-                requirements.extend(value.map(|value| SelectorRequirement {
-                    key: (&*key.text).into(),
-                    operator: SelectorOperator::In,
-                    values: vec![value.into()],
-                }));
-            }
-        }
-        Some(_) => {
-            let span = labels.map_or(node.span, |labels| labels.span);
-            context.findings.report(Code::WrongType, span, "`matchLabels` is a mapping of keys to values");
-        }
-    }
-    requirements.extend(expressions.iter().filter_map(|item| requirement(item, context)));
-    // Less than what was written would match more.
-    (context.findings.errors() == before).then_some(Selector { requirements })
-}
-
-fn requirement(node: &Node, context: &mut Context<'_>) -> Option<SelectorRequirement> {
-    let findings = &mut context.findings;
-    let mut members = Members::of(node, "an item of `matchExpressions`", findings)?;
-    let key = members.require("key", findings).and_then(|node| text(node, "`key`", findings));
-    let operator = members.require("operator", findings).and_then(|node| word(node, "`operator`", OPERATORS, findings));
-    let values = members.find("values");
-    members.finish(findings);
-    let (key, operator) = (key?, operator?);
-    let listed = match values {
-        Some(node) => items(node, "values", findings)?,
-        None => &[],
-    };
-    let needs = matches!(operator, SelectorOperator::In | SelectorOperator::NotIn);
-    if needs == listed.is_empty() {
-        let (code, message) = if needs {
-            (Code::MissingField, "`In` and `NotIn` need `values`")
-        } else {
-            (Code::Conflict, "`Exists` and `DoesNotExist` have no `values`")
-        };
-        findings.report(code, values.map_or(node.span, |values| values.span), message);
+    let selector = selector::read(node, what, &mut context.findings)?;
+    if let Some((written, kind)) = selector.requirements.iter().find_map(misspelt) {
+        let help = "up to 63 letters, digits, `-`, `_` and `.`, a letter or digit first and last; a key may have a DNS name and `/` in front";
+        context.findings.report_with(Code::BadValue, node.span, format!("`{written}` is no {kind} of a label"), help);
         return None;
     }
-    let values = listed.iter().map(|value| Some(text(value, "an item of `values`", findings)?.into()));
-    Some(SelectorRequirement { key: key.into(), operator, values: values.collect::<Option<_>>()? })
+    Some(selector)
 }
 
-const OPERATORS: &[(&str, SelectorOperator)] = &[
-    ("In", SelectorOperator::In),
-    ("NotIn", SelectorOperator::NotIn),
-    ("Exists", SelectorOperator::Exists),
-    ("DoesNotExist", SelectorOperator::DoesNotExist),
-];
+/// What no label can be.
+fn misspelt(requirement: &SelectorRequirement) -> Option<(&str, &'static str)> {
+    if !is_key(&requirement.key) {
+        return Some((&requirement.key, "key"));
+    }
+    let value = requirement.values.iter().find(|value| !value.is_empty() && !is_name(value))?;
+    Some((value, "value"))
+}
+
+fn is_key(key: &str) -> bool {
+    match key.split_once('/') {
+        None => is_name(key),
+        Some((prefix, name)) => is_name(name) && prefix.len() <= 253 && prefix.split('.').all(is_dns_label),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    text.len() <= 63 && text.bytes().all(inner) && has_ends(text, |byte| byte.is_ascii_alphanumeric())
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.bytes().all(|byte| plain(byte) || byte == b'-') && has_ends(text, plain)
+}
+
+fn has_ends(text: &str, is_end: impl Fn(u8) -> bool) -> bool {
+    let bytes = text.as_bytes();
+    bytes.first().zip(bytes.last()).is_some_and(|(first, last)| is_end(*first) && is_end(*last))
+}

@@ -76,6 +76,12 @@ impl<'a> Leg<'a> {
             },
         }
     }
+
+    /// The other end as its address alone tells.
+    pub(crate) fn located_party(&self) -> Party<'a> {
+        let party = self.peer_party();
+        Party { end: End { principal: None, ..party.end }, ..party }
+    }
 }
 
 /// The legs of a connection, in the order of its way. An end that is no registered workload is not judged; of an address

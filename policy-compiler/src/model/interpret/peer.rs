@@ -198,6 +198,7 @@ fn cidr(net: &IpNet, scope: CidrScope, party: &Party<'_>, registry: &Registry) -
             let mut others = endpoint.map(|workload| workload.ips.as_slice()).unwrap_or_default().iter().copied();
             (within(address) || dialled.is_some_and(within) || others.any(within)).into()
         }
+        CidrScope::Reached => reached(net, party, registry),
         CidrScope::Outside => {
             let named = is_workload(address)
                 || matches!(party.end.place, Place::Node(_))
@@ -209,6 +210,25 @@ fn cidr(net: &IpNet, scope: CidrScope, party: &Party<'_>, registry: &Registry) -
             Some(dialled) => within(dialled).into(),
             None => (!is_workload(address) && within(address)).into(),
         },
+    }
+}
+
+/// Whether the address that is reached lies in a network.
+fn reached(net: &IpNet, party: &Party<'_>, registry: &Registry) -> Truth {
+    let within = |address: IpAddr| net.contains(&address.to_canonical());
+    let endpoint = party.endpoint.and_then(|id| registry.workload(id));
+    match (party.dialled, endpoint) {
+        // A Service that was named without an address: at which of its own the endpoint is reached is not known.
+        (Some((_, None)), Some(Workload { ips, .. })) => {
+            let mut answers = ips.iter().map(|ip| within(*ip));
+            match answers.next() {
+                Some(first) if answers.all(|other| other == first) => first.into(),
+                _ => Truth::Unknown,
+            }
+        }
+        // Nobody is behind the Service.
+        (Some((_, dialled)), None) if party.end.address == dialled => Truth::Unknown,
+        _ => party.end.address.map_or(Truth::Unknown, |address| within(address).into()),
     }
 }
 

@@ -60,7 +60,7 @@ fn on_port(condition: &Expr, leg: &Leg<'_>) -> Truths {
 fn looks_into_requests(atom: &Atom) -> bool {
     match atom {
         Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_) | Atom::DeclaredProbe => true,
-        Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_) => false,
+        Atom::Subject(_) | Atom::Peer(_) | Atom::Located(_) | Atom::Port(_) | Atom::Transport(_) => false,
     }
 }
 

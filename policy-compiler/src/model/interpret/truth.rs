@@ -23,6 +23,7 @@ pub(crate) fn connection(atom: &Atom, leg: &Leg<'_>) -> Option<Truth> {
     match atom {
         Atom::Subject(atom) => Some(peer(atom, leg.subject_party())),
         Atom::Peer(atom) => Some(peer(atom, leg.peer_party())),
+        Atom::Located(atom) => Some(peer(atom, leg.located_party())),
         Atom::Port(atom) => Some(port(atom, leg)),
         Atom::Transport(transport) => Some((*transport == leg.transport).into()),
         Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_) | Atom::DeclaredProbe => None,
@@ -45,7 +46,7 @@ fn asked(atom: &Atom, leg: &Leg<'_>, request: &Request<'_>) -> Truth {
         Atom::DeclaredProbe => {
             probe::on(leg).map_or(Truth::False, |(workload, port)| probe::is(workload, port, request))
         }
-        Atom::Subject(_) | Atom::Peer(_) | Atom::Port(_) | Atom::Transport(_) => Truth::Unknown,
+        Atom::Subject(_) | Atom::Peer(_) | Atom::Located(_) | Atom::Port(_) | Atom::Transport(_) => Truth::Unknown,
     }
 }
 
