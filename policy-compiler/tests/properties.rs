@@ -46,7 +46,7 @@ proptest! {
     #[test]
     fn adding_a_deny_never_lets_more_through((case, at) in with_policy(), condition in models::condition(), outbound: bool) {
         let mut changed = Model::clone(&case.model);
-        let policy = &mut changed.policies[at];
+        let policy = Arc::make_mut(&mut changed.policies[at]);
         let direction = if outbound { eastwall_policy::facts::Direction::Outbound } else { eastwall_policy::facts::Direction::Inbound };
         let location = policy.location.clone();
         policy.rules.push(Rule { name: "added".into(), location, direction, effect: Effect::Deny, condition, expires: None });
@@ -56,7 +56,7 @@ proptest! {
     #[test]
     fn removing_an_allow_never_lets_more_through((case, at) in with_policy(), which: prop::sample::Index) {
         let mut changed = Model::clone(&case.model);
-        let rules = &mut changed.policies[at].rules;
+        let rules = &mut Arc::make_mut(&mut changed.policies[at]).rules;
         if !rules.is_empty() {
             let which = which.index(rules.len());
             if rules[which].effect == Effect::Allow {
@@ -96,10 +96,10 @@ proptest! {
         let mut reversed = Model::clone(&case.model);
         reversed.policies.reverse();
         for policy in reversed.policies.iter_mut().filter(|policy| !policy.tier.is_ordered(policy.stack)) {
-            policy.rules.reverse();
+            Arc::make_mut(policy).rules.reverse();
         }
         // Those of ordered tiers stand in an order that means something.
-        let place = |policy: &Policy| if policy.tier.is_ordered(policy.stack) { policy.location.line } else { 0 };
+        let place = |policy: &Arc<Policy>| if policy.tier.is_ordered(policy.stack) { policy.location.line } else { 0 };
         reversed.policies.sort_by_key(place);
         for owned in &case.requests {
             let request = owned.request();

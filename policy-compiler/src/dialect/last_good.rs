@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Compiled, Refused, native};
+use super::{Compiled, Memos, Refused, native};
 use crate::model::{Model, Policy, PolicyName};
 use crate::settings::Settings;
 
@@ -15,6 +15,7 @@ pub struct LastGood {
     /// Where the good policies of each name stand in it: one document may make several.
     positions: BTreeMap<PolicyName, Vec<usize>>,
     settings: Option<Settings>,
+    memos: Arc<Memos>,
 }
 
 impl LastGood {
@@ -31,12 +32,18 @@ impl LastGood {
         Self {
             positions,
             model: Arc::clone(&compiled.model),
+            memos: Arc::clone(&compiled.memos),
             settings: (!lost).then(|| compiled.model.settings.clone()),
         }
     }
 
     fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.positions.values().flatten().filter_map(|position| self.model.policies.get(*position))
+    }
+
+    /// What the documents were read as.
+    pub(super) fn memos(&self) -> &Memos {
+        &self.memos
     }
 
     pub(super) fn settings(&self) -> Option<&Settings> {

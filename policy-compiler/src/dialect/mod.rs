@@ -21,9 +21,12 @@ mod istio;
 mod last_good;
 mod linkerd;
 mod members;
+mod memo;
 mod native;
 mod network;
 mod selector;
+
+use memo::Memos;
 
 pub use last_good::LastGood;
 pub use native::schema::schemas;
@@ -33,7 +36,7 @@ struct FrontEnd {
     /// API group, versions and kinds.
     reads: &'static [(&'static str, &'static [&'static str], &'static [&'static str])],
     /// Turns all documents of these kinds into policies.
-    compile: fn(&[&Document], &Settings) -> Outcome,
+    compile: fn(&[&Document], &Settings, &mut Memos) -> Outcome,
 }
 
 impl FrontEnd {
@@ -63,6 +66,7 @@ pub struct Compiled {
     pub mentions: Vec<Mention>,
     /// What the Kubernetes objects among the documents say of who is where.
     pub objects: Arc<Objects>,
+    memos: Arc<Memos>,
 }
 
 impl Compiled {
@@ -115,13 +119,23 @@ pub enum Mentioned {
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Policies of documents without an error.
-    pub policies: Vec<Policy>,
+    pub policies: Vec<Arc<Policy>>,
     /// Documents with an error.
     pub refused: Vec<Refused>,
     /// All findings.
     pub diagnostics: Vec<Diagnostic>,
     /// What the policies name.
     pub mentions: Vec<Mention>,
+}
+
+impl Outcome {
+    /// Adds what came of other documents.
+    fn extend(&mut self, other: &Self) {
+        self.policies.extend(other.policies.iter().cloned());
+        self.refused.extend(other.refused.iter().cloned());
+        self.diagnostics.extend(other.diagnostics.iter().cloned());
+        self.mentions.extend(other.mentions.iter().cloned());
+    }
 }
 
 /// A document with an error.
@@ -215,6 +229,8 @@ pub fn compile(sources: &Sources) -> Compiled {
 }
 
 /// Compiles documents; a refused one keeps its last good version, and if it never had one, what it selects is closed.
+/// Documents that are the same as last time (see [`crate::source::Reader`]) are not read again, and their policies are
+/// the same allocations.
 #[must_use]
 pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     let mut sorted = Sorted::default();
@@ -240,11 +256,12 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     diagnostics.extend(tests.diagnostics);
     refused.extend(tests.refused);
 
+    let mut memos = last_good.memos().next(&settings);
     let mut policies = Vec::new();
     let mut mentions = Vec::new();
     for (front_end, documents) in FRONT_ENDS.iter().zip(&sorted.policies) {
-        let outcome = (front_end.compile)(documents, &settings);
-        policies.extend(outcome.policies.into_iter().map(Arc::new));
+        let outcome = (front_end.compile)(documents, &settings, &mut memos);
+        policies.extend(outcome.policies);
         refused.extend(outcome.refused);
         diagnostics.extend(outcome.diagnostics);
         mentions.extend(outcome.mentions);
@@ -268,6 +285,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
         passed_over: sorted.passed_over,
         mentions,
         objects: Arc::new(objects),
+        memos: Arc::new(memos),
     }
 }
 

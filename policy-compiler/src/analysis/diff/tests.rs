@@ -60,7 +60,7 @@ fn a_server_name_is_shown_only_where_there_is_a_client_hello() {
     let mut narrower = Model::clone(old.model());
     let is = vec![Pattern::Exact(b"orders.shop"[..].into())];
     let named = Expr::Is(Atom::Text { of: Text::Sni, each: Each::Some, is });
-    for policy in &mut narrower.policies {
+    for policy in narrower.policies.iter_mut().map(Arc::make_mut) {
         policy.closes = crate::model::Directions::default();
         policy.rules.iter_mut().for_each(|rule: &mut Rule| {
             assert_eq!(rule.effect, Effect::Deny);

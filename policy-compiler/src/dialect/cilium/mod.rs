@@ -26,7 +26,7 @@ use std::sync::Arc;
 use self::context::{Context, Role};
 use self::spec::Spec;
 use super::members::{self, Members};
-use super::{Mention, Mentioned, Outcome, Refused, name_of};
+use super::{Memos, Mention, Mentioned, Outcome, Refused, name_of};
 use crate::diagnostic::Code;
 use crate::facts::Direction;
 use crate::model::{Atom, Expr, PeerAtom, PolicyName, Stack, Tier};
@@ -41,23 +41,37 @@ const NAMESPACED: &str = "CiliumNetworkPolicy";
 const CLUSTERWIDE: &str = "CiliumClusterwideNetworkPolicy";
 
 /// Reads all documents of this dialect together, since `fromRequires` of one narrows the rules of another.
-fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
+fn compile(documents: &[&Document], settings: &Settings, memos: &mut Memos) -> Outcome {
     let mut outcome = Outcome::default();
     let mut specs: Vec<Spec> = Vec::new();
     for document in documents {
-        let mut findings = Findings::of(document);
-        let read = if document.broken { Vec::new() } else { read(document, settings, &mut findings) };
-        if document.broken || findings.has_errors() {
-            outcome.refused.push(refused(document, settings));
-        } else {
-            outcome.mentions.extend(read.iter().map(|spec| protected(spec, &findings, document)));
-            specs.extend(read);
-        }
-        outcome.diagnostics.extend(findings.into_diagnostics());
+        let read = memos.cilium.of(document, || one(document, settings));
+        outcome.extend(&read.outcome);
+        specs.extend(read.specs.iter().cloned());
     }
     require(&mut specs);
     outcome.policies.extend(specs.into_iter().map(|spec| spec.policy));
     outcome
+}
+
+/// What one document says: its policies are those of its specs.
+#[derive(Debug)]
+pub(super) struct Read {
+    outcome: Outcome,
+    specs: Vec<Spec>,
+}
+
+fn one(document: &Document, settings: &Settings) -> Read {
+    let mut outcome = Outcome::default();
+    let mut findings = Findings::of(document);
+    let mut specs = if document.broken { Vec::new() } else { read(document, settings, &mut findings) };
+    if document.broken || findings.has_errors() {
+        specs.clear();
+        outcome.refused.push(refused(document, settings));
+    }
+    outcome.mentions.extend(specs.iter().map(|spec| protected(spec, &findings, document)));
+    outcome.diagnostics = findings.into_diagnostics();
+    Read { outcome, specs }
 }
 
 /// The rules of one document. Of a document with an error only what could be read.
@@ -113,7 +127,7 @@ fn require(specs: &mut [Spec]) {
     for spec in specs {
         let own = Arc::clone(&spec.policy.name.namespace);
         for index in &spec.by_endpoints {
-            let Some(rule) = spec.policy.rules.get_mut(*index) else { continue };
+            let Some(rule) = Arc::make_mut(&mut spec.policy).rules.get_mut(*index) else { continue };
             let direction = rule.direction;
             let apart = |other: &Arc<str>| !other.is_empty() && !own.is_empty() && *other != own;
             let of_rule = required.iter().filter(|(held, _, from)| *held == direction && !apart(from));

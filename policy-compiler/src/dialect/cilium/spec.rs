@@ -1,5 +1,7 @@
 //! One `spec`: whom it protects, which directions it closes, and its rules.
 
+use std::sync::Arc;
+
 use super::context::{Context, Role};
 use super::members::{Members, items};
 use super::section::{self, Entry};
@@ -12,9 +14,10 @@ use crate::settings::{AllowLocalhost, Compatibility};
 use crate::source::{Node, Value, fields};
 
 /// What one `spec` says.
+#[derive(Clone, Debug)]
 pub(super) struct Spec {
     /// It, in normal form.
-    pub(super) policy: Policy,
+    pub(super) policy: Arc<Policy>,
     /// Rules that `fromRequires` and `toRequires` narrow, by their place in the policy.
     pub(super) by_endpoints: Vec<usize>,
     /// What it asks of the endpoints of every rule for its subjects.
@@ -103,7 +106,7 @@ pub(super) fn read(node: &Node, prefix: &str, name: &PolicyName, context: &mut C
         http_options: Vec::new(),
         broken: false,
     };
-    Some(Spec { policy, by_endpoints, required })
+    Some(Spec { policy: Arc::new(policy), by_endpoints, required })
 }
 
 /// The workloads of `endpointSelector`; `None` after an error, and where nodes are selected.

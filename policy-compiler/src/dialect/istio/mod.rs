@@ -16,7 +16,9 @@ mod subject;
 mod target;
 mod trust_domain;
 
-use super::{Mention, Mentioned, Outcome, Refused};
+use std::sync::Arc;
+
+use super::{Memos, Mention, Mentioned, Outcome, Refused};
 use crate::diagnostic::Code;
 use crate::facts::Protocol;
 use crate::model::{Expr, Policy, PolicyName, Stack, Tier};
@@ -43,7 +45,7 @@ pub(super) const FRONT_END: super::FrontEnd = super::FrontEnd { reads: &[(GROUP,
 
 /// Reads all documents of this dialect together: levels of `PeerAuthentication` override each other, and
 /// `RequestAuthentication` says how an `AuthorizationPolicy` reads claims.
-fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
+fn compile(documents: &[&Document], settings: &Settings, memos: &mut Memos) -> Outcome {
     let mut outcome = Outcome::default();
     let mut requests = Vec::new();
     read_kind(REQUEST_AUTHENTICATION, documents, settings, &mut outcome, |document, name, findings| {
@@ -60,10 +62,21 @@ fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
         None
     });
     let spaced = request_authentication::SpacedClaims::of(&requests);
-    read_kind(AUTHORIZATION, documents, settings, &mut outcome, |document, name, findings| {
-        authorization::policy(document, name, settings, &spaced, findings)
-    });
-    outcome.policies.extend(peer_authentication::policies(peers, &settings.istio.root_namespace));
+    for document in of_kind(AUTHORIZATION, documents) {
+        let read = || {
+            one(document, settings, |document, name, findings| {
+                authorization::policy(document, name, settings, &spaced, findings)
+            })
+        };
+        // Where other documents have a say it is read each time.
+        if spaced.is_empty() {
+            outcome.extend(&memos.istio.of(document, read));
+        } else {
+            outcome.extend(&read());
+        }
+    }
+    let peers = peer_authentication::policies(peers, &settings.istio.root_namespace);
+    outcome.policies.extend(peers.into_iter().map(Arc::new));
     outcome
 }
 
@@ -75,20 +88,34 @@ fn read_kind(
     outcome: &mut Outcome,
     mut read: impl FnMut(&Document, PolicyName, &mut Findings) -> Option<Policy>,
 ) {
-    for document in documents.iter().filter(|document| document.kind == kind) {
-        let mut findings = Findings::of(document);
-        if !document.broken
-            && let Some(name) = name(document, &mut findings)
-            && let Some(policy) = read(document, name, &mut findings)
-        {
-            outcome.mentions.push(protected(&policy, &findings, document));
-            outcome.policies.push(policy);
-        }
-        if document.broken || findings.has_errors() {
-            outcome.refused.push(refused(document, settings));
-        }
-        outcome.diagnostics.extend(findings.into_diagnostics());
+    for document in of_kind(kind, documents) {
+        outcome.extend(&one(document, settings, &mut read));
     }
+}
+
+fn of_kind<'a>(kind: &str, documents: &'a [&Document]) -> impl Iterator<Item = &'a Document> {
+    documents.iter().copied().filter(move |document| document.kind == kind)
+}
+
+fn one(
+    document: &Document,
+    settings: &Settings,
+    mut read: impl FnMut(&Document, PolicyName, &mut Findings) -> Option<Policy>,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut findings = Findings::of(document);
+    if !document.broken
+        && let Some(name) = name(document, &mut findings)
+        && let Some(policy) = read(document, name, &mut findings)
+    {
+        outcome.mentions.push(protected(&policy, &findings, document));
+        outcome.policies.push(Arc::new(policy));
+    }
+    if document.broken || findings.has_errors() {
+        outcome.refused.push(refused(document, settings));
+    }
+    outcome.diagnostics = findings.into_diagnostics();
+    outcome
 }
 
 fn only_authorizations_dry_run(document: &Document, findings: &mut Findings) {

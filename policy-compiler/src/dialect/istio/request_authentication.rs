@@ -101,6 +101,11 @@ struct SpacedClaim {
 }
 
 impl SpacedClaims {
+    /// No document says so of any claim.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub(super) fn of(documents: &[RequestAuthentication]) -> Self {
         let mut entries = Vec::new();
         for document in documents {

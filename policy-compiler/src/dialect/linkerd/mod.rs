@@ -16,11 +16,12 @@ mod route;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use self::authorization::Authorization;
 use self::route::Route;
 use self::server::Server;
-use super::{Outcome, Refused, name_of, namespace_of};
+use super::{Memos, Outcome, Refused, name_of, namespace_of};
 use crate::diagnostic::Code;
 use crate::model::{Expr, PolicyName};
 use crate::settings::Settings;
@@ -79,7 +80,7 @@ impl Lost {
 }
 
 /// Reads all documents of this dialect together: a `Server` alone says little.
-fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
+fn compile(documents: &[&Document], settings: &Settings, _: &mut Memos) -> Outcome {
     let mut outcome = Outcome::default();
     let mut parts = Parts::default();
     let twice = repeated(documents);
@@ -105,7 +106,7 @@ fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
     }
     policy::all(&parts, settings, &mut outcome);
     if settings.linkerd.is_written || parts.has_policies {
-        outcome.policies.push(default::policy(&parts.servers, documents, settings));
+        outcome.policies.push(Arc::new(default::policy(&parts.servers, documents, settings)));
     }
     if parts.has_policies && !settings.linkerd.is_written {
         outcome.diagnostics.extend(default::not_judged(&parts));

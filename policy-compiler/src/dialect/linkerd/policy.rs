@@ -31,7 +31,7 @@ pub(super) fn all(parts: &Parts<'_>, settings: &Settings, outcome: &mut Outcome)
         let lost: Vec<&Lost> = parts.lost.iter().filter(|lost| lost.is_part_of(server)).collect();
         if lost.is_empty() {
             outcome.mentions.push(protected(server, &policy));
-            outcome.policies.push(policy);
+            outcome.policies.push(Arc::new(policy));
             continue;
         }
         // The last good version of the whole stands in for one that misses a part.

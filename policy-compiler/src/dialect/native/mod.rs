@@ -2,7 +2,9 @@
 //!
 //! Each document is read on its own; afterwards [`link`] looks at what documents say of each other (`replaces`).
 
-use super::{Outcome, Refused};
+use std::sync::Arc;
+
+use super::{Memos, Outcome, Refused};
 use crate::diagnostic::Code;
 use crate::model::{Policy, PolicyName, Stack};
 use crate::settings::Settings;
@@ -46,27 +48,27 @@ pub(super) const TEST: &str = "PolicyTest";
 pub(super) const KINDS: &[&str] = &[FIREWALL, CLUSTER, TEST, SETTINGS];
 
 /// Reads all `FirewallPolicy` and `ClusterFirewallPolicy` documents.
-fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
+fn compile(documents: &[&Document], settings: &Settings, memos: &mut Memos) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut read = Vec::new();
-    for document in documents {
-        let policy = policy::read(document, settings);
-        read.push((*document, policy));
-    }
+    let read: Vec<(&Document, Arc<Read>)> = documents
+        .iter()
+        .map(|document| (*document, memos.native.of(document, || policy::read(document, settings))))
+        .collect();
     let known: hashbrown::HashMap<PolicyName, Option<crate::model::Tier>, foldhash::fast::RandomState> =
         read.iter().map(|(document, read)| (super::name_of(document), read.policy.as_ref().map(|p| p.tier))).collect();
-    for (document, mut read) in read {
+    for (document, read) in read {
+        let mut findings = read.findings.clone();
         if let Some(policy) = &read.policy {
-            link(policy, &read.replaces, &known, &mut read.findings);
+            link(policy, &read.replaces, &known, &mut findings);
         }
-        match read.policy {
-            Some(policy) if !read.findings.has_errors() && !document.broken => {
-                outcome.policies.push(policy);
-                outcome.mentions.extend(read.mentions);
+        match &read.policy {
+            Some(policy) if !findings.has_errors() && !document.broken => {
+                outcome.policies.push(Arc::clone(policy));
+                outcome.mentions.extend(read.mentions.iter().cloned());
             }
-            _ => outcome.refused.push(read.refusal),
+            _ => outcome.refused.push(read.refusal.clone()),
         }
-        outcome.diagnostics.extend(read.findings.into_diagnostics());
+        outcome.diagnostics.extend(findings.into_diagnostics());
     }
     outcome
 }
@@ -108,8 +110,9 @@ fn link(
 }
 
 /// One document, read as far as it goes.
-struct Read {
-    policy: Option<Policy>,
+#[derive(Debug)]
+pub(super) struct Read {
+    policy: Option<Arc<Policy>>,
     replaces: Vec<(PolicyName, Span)>,
     findings: Findings,
     mentions: Vec<super::Mention>,

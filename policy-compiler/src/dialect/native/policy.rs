@@ -59,7 +59,7 @@ pub(super) fn read(document: &Document, settings: &Settings) -> Read {
             .diagnostic(Code::SelectsNothing, place, format!("`{}` protects no workload", policy.name))
             .help("no workload matches its `subject`; check labels, accounts and the namespace");
         mentions.push(Mention { of: Mentioned::Protected(policy.subject.clone()), finding });
-        policy
+        Arc::new(policy)
     });
     Read { policy, replaces, findings, mentions, refusal }
 }

@@ -84,8 +84,8 @@ fn passes(rules: &[Node], context: &mut Context<'_>) {
 }
 
 /// SPEC: which of two policies of one priority comes first is undefined. Here it is the one whose name sorts first.
-pub(super) fn same_priorities(policies: &[Policy]) -> Vec<Diagnostic> {
-    let mut tiers: Vec<&Policy> = policies.iter().filter(|policy| policy.tier.is_ordered(policy.stack)).collect();
+pub(super) fn same_priorities(policies: &[Arc<Policy>]) -> Vec<Diagnostic> {
+    let mut tiers: Vec<&Arc<Policy>> = policies.iter().filter(|policy| policy.tier.is_ordered(policy.stack)).collect();
     tiers.sort_by(|a, b| (a.tier, a.priority, &a.name).cmp(&(b.tier, b.priority, &b.name)));
     let pairs = tiers.windows(2).filter_map(|pair| match pair {
         [one, other] if (one.tier, one.priority) == (other.tier, other.priority) => Some((one, other)),

@@ -9,9 +9,11 @@ mod namespaced;
 mod port;
 mod selector;
 
+use std::sync::Arc;
+
 use self::context::Context;
 use super::members::Members;
-use super::{Mention, Mentioned, Outcome, Refused};
+use super::{Memos, Mention, Mentioned, Outcome, Refused};
 use crate::diagnostic::Code;
 use crate::model::{Atom, Expr, PeerAtom, Policy, PolicyName, Stack, Tier};
 use crate::settings::Settings;
@@ -35,22 +37,28 @@ const CLUSTER: &str = "ClusterNetworkPolicy";
 /// The namespace of a document that names none, as `kubectl` would have it.
 const DEFAULT_NAMESPACE: &str = "default";
 
-fn compile(documents: &[&Document], settings: &Settings) -> Outcome {
+fn compile(documents: &[&Document], settings: &Settings, memos: &mut Memos) -> Outcome {
     let mut outcome = Outcome::default();
     for document in documents {
-        let mut context = Context::of(document, name_of(document), settings);
-        let policy = if document.broken { None } else { read(document, &mut context) };
-        match policy {
-            Some(policy) if !context.findings.has_errors() => {
-                outcome.mentions.append(&mut context.mentions);
-                outcome.mentions.push(protected(&policy, &context.findings, document));
-                outcome.policies.push(policy);
-            }
-            _ => outcome.refused.push(refused(document, settings)),
-        }
-        outcome.diagnostics.extend(context.findings.into_diagnostics());
+        outcome.extend(&memos.network.of(document, || one(document, settings)));
     }
     outcome.diagnostics.extend(cluster::same_priorities(&outcome.policies));
+    outcome
+}
+
+fn one(document: &Document, settings: &Settings) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut context = Context::of(document, name_of(document), settings);
+    let policy = if document.broken { None } else { read(document, &mut context) };
+    match policy {
+        Some(policy) if !context.findings.has_errors() => {
+            outcome.mentions.append(&mut context.mentions);
+            outcome.mentions.push(protected(&policy, &context.findings, document));
+            outcome.policies.push(Arc::new(policy));
+        }
+        _ => outcome.refused.push(refused(document, settings)),
+    }
+    outcome.diagnostics = context.findings.into_diagnostics();
     outcome
 }
 
