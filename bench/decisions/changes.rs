@@ -42,7 +42,7 @@ pub(crate) fn document(rules: &Rules, dialect: Dialect, rounds: usize) -> Result
         fs::write(file(number), rules.document(dialect, number, round))?;
         let started = Instant::now();
         compiled = accepted(dialect::compile_onto(&reader.read(&paths), &last_good))?;
-        let changed = World::new(Arc::clone(&compiled.model), Arc::clone(&registry), 1 + round as u64);
+        let changed = world.with_policies(Arc::clone(&compiled.model), Arc::clone(&registry), 1 + round as u64);
         times.push(milliseconds(started));
         if changed.generation().hash == world.generation().hash {
             return Err("a changed document makes no other policies".into());
