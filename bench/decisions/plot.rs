@@ -1,6 +1,6 @@
 //! The decisions as a picture: time over rules, both axes logarithmic, one panel a layout.
 
-use std::fmt::Write as _;
+use eastwall_bench::svg::put;
 
 use crate::report::{Report, Row};
 
@@ -128,8 +128,4 @@ fn curve(svg: &mut String, points: &[(f64, f64)], colour: &str, dash: &str) {
 
 fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values.fold((f64::INFINITY, 1.0), |(low, high), value| (low.min(value), high.max(value)))
-}
-
-fn put(svg: &mut String, element: &str) {
-    assert!(writeln!(svg, "{element}").is_ok(), "a text takes what is written to it");
 }

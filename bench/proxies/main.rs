@@ -1,0 +1,93 @@
+//! What a request costs Eastwall, HAProxy, nginx and Envoy under the same policy, in one run.
+//!
+//! `bench/run` builds this and runs it. Figures are printed, never asserted; a wrong answer ends the run.
+
+mod answers;
+mod backend;
+mod floor;
+mod load;
+mod peers;
+mod process;
+mod report;
+mod rounds;
+mod rules;
+mod scenario;
+mod spread;
+mod usage;
+
+use std::env;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use eastwall_bench::machine;
+use floor::Floor;
+use peers::{Peer, Programs};
+use process::Failure;
+use report::{Report, Table};
+use rounds::Amount;
+use rules::Rules;
+use scenario::Scenario;
+
+const WHOLE: Amount = Amount { rounds: 10, seconds: 3 };
+const SMOKE: Amount = Amount { rounds: 1, seconds: 1 };
+
+fn main() -> Result<(), Failure> {
+    if let Some((floor, listen, upstream)) = floor_of_arguments()? {
+        return floor::serve(floor, listen, upstream);
+    }
+    let mut amount = WHOLE;
+    let (mut out, mut note, mut only) = (None, None, None);
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--smoke" => amount = SMOKE,
+            "--out" => out = arguments.next().map(PathBuf::from),
+            "--note" => note = arguments.next(),
+            "--only" => only = arguments.next(),
+            _ => {
+                return Err(
+                    format!("`{argument}` is no option: --smoke, --out FOLDER, --note TEXT, --only SCENARIO").into()
+                );
+            }
+        }
+    }
+    let out = out.ok_or("--out FOLDER is missing")?;
+    fs::create_dir_all(&out)?;
+    process::open_many_files()?;
+    let programs = Programs {
+        eastwall: env::var_os("EASTWALL").map(PathBuf::from).ok_or("EASTWALL names no program")?,
+        envoy: env::var_os("ENVOY").map(PathBuf::from),
+    };
+    let chosen: Vec<&Scenario> =
+        scenario::ALL.iter().filter(|each| only.as_deref().is_none_or(|only| only == each.name)).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = scenario::ALL.iter().map(|each| each.name).collect();
+        return Err(format!("there is no such scenario: {}", names.join(", ")).into());
+    }
+
+    let mut report = Report { machine: machine::describe(&programs.versions(), note.as_deref()), tables: Vec::new() };
+    for scenario in chosen {
+        let sizes = if amount.rounds == SMOKE.rounds { &scenario.sizes[..1] } else { scenario.sizes };
+        let mut measured = Vec::new();
+        for &size in sizes {
+            measured.extend(rounds::measure(scenario, Rules(size), amount, &programs)?);
+        }
+        let table = Table { scenario, measured };
+        print!("{}", table.text());
+        report.tables.push(table);
+    }
+    report.machine.insert("load after".into(), machine::load().into());
+    fs::write(out.join("proxies.txt"), report.text())?;
+    fs::write(out.join("proxies.json"), serde_json::to_string_pretty(&report.json())? + "\n")?;
+    eprintln!("written: proxies.txt and proxies.json in {}", out.display());
+    Ok(())
+}
+
+/// What this program is when it is started as one of the proxies.
+fn floor_of_arguments() -> Result<Option<(Floor, SocketAddr, SocketAddr)>, Failure> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [name, listen, upstream] = arguments.as_slice() else { return Ok(None) };
+    let floor = [Floor::H2, Floor::Hyper].into_iter().find(|floor| Peer::Floor(*floor).name() == name);
+    floor.map(|floor| Ok((floor, listen.parse()?, upstream.parse()?))).transpose()
+}

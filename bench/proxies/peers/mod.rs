@@ -1,0 +1,120 @@
+//! The proxies that are measured: how each is told the policy, and started.
+
+mod eastwall;
+mod envoy;
+mod haproxy;
+mod nginx;
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use eastwall_bench::machine;
+
+pub(crate) use self::nginx::{HEAD, TEMPORARY};
+use crate::floor::Floor;
+use crate::process::{Cores, Failure, Process};
+use crate::rules::Rules;
+
+/// What a proxy speaks, to both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    /// With prior knowledge.
+    Http2,
+}
+
+/// What stands between load and backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Eastwall,
+    Haproxy,
+    Nginx,
+    Envoy,
+    /// No policy: what a library costs by itself.
+    Floor(Floor),
+}
+
+/// What every proxy is told, and writes down in its own terms.
+pub(crate) struct Setup<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) listen: SocketAddr,
+    pub(crate) upstream: SocketAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) rules: Rules,
+    pub(crate) workers: usize,
+}
+
+/// Where the programs are.
+pub(crate) struct Programs {
+    pub(crate) eastwall: PathBuf,
+    pub(crate) envoy: Option<PathBuf>,
+}
+
+impl Programs {
+    /// What each calls itself.
+    pub(crate) fn versions(&self) -> Vec<(&'static str, String)> {
+        let first = |program: &str, flag: &str| {
+            let said = machine::said(program, &[flag]);
+            said.lines().next().unwrap_or_default().trim().to_owned()
+        };
+        let envoy = |path: &PathBuf| first(&path.to_string_lossy(), "--version");
+        vec![
+            ("eastwall", first(&self.eastwall.to_string_lossy(), "--version")),
+            ("haproxy", first("haproxy", "-v")),
+            ("nginx", first("nginx", "-v")),
+            ("envoy", self.envoy.as_ref().map_or_else(|| "none".to_owned(), envoy)),
+            ("wrk", first("wrk", "-v")),
+            ("h2load", first("h2load", "--version")),
+            ("h2", machine::locked("h2")),
+            ("hyper", machine::locked("hyper")),
+        ]
+    }
+}
+
+impl Peer {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Eastwall => "eastwall",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
+            Self::Floor(Floor::H2) => "h2-to-h2",
+            Self::Floor(Floor::Hyper) => "hyper-to-h2",
+        }
+    }
+
+    /// Whether it was told a policy.
+    pub(crate) fn judges(self) -> bool {
+        !matches!(self, Self::Floor(_))
+    }
+
+    pub(crate) fn start(self, setup: &Setup<'_>, programs: &Programs) -> Result<Process, Failure> {
+        let (program, arguments) = match self {
+            Self::Eastwall => (programs.eastwall.clone(), eastwall::write(setup)?),
+            Self::Haproxy => ("haproxy".into(), haproxy::write(setup)?),
+            Self::Nginx => ("nginx".into(), nginx::write(setup)?),
+            Self::Envoy => (programs.envoy.clone().ok_or("there is no Envoy")?, envoy::write(setup)?),
+            Self::Floor(_) => {
+                (env::current_exe()?, words(&format!("{} {} {}", self.name(), setup.listen, setup.upstream)))
+            }
+        };
+        Process::start(self.name(), setup.cores(), &program, &arguments, setup.folder)
+    }
+}
+
+impl Setup<'_> {
+    /// One worker has a core of its own; two share both with the load.
+    fn cores(&self) -> Cores {
+        if self.workers == 1 { Cores("0") } else { Cores("0,1") }
+    }
+
+    /// A file of this proxy.
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
