@@ -1,15 +1,16 @@
 //! Single requests, to learn whether a proxy has started and whether it judges as it was told.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use http::Request;
+use rustix::net::{self, AddressFamily, SocketType};
 
 use crate::peers::{Peer, Protocol};
 use crate::process::{Failure, Process};
-use crate::rules::Rules;
+use crate::rules::{CLIENT, Rules, STRANGER};
 
 /// Long enough to load the largest policy on a machine that does other things.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ pub(crate) fn check(
 ) -> Result<(), Failure> {
     let name = peer.name();
     let status = |path: &str| match protocol {
-        Protocol::Http1 => http1(at, path),
+        Protocol::Http1 | Protocol::WebSocket | Protocol::Tcp => http1(CLIENT, at, path),
         Protocol::Http2 => http2(at, path),
     };
     let allowed = rules.allowed("GET");
@@ -41,6 +42,12 @@ pub(crate) fn check(
         }
         sleep(Duration::from_millis(20));
     }
+    if protocol == Protocol::Tcp {
+        return match http1(STRANGER, at, first) {
+            Ok(status) => Err(format!("{name} passes on what a stranger sends: {status}").into()),
+            Err(_) => Ok(()),
+        };
+    }
     let refusal = if peer.judges() { 403 } else { 200 };
     for (expected, paths) in [(200, allowed), (refusal, rules.denied())] {
         for path in paths {
@@ -53,8 +60,11 @@ pub(crate) fn check(
     Ok(())
 }
 
-fn http1(at: SocketAddr, path: &str) -> Result<u16, Failure> {
-    let mut stream = TcpStream::connect(at)?;
+fn http1(from: IpAddr, at: SocketAddr, path: &str) -> Result<u16, Failure> {
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    net::bind(&socket, &SocketAddr::new(from, 0))?;
+    net::connect(&socket, &at)?;
+    let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n")?;
     let mut head = [0; 12];

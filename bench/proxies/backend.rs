@@ -1,12 +1,24 @@
-//! What stands behind the proxies: nginx with a short answer to everything.
+//! What stands behind the proxies.
 
-use std::fs;
+use std::env;
+use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::peers::{HEAD, Protocol, TEMPORARY};
+use crate::peers::{HEAD, Protocol, TEMPORARY, words};
 use crate::process::{Failure, LOAD, Process, free_port};
 use crate::rules::BACKEND;
+
+/// What answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// nginx with a short answer to everything.
+    Short,
+    /// nginx with a file of so many bytes as the answer to everything.
+    File(u64),
+    /// A server of our own, which reads bodies and answers messages.
+    Reads,
+}
 
 /// A running backend and where it listens.
 pub(crate) struct Backend {
@@ -15,18 +27,28 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(crate) fn start(folder: &Path, protocol: Protocol) -> Result<Self, Failure> {
+    pub(crate) fn start(folder: &Path, protocol: Protocol, origin: Origin) -> Result<Self, Failure> {
         let address = free_port(BACKEND)?;
-        let speaks = match protocol {
-            Protocol::Http1 => "",
-            Protocol::Http2 => " http2",
+        let location = match origin {
+            Origin::Short => "return 200 \"here you are\\n\";".to_owned(),
+            Origin::File(bytes) => {
+                File::create(folder.join("body"))?.set_len(bytes)?;
+                format!("root {}; try_files /body =404;", folder.display())
+            }
+            Origin::Reads => {
+                let kind = if protocol == Protocol::Http2 { "origin-http2" } else { "origin-http1" };
+                let arguments = words(&format!("{kind} {address}"));
+                let process = Process::start("backend", LOAD, &env::current_exe()?, &arguments, folder)?;
+                return Ok(Self { _process: process, address });
+            }
         };
+        let speaks = if protocol == Protocol::Http2 { " http2" } else { "" };
         let configuration = format!(
-            "{HEAD}http {{\n{TEMPORARY}server {{\n  listen {address}{speaks};\n  keepalive_requests 1000000000;\n  \
-             location / {{ return 200 \"here you are\\n\"; }}\n}}\n}}\n"
+            "{HEAD}http {{\n{TEMPORARY}sendfile on;\nserver {{\n  listen {address}{speaks};\n  keepalive_requests 1000000000;\n  \
+             location / {{ {location} }}\n}}\n}}\n"
         );
         fs::write(folder.join("backend.conf"), configuration)?;
-        let mut arguments: Vec<String> = ["-c", "backend.conf", "-e", "stderr", "-p"].map(str::to_owned).into();
+        let mut arguments = words("-c backend.conf -e stderr -p");
         arguments.push(folder.display().to_string());
         let process = Process::start("backend", LOAD, Path::new("nginx"), &arguments, folder)?;
         Ok(Self { _process: process, address })

@@ -177,7 +177,7 @@ impl http_body::Body for Answer {
 
 /// Runs hyper's tasks on this thread.
 #[derive(Clone, Copy)]
-struct Local;
+pub(crate) struct Local;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {

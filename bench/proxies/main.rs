@@ -6,6 +6,7 @@ mod answers;
 mod backend;
 mod floor;
 mod load;
+mod origin;
 mod peers;
 mod process;
 mod report;
@@ -22,8 +23,8 @@ use std::path::PathBuf;
 
 use eastwall_bench::machine;
 use floor::Floor;
-use peers::{Peer, Programs};
-use process::Failure;
+use peers::Programs;
+use process::{Failure, LOAD};
 use report::{Report, Table};
 use rounds::Amount;
 use rules::Rules;
@@ -33,8 +34,8 @@ const WHOLE: Amount = Amount { rounds: 10, seconds: 3 };
 const SMOKE: Amount = Amount { rounds: 1, seconds: 1 };
 
 fn main() -> Result<(), Failure> {
-    if let Some((floor, listen, upstream)) = floor_of_arguments()? {
-        return floor::serve(floor, listen, upstream);
+    if let Some(ended) = as_helper() {
+        return ended;
     }
     let mut amount = WHOLE;
     let (mut out, mut note, mut only) = (None, None, None);
@@ -55,6 +56,7 @@ fn main() -> Result<(), Failure> {
     let out = out.ok_or("--out FOLDER is missing")?;
     fs::create_dir_all(&out)?;
     process::open_many_files()?;
+    process::stay_on(LOAD)?;
     let programs = Programs {
         eastwall: env::var_os("EASTWALL").map(PathBuf::from).ok_or("EASTWALL names no program")?,
         envoy: env::var_os("ENVOY").map(PathBuf::from),
@@ -84,10 +86,18 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What this program is when it is started as one of the proxies.
-fn floor_of_arguments() -> Result<Option<(Floor, SocketAddr, SocketAddr)>, Failure> {
+/// What this program does when it is started as a backend or as one of the proxies.
+fn as_helper() -> Option<Result<(), Failure>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [name, listen, upstream] = arguments.as_slice() else { return Ok(None) };
-    let floor = [Floor::H2, Floor::Hyper].into_iter().find(|floor| Peer::Floor(*floor).name() == name);
-    floor.map(|floor| Ok((floor, listen.parse()?, upstream.parse()?))).transpose()
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let address = |text: &str| text.parse::<SocketAddr>().map_err(Failure::from);
+    let floor = |floor, listen, upstream| floor::serve(floor, address(listen)?, address(upstream)?);
+    let origin = |is_http2, listen| origin::serve(is_http2, address(listen)?);
+    Some(match arguments.as_slice() {
+        ["h2-to-h2", listen, upstream] => floor(Floor::H2, listen, upstream),
+        ["hyper-to-h2", listen, upstream] => floor(Floor::Hyper, listen, upstream),
+        ["origin-http1", listen] => origin(false, listen),
+        ["origin-http2", listen] => origin(true, listen),
+        _ => return None,
+    })
 }

@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 pub(crate) type Failure = Box<dyn Error>;
 
@@ -106,6 +107,15 @@ fn held(cores: Cores, program: &Path, arguments: &[String]) -> Command {
 pub(crate) fn open_many_files() -> Result<(), Failure> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// Holds the harness itself, which sends some of the load, to one core.
+pub(crate) fn stay_on(cores: Cores) -> Result<(), Failure> {
+    let mut set = CpuSet::new();
+    for core in cores.0.split(',') {
+        set.set(core.parse()?);
+    }
+    Ok(sched_setaffinity(None, &set).map_err(|error| format!("two cores are needed: {error}"))?)
 }
 
 /// A port that nobody has at this address.

@@ -66,7 +66,10 @@ impl Table {
     pub(crate) fn text(&self) -> String {
         let Scenario { name, about, workers, .. } = self.scenario;
         let mut text = String::new();
-        line(&mut text, &format!("\n{name}: {about}; workers: {workers}"));
+        line(
+            &mut text,
+            &format!("\n{name}: {about}; workers: {workers}; CPU and rate of one {}", self.scenario.load.unit()),
+        );
         line(
             &mut text,
             &format!(
@@ -116,6 +119,7 @@ impl Table {
             "scenario": self.scenario.name,
             "about": self.scenario.about,
             "workers": self.scenario.workers,
+            "unit": self.scenario.load.unit(),
             "rows": self.rows().iter().map(Row::json).collect::<Vec<_>>(),
         })
     }

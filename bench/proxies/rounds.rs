@@ -55,7 +55,7 @@ pub(crate) fn measure(
     programs: &Programs,
 ) -> Result<Vec<Measured>, Failure> {
     let folder = tempfile::tempdir()?;
-    let backend = Backend::start(folder.path(), scenario.protocol)?;
+    let backend = Backend::start(folder.path(), scenario.protocol, scenario.load.origin())?;
     let mut running = Vec::new();
     for &peer in scenario.peers.iter().filter(|peer| **peer != Peer::Envoy || programs.envoy.is_some()) {
         running.push(start(peer, scenario, rules, &backend, programs)?);

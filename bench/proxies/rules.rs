@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Where the load comes from: the first source.
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Whom no rule names.
+pub(crate) const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 9, 9, 9));
 /// The pod behind the proxy.
 pub(crate) const BACKEND: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// Where proxies listen.

@@ -21,11 +21,16 @@ pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
                  spec:\n  subject: [{{serviceAccount: app}}]\n  ingress:"
             )?;
         }
-        writeln!(
-            text,
-            "  - {{name: r{}, from: [{{serviceAccount: sa-{}}}], http: [{{methods: [{}], paths: [{}]}}]}}",
-            rule.number, rule.source, rule.method, rule.path
-        )?;
+        let what = match setup.protocol {
+            Protocol::Tcp => "tcp: {}".to_owned(),
+            Protocol::WebSocket => {
+                format!("http: [{{methods: [{}], paths: [{}], upgrades: [websocket]}}]", rule.method, rule.path)
+            }
+            Protocol::Http1 | Protocol::Http2 => {
+                format!("http: [{{methods: [{}], paths: [{}]}}]", rule.method, rule.path)
+            }
+        };
+        writeln!(text, "  - {{name: r{}, from: [{{serviceAccount: sa-{}}}], {what}}}", rule.number, rule.source)?;
     }
     fs::write(setup.file("policy.yaml"), text)?;
     fs::write(setup.file("workloads.yaml"), workloads(setup)?)?;
@@ -38,8 +43,9 @@ pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
 
 fn workloads(setup: &Setup<'_>) -> Result<String, Failure> {
     let declared = match setup.protocol {
-        Protocol::Http1 => "http",
+        Protocol::Http1 | Protocol::WebSocket => "http",
         Protocol::Http2 => "http2",
+        Protocol::Tcp => "tcp",
     };
     let mut text = format!(
         "- {{name: app, namespace: shop, serviceAccount: app, ips: [{BACKEND}], ports: [{{name: {declared}, port: {}}}]}}\n",

@@ -9,26 +9,11 @@ use crate::process::Failure;
 use crate::rules::Rules;
 
 pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
-    let rbac = typed(
-        "extensions.filters.http.rbac.v3.RBAC",
-        json!({"rules": {"action": "ALLOW", "policies": policies(setup.rules)}}),
-    );
-    let router = typed("extensions.filters.http.router.v3.Router", json!({}));
-    let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "app", "timeout": "0s"}});
-    let manager = typed(
-        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        json!({
-            "stat_prefix": "pod",
-            "normalize_path": true,
-            "merge_slashes": true,
-            "http_filters": [
-                {"name": "envoy.filters.http.rbac", "typed_config": rbac},
-                {"name": "envoy.filters.http.router", "typed_config": router},
-            ],
-            "route_config": {"virtual_hosts": [{"name": "app", "domains": ["*"], "routes": [route]}]},
-        }),
-    );
-    let filters = json!([{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]);
+    let rules = json!({"action": "ALLOW", "policies": policies(setup)});
+    let filters = match setup.protocol {
+        Protocol::Tcp => bytes(&rules),
+        _ => requests(&rules),
+    };
     let configuration = json!({
         "static_resources": {
             "listeners": [{"name": "pod", "address": address(setup.listen), "filter_chains": [{"filters": filters}]}],
@@ -39,18 +24,55 @@ pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
     Ok(words(&format!("-c envoy.json --disable-hot-restart --log-level warn --concurrency {}", setup.workers)))
 }
 
-fn policies(rules: Rules) -> Map<String, Value> {
+/// The filters of a listener that judges connections.
+fn bytes(rules: &Value) -> Value {
+    let rbac = typed("extensions.filters.network.rbac.v3.RBAC", json!({"stat_prefix": "pod", "rules": rules}));
+    let proxy =
+        typed("extensions.filters.network.tcp_proxy.v3.TcpProxy", json!({"stat_prefix": "pod", "cluster": "app"}));
+    json!([
+        {"name": "envoy.filters.network.rbac", "typed_config": rbac},
+        {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy},
+    ])
+}
+
+/// The filters of a listener that judges requests.
+fn requests(rules: &Value) -> Value {
+    let rbac = typed("extensions.filters.http.rbac.v3.RBAC", json!({"rules": rules}));
+    let router = typed("extensions.filters.http.router.v3.Router", json!({}));
+    let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "app", "timeout": "0s"}});
+    let manager = typed(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        json!({
+            "stat_prefix": "pod",
+            "normalize_path": true,
+            "merge_slashes": true,
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+            "http_filters": [
+                {"name": "envoy.filters.http.rbac", "typed_config": rbac},
+                {"name": "envoy.filters.http.router", "typed_config": router},
+            ],
+            "route_config": {"virtual_hosts": [{"name": "app", "domains": ["*"], "routes": [route]}]},
+        }),
+    );
+    json!([{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}])
+}
+
+fn policies(setup: &Setup<'_>) -> Map<String, Value> {
     let policy = |rule: crate::rules::Rule| {
         let method = json!({"header": {"name": ":method", "string_match": {"exact": rule.method}}});
         let path = json!({"url_path": {"path": {"exact": rule.path}}});
         let source = json!({"address_prefix": Rules::address(rule.source), "prefix_len": 32});
+        let what = match setup.protocol {
+            Protocol::Tcp => json!({"any": true}),
+            _ => json!({"and_rules": {"rules": [method, path]}}),
+        };
         let policy = json!({
-            "permissions": [{"and_rules": {"rules": [method, path]}}],
+            "permissions": [what],
             "principals": [{"direct_remote_ip": source}],
         });
         (format!("r{}", rule.number), policy)
     };
-    rules.all().map(policy).collect()
+    setup.rules.all().map(policy).collect()
 }
 
 fn cluster(setup: &Setup<'_>) -> Value {

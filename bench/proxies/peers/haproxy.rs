@@ -10,19 +10,26 @@ use crate::rules::Rules;
 pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
     let mut allowed = String::new();
     for rule in setup.rules.all() {
-        writeln!(allowed, "{} {} {}", Rules::address(rule.source), rule.method, rule.path)?;
+        let source = Rules::address(rule.source);
+        match setup.protocol {
+            Protocol::Tcp => writeln!(allowed, "{source}")?,
+            _ => writeln!(allowed, "{source} {} {}", rule.method, rule.path)?,
+        }
     }
     fs::write(setup.file("allowed.list"), allowed)?;
     let Setup { listen, upstream, workers, .. } = setup;
     let judged = match setup.protocol {
-        Protocol::Http1 | Protocol::Http2 => {
+        Protocol::Tcp => {
+            "mode tcp\n  option splice-auto\n  tcp-request connection reject unless { src -f allowed.list }"
+        }
+        Protocol::Http1 | Protocol::Http2 | Protocol::WebSocket => {
             "mode http\n  http-request set-var-fmt(txn.asked) \"%[src] %[method] %[path]\"\n  \
              http-request deny deny_status 403 unless { var(txn.asked) -m str -f allowed.list }"
         }
     };
     let speaks = match setup.protocol {
-        Protocol::Http1 => "",
         Protocol::Http2 => " proto h2",
+        _ => "",
     };
     fs::write(
         setup.file("haproxy.cfg"),

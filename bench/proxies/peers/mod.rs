@@ -22,6 +22,10 @@ pub(crate) enum Protocol {
     Http1,
     /// With prior knowledge.
     Http2,
+    /// HTTP/1.1 that is switched to WebSocket.
+    WebSocket,
+    /// Bytes that are not looked at, judged by their source alone.
+    Tcp,
 }
 
 /// What stands between load and backend.
@@ -115,6 +119,6 @@ impl Setup<'_> {
     }
 }
 
-fn words(text: &str) -> Vec<String> {
+pub(crate) fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }

@@ -15,7 +15,11 @@ pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
     fs::write(setup.file("allowed.map"), allowed)?;
     let Setup { listen, upstream, workers, .. } = setup;
     let (speaks, forward) = match setup.protocol {
-        Protocol::Http1 => ("", "proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";"),
+        Protocol::Http1 => ("", "proxy_pass http://app; proxy_set_header Connection \"\";"),
+        Protocol::WebSocket => {
+            ("", "proxy_pass http://app; proxy_set_header Connection upgrade; proxy_set_header Upgrade $http_upgrade;")
+        }
+        Protocol::Tcp => return Err("nginx has no `stream` in Debian's nginx-light".into()),
         // The only way that nginx speaks HTTP/2 to an upstream.
         Protocol::Http2 => (" http2", "grpc_pass grpc://app;"),
     };
@@ -28,6 +32,7 @@ pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
              map \"$remote_addr $request_method $uri\" $allowed {{ default 0; include allowed.map; }}\n\
              upstream app {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}\n\
              server {{\n  listen {listen}{speaks};\n  keepalive_requests 1000000000;\n  client_max_body_size 0;\n  \
+             proxy_http_version 1.1;\n  proxy_request_buffering off;\n  proxy_max_temp_file_size 0;\n  \
              location / {{ if ($allowed = 0) {{ return 403; }} {forward} }}\n}}\n}}\n"
         ),
     )?;
