@@ -8,21 +8,16 @@ use std::time::{Duration, Instant};
 use http::Request;
 use rustix::net::{self, AddressFamily, SocketType};
 
-use crate::peers::{Peer, Protocol};
+use crate::peers::{Peer, Protocol, Setup};
 use crate::process::{Failure, Process};
-use crate::rules::{CLIENT, Rules, STRANGER};
+use crate::rules::{CLIENT, STRANGER};
 
 /// Long enough to load the largest policy on a machine that does other things.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until an allowed request is answered, then asks every path that the load will.
-pub(crate) fn check(
-    peer: Peer,
-    protocol: Protocol,
-    at: SocketAddr,
-    rules: Rules,
-    process: &mut Process,
-) -> Result<(), Failure> {
+pub(crate) fn check(peer: Peer, setup: &Setup, process: &mut Process) -> Result<(), Failure> {
+    let Setup { listen: at, protocol, rules, .. } = *setup;
     let name = peer.name();
     let status = |path: &str| match protocol {
         Protocol::Http1 | Protocol::WebSocket | Protocol::Tcp => http1(CLIENT, at, path),
@@ -60,7 +55,8 @@ pub(crate) fn check(
     Ok(())
 }
 
-fn http1(from: IpAddr, at: SocketAddr, path: &str) -> Result<u16, Failure> {
+/// Asks from an address of this machine.
+pub(crate) fn http1(from: IpAddr, at: SocketAddr, path: &str) -> Result<u16, Failure> {
     let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     net::bind(&socket, &SocketAddr::new(from, 0))?;
     net::connect(&socket, &at)?;

@@ -4,14 +4,17 @@
 
 mod answers;
 mod backend;
+mod churn;
 mod floor;
 mod load;
+mod memory;
 mod origin;
 mod peers;
 mod process;
 mod report;
 mod rounds;
 mod rules;
+mod running;
 mod scenario;
 mod spread;
 mod usage;
@@ -30,8 +33,8 @@ use rounds::Amount;
 use rules::Rules;
 use scenario::Scenario;
 
-const WHOLE: Amount = Amount { rounds: 10, seconds: 3 };
-const SMOKE: Amount = Amount { rounds: 1, seconds: 1 };
+const WHOLE: Amount = Amount { rounds: 10, seconds: 3, connections: 10_000 };
+const SMOKE: Amount = Amount { rounds: 1, seconds: 1, connections: 1_000 };
 
 fn main() -> Result<(), Failure> {
     if let Some(ended) = as_helper() {
@@ -63,12 +66,16 @@ fn main() -> Result<(), Failure> {
     };
     let chosen: Vec<&Scenario> =
         scenario::ALL.iter().filter(|each| only.as_deref().is_none_or(|only| only == each.name)).collect();
-    if chosen.is_empty() {
+    if chosen.is_empty() && only.as_deref() != Some("memory") {
         let names: Vec<&str> = scenario::ALL.iter().map(|each| each.name).collect();
-        return Err(format!("there is no such scenario: {}", names.join(", ")).into());
+        return Err(format!("there is no such scenario: {}, memory", names.join(", ")).into());
     }
 
-    let mut report = Report { machine: machine::describe(&programs.versions(), note.as_deref()), tables: Vec::new() };
+    let mut report = Report {
+        machine: machine::describe(&programs.versions(), note.as_deref()),
+        tables: Vec::new(),
+        memory: Vec::new(),
+    };
     for scenario in chosen {
         let sizes = if amount.rounds == SMOKE.rounds { &scenario.sizes[..1] } else { scenario.sizes };
         let mut measured = Vec::new();
@@ -78,6 +85,10 @@ fn main() -> Result<(), Failure> {
         let table = Table { scenario, measured };
         print!("{}", table.text());
         report.tables.push(table);
+    }
+    if only.as_deref().is_none_or(|only| only == "memory") {
+        report.memory = memory::measure(amount.connections, &programs)?;
+        print!("{}", report::memory_text(&report.memory));
     }
     report.machine.insert("load after".into(), machine::load().into());
     fs::write(out.join("proxies.txt"), report.text())?;

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::load::Latency;
+use crate::memory::{self, Footprint};
 use crate::peers::Peer;
-use crate::rounds::{Measured, Sample};
+use crate::rounds::Measured;
+use crate::running::Sample;
 use crate::scenario::Scenario;
 use crate::spread::Spread;
 
@@ -14,6 +16,7 @@ use crate::spread::Spread;
 pub(crate) struct Report {
     pub(crate) machine: Map<String, Value>,
     pub(crate) tables: Vec<Table>,
+    pub(crate) memory: Vec<Footprint>,
 }
 
 /// One scenario.
@@ -73,7 +76,7 @@ impl Table {
         line(
             &mut text,
             &format!(
-                "{:>7} {:<9} {:>8} {:>15} {:>9} {:>15} {:>5} {:>10} {:>8} {:>8} {:>8} {:>8}",
+                "{:>7} {:<22} {:>8} {:>17} {:>9} {:>12} {:>5} {:>10} {:>8} {:>8} {:>8} {:>8}",
                 "rules",
                 "proxy",
                 "CPU µs",
@@ -98,7 +101,7 @@ impl Table {
             line(
                 &mut text,
                 &format!(
-                    "{:>7} {:<9} {:>8.2} {:>15} {:>9.2} {:>15} {:>4.0}% {:>10.0} {p50:>8} {p99:>8} {p999:>8} {:>8.1}",
+                    "{:>7} {:<22} {:>8.2} {:>17} {:>9.2} {:>12} {:>4.0}% {:>10.0} {p50:>8} {p99:>8} {p999:>8} {:>8.1}",
                     measured.rules,
                     measured.peer.name(),
                     cost.median,
@@ -148,12 +151,38 @@ impl Report {
             line(&mut text, &format!("{key}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
         }
         text.extend(self.tables.iter().map(Table::text));
+        text += &memory_text(&self.memory);
         text
     }
 
     pub(crate) fn json(&self) -> Value {
-        json!({"machine": self.machine, "scenarios": self.tables.iter().map(Table::json).collect::<Vec<_>>()})
+        json!({"machine": self.machine, "scenarios": self.tables.iter().map(Table::json).collect::<Vec<_>>(), "memory": self.memory.iter().map(footprint).collect::<Vec<_>>()})
     }
+}
+
+/// The memory of each proxy as a table.
+pub(crate) fn memory_text(footprints: &[Footprint]) -> String {
+    let mut text = String::new();
+    let Some(first) = footprints.first() else { return text };
+    let (rules, connections) = (memory::RULES.0, first.connections);
+    line(
+        &mut text,
+        &format!("\nmemory: {rules} rules; then {connections} connections that are open after a request each"),
+    );
+    line(&mut text, &format!("{:<22} {:>8} {:>23}", "proxy", "idle MB", "bytes for a connection"));
+    for Footprint { peer, idle, per_connection, .. } in footprints {
+        line(&mut text, &format!("{:<22} {:>8.1} {per_connection:>23.0}", peer.name(), *idle as f64 / 1e6));
+    }
+    text
+}
+
+fn footprint(footprint: &Footprint) -> Value {
+    json!({
+        "proxy": footprint.peer.name(),
+        "idle bytes": footprint.idle,
+        "connections": footprint.connections,
+        "bytes for a connection": footprint.per_connection,
+    })
 }
 
 fn spread(spread: &Spread) -> Value {

@@ -38,11 +38,11 @@ impl Rules {
         (self.0 / 10).clamp(1, 1_000)
     }
 
-    /// The address of a source.
-    pub(crate) fn address(source: usize) -> IpAddr {
+    /// The address of a source. The load keeps its own; the others move between two networks from revision to revision.
+    pub(crate) fn address(source: usize, revision: usize) -> IpAddr {
         match source {
             0 => CLIENT,
-            other => Ipv4Addr::from(0x7F01_0000 + other as u32).into(),
+            other => Ipv4Addr::from(0x7F01_0000 + (revision as u32 % 2 << 16) + other as u32).into(),
         }
     }
 

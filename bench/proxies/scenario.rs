@@ -1,8 +1,9 @@
 //! What is loaded, and how.
 
+use crate::churn::Change;
 use crate::floor::Floor;
 use crate::load::{Load, Way};
-use crate::peers::{Peer, Protocol};
+use crate::peers::{EVERYBODY, Peer, Protocol};
 
 /// One table of the report.
 pub(crate) struct Scenario {
@@ -17,7 +18,6 @@ pub(crate) struct Scenario {
 
 const MIB: u64 = 1_048_576;
 const EVERY_SIZE: &[usize] = &[10, 1_000, 10_000];
-const EVERYBODY: &[Peer] = &[Peer::Eastwall, Peer::Haproxy, Peer::Nginx, Peer::Envoy];
 
 /// All of them, those first that tell the most.
 pub(crate) const ALL: &[Scenario] = &[
@@ -162,5 +162,19 @@ pub(crate) const ALL: &[Scenario] = &[
         workers: 2,
         sizes: &[1_000],
         peers: EVERYBODY,
+    },
+    Scenario {
+        name: "churn",
+        about: "HTTP/1.1, 5,000 requests a second on 64 connections while documents or the addresses of workloads change",
+        protocol: Protocol::Http1,
+        load: Load::Paced { connections: 64, rate: 5_000 },
+        workers: 1,
+        sizes: &[10_000],
+        peers: &[
+            Peer::Eastwall,
+            Peer::Changing(Change::Nothing),
+            Peer::Changing(Change::Document),
+            Peer::Changing(Change::Addresses),
+        ],
     },
 ];

@@ -24,6 +24,7 @@ pub(super) fn run(target: &Target<'_>, connections: usize, way: Way, bytes: u64)
     let end = start + Duration::from_secs(target.seconds);
     let one = |_| -> Result<u64, Failure> {
         let mut connection = Connection::open(target.at)?;
+        connection.widen();
         let mut moved = 0;
         while Instant::now() < end {
             moved += match way {

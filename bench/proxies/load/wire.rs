@@ -28,7 +28,12 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, buffer: vec![0; 256 * 1024] })
+        Ok(Self { stream, buffer: vec![0; 4 * 1024] })
+    }
+
+    /// Reads larger pieces at a time.
+    pub(super) fn widen(&mut self) {
+        self.buffer.resize(256 * 1024, 0);
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {

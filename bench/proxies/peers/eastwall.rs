@@ -1,6 +1,5 @@
 //! Eastwall as a gateway: native documents of a hundred rules, and everybody registered.
 
-use std::fmt::Write as _;
 use std::fs;
 
 use super::{Protocol, Setup, words};
@@ -10,38 +9,52 @@ use crate::rules::{BACKEND, Rules};
 /// Rules of one document.
 const A_DOCUMENT: usize = 100;
 
-pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
-    let mut text = String::new();
-    for (index, rule) in setup.rules.all().enumerate() {
-        if index % A_DOCUMENT == 0 {
-            let number = index / A_DOCUMENT;
-            writeln!(
-                text,
-                "---\napiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: p{number}, namespace: shop}}\n\
-                 spec:\n  subject: [{{serviceAccount: app}}]\n  ingress:"
-            )?;
-        }
-        let what = match setup.protocol {
-            Protocol::Tcp => "tcp: {}".to_owned(),
-            Protocol::WebSocket => {
-                format!("http: [{{methods: [{}], paths: [{}], upgrades: [websocket]}}]", rule.method, rule.path)
-            }
-            Protocol::Http1 | Protocol::Http2 => {
-                format!("http: [{{methods: [{}], paths: [{}]}}]", rule.method, rule.path)
-            }
-        };
-        writeln!(text, "  - {{name: r{}, from: [{{serviceAccount: sa-{}}}], {what}}}", rule.number, rule.source)?;
+/// The folder of its documents, and the file of who is where.
+pub(crate) const DOCUMENTS: &str = "policies";
+pub(crate) const WORKLOADS: &str = "workloads.yaml";
+
+pub(super) fn write(setup: &Setup) -> Result<Vec<String>, Failure> {
+    let documents = setup.file(DOCUMENTS);
+    fs::create_dir_all(&documents)?;
+    for number in 0..setup.rules.0.div_ceil(A_DOCUMENT) {
+        fs::write(documents.join(format!("p{number}.yaml")), document(setup, number, None))?;
     }
-    fs::write(setup.file("policy.yaml"), text)?;
-    fs::write(setup.file("workloads.yaml"), workloads(setup)?)?;
+    fs::write(setup.file(WORKLOADS), workloads(setup, 0))?;
     Ok(words(&format!(
-        "proxy --mode gateway --listen {} --upstream {} --policy policy.yaml --workloads workloads.yaml --workers {} \
+        "proxy --mode gateway --listen {} --upstream {} --policy {DOCUMENTS} --workloads {WORKLOADS} --workers {} \
          --access-log off --drain 1s --connections 20000 --connections-per-source 20000",
         setup.listen, setup.upstream, setup.workers
     )))
 }
 
-fn workloads(setup: &Setup<'_>) -> Result<String, Failure> {
+/// One document; with `added`, the load may also GET that path.
+pub(crate) fn document(setup: &Setup, number: usize, added: Option<&str>) -> String {
+    let mut text = format!(
+        "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: p{number}, namespace: shop}}\n\
+         spec:\n  subject: [{{serviceAccount: app}}]\n  ingress:\n"
+    );
+    for rule in setup.rules.all().skip(number * A_DOCUMENT).take(A_DOCUMENT) {
+        text += &format!("  - {{name: r{}, from: [{{serviceAccount: sa-{}}}], ", rule.number, rule.source);
+        text += &match setup.protocol {
+            Protocol::Tcp => "tcp: {}}\n".to_owned(),
+            Protocol::WebSocket => {
+                format!("http: [{{methods: [{}], paths: [{}], upgrades: [websocket]}}]}}\n", rule.method, rule.path)
+            }
+            Protocol::Http1 | Protocol::Http2 => {
+                format!("http: [{{methods: [{}], paths: [{}]}}]}}\n", rule.method, rule.path)
+            }
+        };
+    }
+    if let Some(path) = added {
+        text += &format!(
+            "  - {{name: added, from: [{{serviceAccount: sa-0}}], http: [{{methods: [GET], paths: [{path}]}}]}}\n"
+        );
+    }
+    text
+}
+
+/// Who is where; every revision has another address for every source but the load.
+pub(crate) fn workloads(setup: &Setup, revision: usize) -> String {
     let declared = match setup.protocol {
         Protocol::Http1 | Protocol::WebSocket => "http",
         Protocol::Http2 => "http2",
@@ -52,8 +65,8 @@ fn workloads(setup: &Setup<'_>) -> Result<String, Failure> {
         setup.upstream.port()
     );
     for source in 0..setup.rules.sources() {
-        let address = Rules::address(source);
-        writeln!(text, "- {{name: sa-{source}, namespace: shop, serviceAccount: sa-{source}, ips: [{address}]}}")?;
+        let address = Rules::address(source, revision);
+        text += &format!("- {{name: sa-{source}, namespace: shop, serviceAccount: sa-{source}, ips: [{address}]}}\n");
     }
-    Ok(text)
+    text
 }

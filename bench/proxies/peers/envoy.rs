@@ -8,7 +8,7 @@ use super::{Protocol, Setup, words};
 use crate::process::Failure;
 use crate::rules::Rules;
 
-pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
+pub(super) fn write(setup: &Setup) -> Result<Vec<String>, Failure> {
     let rules = json!({"action": "ALLOW", "policies": policies(setup)});
     let filters = match setup.protocol {
         Protocol::Tcp => bytes(&rules),
@@ -57,11 +57,11 @@ fn requests(rules: &Value) -> Value {
     json!([{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}])
 }
 
-fn policies(setup: &Setup<'_>) -> Map<String, Value> {
+fn policies(setup: &Setup) -> Map<String, Value> {
     let policy = |rule: crate::rules::Rule| {
         let method = json!({"header": {"name": ":method", "string_match": {"exact": rule.method}}});
         let path = json!({"url_path": {"path": {"exact": rule.path}}});
-        let source = json!({"address_prefix": Rules::address(rule.source), "prefix_len": 32});
+        let source = json!({"address_prefix": Rules::address(rule.source, 0), "prefix_len": 32});
         let what = match setup.protocol {
             Protocol::Tcp => json!({"any": true}),
             _ => json!({"and_rules": {"rules": [method, path]}}),
@@ -75,7 +75,7 @@ fn policies(setup: &Setup<'_>) -> Map<String, Value> {
     setup.rules.all().map(policy).collect()
 }
 
-fn cluster(setup: &Setup<'_>) -> Value {
+fn cluster(setup: &Setup) -> Value {
     let endpoint = json!({"endpoint": {"address": address(setup.upstream)}});
     // Without these, Envoy opens the circuit at 1,024 connections or requests.
     let most = 1_000_000;

@@ -7,10 +7,10 @@ use super::{Protocol, Setup, words};
 use crate::process::Failure;
 use crate::rules::Rules;
 
-pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
+pub(super) fn write(setup: &Setup) -> Result<Vec<String>, Failure> {
     let mut allowed = String::new();
     for rule in setup.rules.all() {
-        let source = Rules::address(rule.source);
+        let source = Rules::address(rule.source, 0);
         match setup.protocol {
             Protocol::Tcp => writeln!(allowed, "{source}")?,
             _ => writeln!(allowed, "{source} {} {}", rule.method, rule.path)?,
@@ -34,7 +34,8 @@ pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
     fs::write(
         setup.file("haproxy.cfg"),
         format!(
-            "global\n  nbthread {workers}\n\
+            // As many connections as the others: less than two files each, since most wait for nothing upstream.
+            "global\n  nbthread {workers}\n  no strict-limits\n  maxconn 15000\n\
              defaults\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
              listen pod\n  bind {listen}{speaks}\n  {judged}\n  server app {upstream}{speaks}\n"
         ),

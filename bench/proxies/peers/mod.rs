@@ -1,17 +1,18 @@
 //! The proxies that are measured: how each is told the policy, and started.
 
-mod eastwall;
+pub(crate) mod eastwall;
 mod envoy;
 mod haproxy;
 mod nginx;
 
 use std::env;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use eastwall_bench::machine;
 
 pub(crate) use self::nginx::{HEAD, TEMPORARY};
+use crate::churn::Change;
 use crate::floor::Floor;
 use crate::process::{Cores, Failure, Process};
 use crate::rules::Rules;
@@ -35,13 +36,18 @@ pub(crate) enum Peer {
     Haproxy,
     Nginx,
     Envoy,
+    /// Eastwall while something changes.
+    Changing(Change),
     /// No policy: what a library costs by itself.
     Floor(Floor),
 }
 
+/// Those that are told the policy.
+pub(crate) const EVERYBODY: &[Peer] = &[Peer::Eastwall, Peer::Haproxy, Peer::Nginx, Peer::Envoy];
+
 /// What every proxy is told, and writes down in its own terms.
-pub(crate) struct Setup<'a> {
-    pub(crate) folder: &'a Path,
+pub(crate) struct Setup {
+    pub(crate) folder: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) upstream: SocketAddr,
     pub(crate) protocol: Protocol,
@@ -56,6 +62,11 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
+    /// Whether this one can be started here.
+    pub(crate) fn have(&self, peer: Peer) -> bool {
+        peer != Peer::Envoy || self.envoy.is_some()
+    }
+
     /// What each calls itself.
     pub(crate) fn versions(&self) -> Vec<(&'static str, String)> {
         let first = |program: &str, flag: &str| {
@@ -83,6 +94,9 @@ impl Peer {
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
+            Self::Changing(Change::Nothing) => "the same again",
+            Self::Changing(Change::Document) => "a document a second",
+            Self::Changing(Change::Addresses) => "addresses each second",
             Self::Floor(Floor::H2) => "h2-to-h2",
             Self::Floor(Floor::Hyper) => "hyper-to-h2",
         }
@@ -93,9 +107,9 @@ impl Peer {
         !matches!(self, Self::Floor(_))
     }
 
-    pub(crate) fn start(self, setup: &Setup<'_>, programs: &Programs) -> Result<Process, Failure> {
+    pub(crate) fn start(self, setup: &Setup, programs: &Programs) -> Result<Process, Failure> {
         let (program, arguments) = match self {
-            Self::Eastwall => (programs.eastwall.clone(), eastwall::write(setup)?),
+            Self::Eastwall | Self::Changing(_) => (programs.eastwall.clone(), eastwall::write(setup)?),
             Self::Haproxy => ("haproxy".into(), haproxy::write(setup)?),
             Self::Nginx => ("nginx".into(), nginx::write(setup)?),
             Self::Envoy => (programs.envoy.clone().ok_or("there is no Envoy")?, envoy::write(setup)?),
@@ -103,11 +117,11 @@ impl Peer {
                 (env::current_exe()?, words(&format!("{} {} {}", self.name(), setup.listen, setup.upstream)))
             }
         };
-        Process::start(self.name(), setup.cores(), &program, &arguments, setup.folder)
+        Process::start(self.name(), setup.cores(), &program, &arguments, &setup.folder)
     }
 }
 
-impl Setup<'_> {
+impl Setup {
     /// One worker has a core of its own; two share both with the load.
     fn cores(&self) -> Cores {
         if self.workers == 1 { Cores("0") } else { Cores("0,1") }

@@ -7,10 +7,10 @@ use super::{Protocol, Setup, words};
 use crate::process::Failure;
 use crate::rules::Rules;
 
-pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
+pub(super) fn write(setup: &Setup) -> Result<Vec<String>, Failure> {
     let mut allowed = String::new();
     for rule in setup.rules.all() {
-        writeln!(allowed, "\"{} {} {}\" 1;", Rules::address(rule.source), rule.method, rule.path)?;
+        writeln!(allowed, "\"{} {} {}\" 1;", Rules::address(rule.source, 0), rule.method, rule.path)?;
     }
     fs::write(setup.file("allowed.map"), allowed)?;
     let Setup { listen, upstream, workers, .. } = setup;
@@ -39,7 +39,7 @@ pub(super) fn write(setup: &Setup<'_>) -> Result<Vec<String>, Failure> {
     Ok(arguments(setup))
 }
 
-fn arguments(setup: &Setup<'_>) -> Vec<String> {
+fn arguments(setup: &Setup) -> Vec<String> {
     let mut arguments = words("-c nginx.conf -e stderr -p");
     arguments.push(setup.folder.display().to_string());
     arguments
