@@ -4,11 +4,14 @@
 
 mod answers;
 mod backend;
+mod bars;
+mod chart;
 mod churn;
 mod floor;
 mod load;
 mod memory;
 mod origin;
+mod page;
 mod peers;
 mod process;
 mod report;
@@ -33,8 +36,8 @@ use rounds::Amount;
 use rules::Rules;
 use scenario::Scenario;
 
-const WHOLE: Amount = Amount { rounds: 10, seconds: 3, connections: 10_000 };
-const SMOKE: Amount = Amount { rounds: 1, seconds: 1, connections: 1_000 };
+const WHOLE: Amount = Amount { rounds: 10, seconds: 3.0, connections: 10_000, is_smoke: false };
+const SMOKE: Amount = Amount { rounds: 1, seconds: 0.3, connections: 1_000, is_smoke: true };
 
 fn main() -> Result<(), Failure> {
     if let Some(ended) = as_helper() {
@@ -77,7 +80,7 @@ fn main() -> Result<(), Failure> {
         memory: Vec::new(),
     };
     for scenario in chosen {
-        let sizes = if amount.rounds == SMOKE.rounds { &scenario.sizes[..1] } else { scenario.sizes };
+        let sizes = if amount.is_smoke { &scenario.sizes[..1] } else { scenario.sizes };
         let mut measured = Vec::new();
         for &size in sizes {
             measured.extend(rounds::measure(scenario, Rules(size), amount, &programs)?);
@@ -90,10 +93,17 @@ fn main() -> Result<(), Failure> {
         report.memory = memory::measure(amount.connections, &programs)?;
         print!("{}", report::memory_text(&report.memory));
     }
+    let Amount { rounds, seconds, is_smoke, .. } = amount;
+    let trial = if is_smoke { ": a trial, whose figures say nothing" } else { "" };
+    report.machine.insert("rounds".into(), format!("{rounds} of {seconds} s each{trial}").into());
     report.machine.insert("load after".into(), machine::load().into());
     fs::write(out.join("proxies.txt"), report.text())?;
     fs::write(out.join("proxies.json"), serde_json::to_string_pretty(&report.json())? + "\n")?;
-    eprintln!("written: proxies.txt and proxies.json in {}", out.display());
+    fs::write(out.join("proxies.html"), page::draw(&report))?;
+    if !amount.is_smoke {
+        print!("{}", report.aims());
+    }
+    eprintln!("written: proxies.txt, proxies.json and proxies.html in {}", out.display());
     Ok(())
 }
 

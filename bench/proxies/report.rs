@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use crate::bars::{Bar, bars};
 use crate::load::Latency;
 use crate::memory::{self, Footprint};
 use crate::peers::Peer;
@@ -26,18 +27,18 @@ pub(crate) struct Table {
 }
 
 /// The figures of one proxy.
-struct Row<'a> {
-    measured: &'a Measured,
-    cost: Spread,
+pub(crate) struct Row<'a> {
+    pub(crate) measured: &'a Measured,
+    pub(crate) cost: Spread,
     /// Eastwall's CPU for a request, divided by this proxy's of the same round.
-    ratio: Spread,
-    rate: Spread,
-    busy: f64,
-    latency: Option<Latency>,
+    pub(crate) ratio: Spread,
+    pub(crate) rate: Spread,
+    pub(crate) busy: f64,
+    pub(crate) latency: Option<Latency>,
 }
 
 impl Table {
-    fn rows(&self) -> Vec<Row<'_>> {
+    pub(crate) fn rows(&self) -> Vec<Row<'_>> {
         self.measured.iter().map(|measured| self.row(measured)).collect()
     }
 
@@ -92,12 +93,8 @@ impl Table {
             ),
         );
         for row in self.rows() {
-            let Row { measured, cost, ratio, rate, busy, latency } = &row;
-            let times = latency.map_or_else(
-                || ["-"; 3].map(str::to_owned),
-                |Latency { p50, p99, p999 }| [p50, p99, p999].map(|time| format!("{time:.0}")),
-            );
-            let [p50, p99, p999] = &times;
+            let Row { measured, cost, ratio, rate, busy, .. } = &row;
+            let [p50, p99, p999] = row.times();
             line(
                 &mut text,
                 &format!(
@@ -129,6 +126,14 @@ impl Table {
 }
 
 impl Row<'_> {
+    /// The percentiles, or dashes.
+    pub(crate) fn times(&self) -> [String; 3] {
+        match self.latency {
+            Some(Latency { p50, p99, p999 }) => [p50, p99, p999].map(|time| format!("{time:.0}")),
+            None => ["-"; 3].map(str::to_owned),
+        }
+    }
+
     fn json(&self) -> Value {
         json!({
             "rules": self.measured.rules,
@@ -152,11 +157,25 @@ impl Report {
         }
         text.extend(self.tables.iter().map(Table::text));
         text += &memory_text(&self.memory);
+        text += &self.aims();
+        text
+    }
+
+    /// What is aimed at, and whether it was reached.
+    pub(crate) fn aims(&self) -> String {
+        let mut text = String::new();
+        line(&mut text, &format!("\n{:<62} {:>12} {:>12}", "aims", "at most", "measured"));
+        for bar in bars(self) {
+            let (limit, measured) =
+                (format!("{} {}", bar.at_most, bar.unit), format!("{:.2} {}", bar.measured, bar.unit));
+            line(&mut text, &format!("{:<62} {limit:>12} {measured:>12}  {}", bar.what, bar.verdict()));
+        }
         text
     }
 
     pub(crate) fn json(&self) -> Value {
-        json!({"machine": self.machine, "scenarios": self.tables.iter().map(Table::json).collect::<Vec<_>>(), "memory": self.memory.iter().map(footprint).collect::<Vec<_>>()})
+        let aim = |bar: &Bar| json!({"what": bar.what, "at most": bar.at_most, "measured": bar.measured, "unit": bar.unit, "met": bar.verdict() == "met"});
+        json!({"aims": bars(self).iter().map(aim).collect::<Vec<_>>(), "machine": self.machine, "scenarios": self.tables.iter().map(Table::json).collect::<Vec<_>>(), "memory": self.memory.iter().map(footprint).collect::<Vec<_>>()})
     }
 }
 

@@ -12,10 +12,12 @@ use crate::usage;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amount {
     pub(crate) rounds: usize,
-    /// Of one run of the load.
-    pub(crate) seconds: u64,
+    /// Of one run of the load. wrk and h2load take whole seconds, and at least one.
+    pub(crate) seconds: f64,
     /// Idle connections of which the memory is measured.
     pub(crate) connections: usize,
+    /// The fewest rules of each scenario alone.
+    pub(crate) is_smoke: bool,
 }
 
 /// One proxy in one scenario under so many rules.
@@ -43,16 +45,17 @@ pub(crate) fn measure(
         running.push((proxy, Vec::new()));
     }
     let count = running.len();
-    for round in 0..=amount.rounds {
+    // Round 0 warms up.
+    let first = if amount.is_smoke { 1 } else { 0 };
+    for round in first..=amount.rounds {
         for turn in 0..count {
             // Nobody is always the first.
             let (proxy, samples) = &mut running[(turn + round) % count];
-            let seconds = if round == 0 { 1 } else { amount.seconds };
+            let seconds = if round == 0 { 1.0 } else { amount.seconds };
             let sample = proxy.sample(scenario.load, seconds).map_err(|error| {
                 let (name, peer, last) = (scenario.name, proxy.peer.name(), proxy.process.last_words());
                 format!("{name}, {} rules, {peer}: {error}; {last}", rules.0)
             })?;
-            // The first round warms up.
             if round > 0 {
                 samples.push(sample);
             }

@@ -11,6 +11,9 @@ use crate::process::{Failure, Process, free_port};
 use crate::rules::{PROXY, Rules};
 use crate::usage;
 
+/// More seconds for a run in which nothing was answered.
+const LONGER: f64 = 10.0;
+
 pub(crate) struct Running {
     pub(crate) peer: Peer,
     pub(crate) setup: Setup,
@@ -49,14 +52,21 @@ impl Running {
         Ok(Self { peer, setup, process, churn: Churn { change, revision: 0 }, _folder: folder })
     }
 
-    /// Runs the load once.
-    pub(crate) fn sample(&mut self, load: Load, seconds: u64) -> Result<Sample, Failure> {
+    /// Runs the load once; where a busy machine lets nothing be answered in that time, once more and longer.
+    pub(crate) fn sample(&mut self, load: Load, seconds: f64) -> Result<Sample, Failure> {
+        match self.run(load, seconds)? {
+            Some(sample) => Ok(sample),
+            None => self.run(load, seconds + LONGER)?.ok_or_else(|| "nothing was answered".into()),
+        }
+    }
+
+    fn run(&mut self, load: Load, seconds: f64) -> Result<Option<Sample>, Failure> {
         let Self { setup, process, .. } = self;
         let target = Target { folder: &setup.folder, at: setup.listen, rules: setup.rules, seconds };
         let (started, before) = (Instant::now(), usage::cpu(process.pid()));
         let done = self.churn.during(setup, || load.run(&target))?;
         let used = (usage::cpu(process.pid()) - before).as_secs_f64();
         let busy = used / started.elapsed().as_secs_f64() / setup.workers as f64;
-        Ok(Sample { done, cost: used * 1e6 / done.count, busy })
+        Ok((done.count > 0.0).then(|| Sample { done, cost: used * 1e6 / done.count, busy }))
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn run(target: &Target<'_>, connections: usize, way: Way, bytes: u64)
     let method = if way == Way::Down { "GET" } else { "POST" };
     let path = target.rules.allowed(method).swap_remove(0);
     let start = Instant::now();
-    let end = start + Duration::from_secs(target.seconds);
+    let end = start + Duration::from_secs_f64(target.seconds);
     let one = |_| -> Result<u64, Failure> {
         let mut connection = Connection::open(target.at)?;
         connection.widen();

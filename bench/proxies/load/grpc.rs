@@ -20,7 +20,7 @@ pub(super) fn run(target: &Target<'_>, connections: usize, calls: usize, is_stre
     let path = target.rules.allowed("POST").swap_remove(0);
     let messages = if is_streaming { STREAMED } else { 1 };
     let start = Instant::now();
-    let end = start + Duration::from_secs(target.seconds);
+    let end = start + Duration::from_secs_f64(target.seconds);
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let count = runtime.block_on(async {
         let mut tasks = Vec::new();

@@ -56,7 +56,14 @@ pub(crate) struct Target<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) at: SocketAddr,
     pub(crate) rules: Rules,
-    pub(crate) seconds: u64,
+    pub(crate) seconds: f64,
+}
+
+impl Target<'_> {
+    /// For programs that know no parts of a second.
+    fn whole_seconds(&self) -> u64 {
+        self.seconds.ceil() as u64
+    }
 }
 
 impl Load {

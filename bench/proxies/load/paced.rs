@@ -10,11 +10,11 @@ use crate::process::Failure;
 
 pub(super) fn run(target: &Target<'_>, connections: usize, rate: usize) -> Result<Done, Failure> {
     let requests: Vec<Vec<u8>> = target.rules.allowed("GET").iter().map(|path| get(path)).collect();
-    let total = rate * target.seconds as usize;
+    let total = (rate as f64 * target.seconds) as usize;
     let start = Instant::now() + Duration::from_millis(50);
     let due = |number: usize| start + Duration::from_secs(1) * number as u32 / rate as u32;
     // A proxy that cannot keep up is not waited for; the rate that it was sent tells.
-    let end = start + Duration::from_secs(2 * target.seconds);
+    let end = start + Duration::from_secs_f64(2.0 * target.seconds);
     let one = |first: usize| -> Result<Vec<u64>, Failure> {
         // The kernel may wake a sleeper 50 µs late to save power; here that would be measured.
         rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?;
@@ -36,7 +36,7 @@ pub(super) fn run(target: &Target<'_>, connections: usize, rate: usize) -> Resul
     };
     let mut times = each(connections, one)?.concat();
     times.sort_unstable();
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize] as f64 / 1e3;
-    let latency = Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999) };
-    Ok(Done { count: times.len() as f64, seconds: start.elapsed().as_secs_f64(), latency: Some(latency) })
+    let at = |part: f64| Some(*times.get(((times.len() as f64 - 1.0) * part) as usize)? as f64 / 1e3);
+    let latency = || Some(Latency { p50: at(0.5)?, p99: at(0.99)?, p999: at(0.999)? });
+    Ok(Done { count: times.len() as f64, seconds: start.elapsed().as_secs_f64(), latency: latency() })
 }

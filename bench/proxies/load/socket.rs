@@ -13,7 +13,7 @@ const LENGTH: usize = 2 + 4 + 64;
 pub(super) fn run(target: &Target<'_>, connections: usize) -> Result<Done, Failure> {
     let path = target.rules.allowed("GET").swap_remove(0);
     let start = Instant::now();
-    let end = start + Duration::from_secs(target.seconds);
+    let end = start + Duration::from_secs_f64(target.seconds);
     let one = |_| -> Result<u64, Failure> {
         let mut connection = Connection::open(target.at)?;
         let upgrade = format!(
