@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::peers::{HEAD, Protocol, TEMPORARY, words};
-use crate::process::{Failure, LOAD, Process, free_port};
+use crate::process::{Failure, LOAD, Place, Process, free_port};
 use crate::rules::BACKEND;
 
 /// What answers.
@@ -28,7 +28,17 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) fn start(folder: &Path, protocol: Protocol, origin: Origin) -> Result<Self, Failure> {
-        let address = free_port(BACKEND)?;
+        Self::start_at(free_port(BACKEND)?, LOAD.into(), folder, protocol, origin)
+    }
+
+    /// Starts it at this address, in a network namespace if need be.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        place: Place,
+        folder: &Path,
+        protocol: Protocol,
+        origin: Origin,
+    ) -> Result<Self, Failure> {
         let location = match origin {
             Origin::Short => "return 200 \"here you are\\n\";".to_owned(),
             Origin::File(bytes) => {
@@ -38,7 +48,7 @@ impl Backend {
             Origin::Reads => {
                 let kind = if protocol == Protocol::Http2 { "origin-http2" } else { "origin-http1" };
                 let arguments = words(&format!("{kind} {address}"));
-                let process = Process::start("backend", LOAD, &env::current_exe()?, &arguments, folder)?;
+                let process = Process::start("backend", &place, &env::current_exe()?, &arguments, folder)?;
                 return Ok(Self { _process: process, address });
             }
         };
@@ -50,7 +60,7 @@ impl Backend {
         fs::write(folder.join("backend.conf"), configuration)?;
         let mut arguments = words("-c backend.conf -e stderr -p");
         arguments.push(folder.display().to_string());
-        let process = Process::start("backend", LOAD, Path::new("nginx"), &arguments, folder)?;
+        let process = Process::start("backend", &place, Path::new("nginx"), &arguments, folder)?;
         Ok(Self { _process: process, address })
     }
 }

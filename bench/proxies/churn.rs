@@ -11,7 +11,7 @@ use crate::answers::http1;
 use crate::peers::Setup;
 use crate::peers::eastwall::{DOCUMENTS, WORKLOADS, document, workloads};
 use crate::process::Failure;
-use crate::rules::{CLIENT, Rules};
+use crate::rules::Rules;
 
 /// What changes each second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Churn {
         }
         let (from, path) = match self.change {
             Change::Addresses => (Rules::address(1, self.revision), first_path(setup, 1)?),
-            _ => (CLIENT, format!("/api/v1/revision-{}", self.revision)),
+            _ => (setup.client, format!("/api/v1/revision-{}", self.revision)),
         };
         until_allowed(from, setup.listen, &path)
     }

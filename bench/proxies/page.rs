@@ -160,6 +160,7 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Haproxy => "#d98c00",
         Peer::Nginx => "#009e73",
         Peer::Envoy => "#d55e00",
+        Peer::Between(_) => "#0072b2",
         Peer::Changing(_) => "#56b4e9",
         Peer::Floor(_) => "#999",
     }

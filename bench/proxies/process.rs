@@ -21,6 +21,22 @@ pub(crate) struct Cores(pub(crate) &'static str);
 /// Where load and backend run; a proxy with one worker has the other core.
 pub(crate) const LOAD: Cores = Cores("1");
 
+/// Where a program runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) cores: Cores,
+    /// Path of a network namespace, or that of the harness.
+    pub(crate) namespace: Option<String>,
+    /// As this user and without any capability, or as the harness.
+    pub(crate) uid: Option<u32>,
+}
+
+impl From<Cores> for Place {
+    fn from(cores: Cores) -> Self {
+        Self { cores, namespace: None, uid: None }
+    }
+}
+
 /// A program that goes on until it is dropped. It ends with the harness however that ends.
 pub(crate) struct Process {
     child: Child,
@@ -32,14 +48,14 @@ impl Process {
     /// Starts it in `folder`, where what it says is kept.
     pub(crate) fn start(
         name: &str,
-        cores: Cores,
+        place: &Place,
         program: &Path,
         arguments: &[String],
         folder: &Path,
     ) -> Result<Self, Failure> {
         let log = folder.join(format!("{name}.log"));
         let said = File::create(&log)?;
-        let child = held(cores, program, arguments)
+        let child = held(place, program, arguments)
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(said.try_clone()?)
@@ -47,6 +63,11 @@ impl Process {
             .spawn()
             .map_err(|error| format!("{}: {error}", program.display()))?;
         Ok(Self { child, name: name.to_owned(), log })
+    }
+
+    /// Waits for its end; an error where it failed.
+    pub(crate) fn wait(mut self) -> Result<(), Failure> {
+        if self.child.wait()?.success() { Ok(()) } else { Err(self.last_words().into()) }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -87,7 +108,7 @@ impl Drop for Process {
 
 /// Runs a program to its end and gives what it printed; an error where it failed.
 pub(crate) fn run(cores: Cores, program: &str, arguments: &[String]) -> Result<String, Failure> {
-    let output = held(cores, Path::new(program), arguments).stdin(Stdio::null()).output()?;
+    let output = held(&cores.into(), Path::new(program), arguments).stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -96,10 +117,20 @@ pub(crate) fn run(cores: Cores, program: &str, arguments: &[String]) -> Result<S
     Ok(said)
 }
 
-/// On these cores, in a group of its own, ended when the harness ends.
-fn held(cores: Cores, program: &Path, arguments: &[String]) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "taskset", "-c", cores.0]).arg(program).args(arguments).process_group(0);
+/// There, in a group of its own, ended when the thread that starts it ends.
+fn held(place: &Place, program: &Path, arguments: &[String]) -> Command {
+    let mut words = Vec::new();
+    if let Some(path) = &place.namespace {
+        words.extend(["nsenter".to_owned(), format!("--net={path}"), "--".to_owned()]);
+    }
+    words.push("setpriv".to_owned());
+    if let Some(uid) = place.uid {
+        words.extend([format!("--reuid={uid}"), format!("--regid={uid}")]);
+        words.extend(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"].map(str::to_owned));
+    }
+    words.extend(["--pdeathsig", "TERM", "taskset", "-c", place.cores.0].map(str::to_owned));
+    let mut command = Command::new(words.remove(0));
+    command.args(words).arg(program).args(arguments).process_group(0);
     command
 }
 

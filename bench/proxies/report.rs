@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 use crate::bars::{Bar, bars};
 use crate::load::Latency;
 use crate::memory::{self, Footprint};
-use crate::peers::Peer;
 use crate::rounds::Measured;
 use crate::running::Sample;
 use crate::scenario::Scenario;
@@ -45,7 +44,8 @@ impl Table {
     fn row<'a>(&'a self, measured: &'a Measured) -> Row<'a> {
         let samples = || measured.samples.iter();
         let of = |figure: fn(&Sample) -> f64| Spread::of(samples().map(figure));
-        let is_ours = |other: &&Measured| other.peer == Peer::Eastwall && other.rules == measured.rules;
+        let is_ours =
+            |other: &&Measured| Some(&other.peer) == self.scenario.peers.first() && other.rules == measured.rules;
         let ours = self.measured.iter().find(is_ours).unwrap_or(measured);
         let percentile = |figure: fn(&Latency) -> f64| {
             Some(Spread::of(samples().filter_map(|sample| sample.done.latency.as_ref().map(figure))).median)
@@ -164,8 +164,12 @@ impl Report {
     /// What is aimed at, and whether it was reached.
     pub(crate) fn aims(&self) -> String {
         let mut text = String::new();
+        let bars = bars(self);
+        if bars.is_empty() {
+            return text;
+        }
         line(&mut text, &format!("\n{:<62} {:>12} {:>12}", "aims", "at most", "measured"));
-        for bar in bars(self) {
+        for bar in bars {
             let (limit, measured) =
                 (format!("{} {}", bar.at_most, bar.unit), format!("{:.2} {}", bar.measured, bar.unit));
             line(&mut text, &format!("{:<62} {limit:>12} {measured:>12}  {}", bar.what, bar.verdict()));

@@ -3,7 +3,7 @@
 use crate::churn::Change;
 use crate::floor::Floor;
 use crate::load::{Load, Way};
-use crate::peers::{EVERYBODY, Peer, Protocol};
+use crate::peers::{EVERYBODY, Mode, Peer, Protocol};
 
 /// One table of the report.
 pub(crate) struct Scenario {
@@ -14,6 +14,13 @@ pub(crate) struct Scenario {
     pub(crate) workers: usize,
     pub(crate) sizes: &'static [usize],
     pub(crate) peers: &'static [Peer],
+}
+
+impl Scenario {
+    /// Whether pods have to be made for it.
+    pub(crate) fn needs_root(&self) -> bool {
+        self.peers.iter().any(|peer| matches!(peer, Peer::Between(_)))
+    }
 }
 
 const MIB: u64 = 1_048_576;
@@ -176,5 +183,14 @@ pub(crate) const ALL: &[Scenario] = &[
             Peer::Changing(Change::Document),
             Peer::Changing(Change::Addresses),
         ],
+    },
+    Scenario {
+        name: "modes",
+        about: "HTTP/1.1 on 64 connections that stay open, between two network namespaces",
+        protocol: Protocol::Http1,
+        load: Load::Requests { connections: 64, is_new_connection: false, is_denied: false },
+        workers: 1,
+        sizes: &[1_000],
+        peers: &[Peer::Between(Mode::Gateway), Peer::Between(Mode::Sidecar), Peer::Between(Mode::Node)],
     },
 ];

@@ -38,7 +38,7 @@ fn cpu() -> String {
     model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.to_owned())
 }
 
-/// What a program prints, both streams, or nothing where it cannot be run.
+/// What a program prints, errors included, or nothing where it cannot be run.
 pub fn said(program: &str, arguments: &[&str]) -> String {
     let said = Command::new(program).args(arguments).output().map(|output| [output.stdout, output.stderr].concat());
     String::from_utf8_lossy(&said.unwrap_or_default()).trim().to_owned()

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::{Protocol, Setup, words};
+use super::{Mode, Protocol, Setup, words};
 use crate::process::Failure;
-use crate::rules::{BACKEND, Rules};
+use crate::rules::Rules;
 
 /// Rules of one document.
 const A_DOCUMENT: usize = 100;
@@ -13,17 +13,28 @@ const A_DOCUMENT: usize = 100;
 pub(crate) const DOCUMENTS: &str = "policies";
 pub(crate) const WORKLOADS: &str = "workloads.yaml";
 
-pub(super) fn write(setup: &Setup) -> Result<Vec<String>, Failure> {
+/// Who a sidecar runs as: what its redirection leaves alone.
+pub(super) const SIDECAR_UID: u32 = 15106;
+/// Makes the redirection of a sidecar.
+pub(super) const REDIRECT: &str =
+    "redirect apply --mode sidecar --uid 15106 --policy policies --workloads workloads.yaml --workload shop/app";
+
+pub(super) fn write(setup: &Setup, mode: Mode) -> Result<Vec<String>, Failure> {
     let documents = setup.file(DOCUMENTS);
     fs::create_dir_all(&documents)?;
     for number in 0..setup.rules.0.div_ceil(A_DOCUMENT) {
         fs::write(documents.join(format!("p{number}.yaml")), document(setup, number, None))?;
     }
     fs::write(setup.file(WORKLOADS), workloads(setup, 0))?;
+    let Setup { listen, upstream, workers, .. } = setup;
+    let arrives = match mode {
+        Mode::Gateway => format!("gateway --listen {listen} --upstream {upstream}"),
+        Mode::Sidecar => "sidecar".to_owned(),
+        Mode::Node => "node".to_owned(),
+    };
     Ok(words(&format!(
-        "proxy --mode gateway --listen {} --upstream {} --policy {DOCUMENTS} --workloads {WORKLOADS} --workers {} \
-         --access-log off --drain 1s --connections 20000 --connections-per-source 20000",
-        setup.listen, setup.upstream, setup.workers
+        "proxy --mode {arrives} --policy {DOCUMENTS} --workloads {WORKLOADS} --workers {workers} --access-log off \
+         --drain 1s --connections 20000 --connections-per-source 20000"
     )))
 }
 
@@ -60,12 +71,13 @@ pub(crate) fn workloads(setup: &Setup, revision: usize) -> String {
         Protocol::Http2 => "http2",
         Protocol::Tcp => "tcp",
     };
+    let (ip, port) = (setup.upstream.ip(), setup.upstream.port());
+    let namespace = setup.namespace.as_ref().map_or_else(String::new, |path| format!(", netns: {path}"));
     let mut text = format!(
-        "- {{name: app, namespace: shop, serviceAccount: app, ips: [{BACKEND}], ports: [{{name: {declared}, port: {}}}]}}\n",
-        setup.upstream.port()
+        "- {{name: app, namespace: shop, serviceAccount: app, ips: [{ip}], ports: [{{name: {declared}, port: {port}}}]{namespace}}}\n"
     );
     for source in 0..setup.rules.sources() {
-        let address = Rules::address(source, revision);
+        let address = if source == 0 { setup.client } else { Rules::address(source, revision) };
         text += &format!("- {{name: sa-{source}, namespace: shop, serviceAccount: sa-{source}, ips: [{address}]}}\n");
     }
     text

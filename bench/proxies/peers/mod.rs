@@ -6,7 +6,7 @@ mod haproxy;
 mod nginx;
 
 use std::env;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use eastwall_bench::machine;
@@ -14,7 +14,7 @@ use eastwall_bench::machine;
 pub(crate) use self::nginx::{HEAD, TEMPORARY};
 use crate::churn::Change;
 use crate::floor::Floor;
-use crate::process::{Cores, Failure, Process};
+use crate::process::{Cores, Failure, Place, Process};
 use crate::rules::Rules;
 
 /// What a proxy speaks, to both sides.
@@ -38,6 +38,8 @@ pub(crate) enum Peer {
     Envoy,
     /// Eastwall while something changes.
     Changing(Change),
+    /// Eastwall between two pods.
+    Between(Mode),
     /// No policy: what a library costs by itself.
     Floor(Floor),
 }
@@ -53,6 +55,21 @@ pub(crate) struct Setup {
     pub(crate) protocol: Protocol,
     pub(crate) rules: Rules,
     pub(crate) workers: usize,
+    /// Where the load comes from.
+    pub(crate) client: IpAddr,
+    /// Path of the network namespace of the protected pod, where it has one of its own.
+    pub(crate) namespace: Option<String>,
+}
+
+/// How traffic reaches Eastwall between two pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A listener in the protected pod.
+    Gateway,
+    /// Redirected in the protected pod.
+    Sidecar,
+    /// Redirected in the protected pod to a proxy outside it.
+    Node,
 }
 
 /// Where the programs are.
@@ -73,7 +90,11 @@ impl Programs {
             let said = machine::said(program, &[flag]);
             said.lines().next().unwrap_or_default().trim().to_owned()
         };
-        let envoy = |path: &PathBuf| first(&path.to_string_lossy(), "--version");
+        // It puts its own path in front.
+        let envoy = |path: &PathBuf| {
+            let said = machine::said(&path.to_string_lossy(), &["--version"]);
+            said.rsplit_once("version: ").map_or(String::new(), |(_, version)| version.to_owned())
+        };
         vec![
             ("eastwall", first(&self.eastwall.to_string_lossy(), "--version")),
             ("haproxy", first("haproxy", "-v")),
@@ -97,8 +118,23 @@ impl Peer {
             Self::Changing(Change::Nothing) => "the same again",
             Self::Changing(Change::Document) => "a document a second",
             Self::Changing(Change::Addresses) => "addresses each second",
+            Self::Between(Mode::Gateway) => "gateway",
+            Self::Between(Mode::Sidecar) => "sidecar",
+            Self::Between(Mode::Node) => "node",
             Self::Floor(Floor::H2) => "h2-to-h2",
             Self::Floor(Floor::Hyper) => "hyper-to-h2",
+        }
+    }
+
+    fn place(self, setup: &Setup) -> Place {
+        // One worker has a core of its own; two share both with the load.
+        let cores = if setup.workers == 1 { Cores("0") } else { Cores("0,1") };
+        match self {
+            Self::Between(Mode::Node) => cores.into(),
+            Self::Between(Mode::Sidecar) => {
+                Place { cores, namespace: setup.namespace.clone(), uid: Some(eastwall::SIDECAR_UID) }
+            }
+            _ => Place { cores, namespace: setup.namespace.clone(), uid: None },
         }
     }
 
@@ -109,7 +145,8 @@ impl Peer {
 
     pub(crate) fn start(self, setup: &Setup, programs: &Programs) -> Result<Process, Failure> {
         let (program, arguments) = match self {
-            Self::Eastwall | Self::Changing(_) => (programs.eastwall.clone(), eastwall::write(setup)?),
+            Self::Eastwall | Self::Changing(_) => (programs.eastwall.clone(), eastwall::write(setup, Mode::Gateway)?),
+            Self::Between(mode) => (programs.eastwall.clone(), eastwall::write(setup, mode)?),
             Self::Haproxy => ("haproxy".into(), haproxy::write(setup)?),
             Self::Nginx => ("nginx".into(), nginx::write(setup)?),
             Self::Envoy => (programs.envoy.clone().ok_or("there is no Envoy")?, envoy::write(setup)?),
@@ -117,16 +154,17 @@ impl Peer {
                 (env::current_exe()?, words(&format!("{} {} {}", self.name(), setup.listen, setup.upstream)))
             }
         };
-        Process::start(self.name(), setup.cores(), &program, &arguments, &setup.folder)
+        let place = self.place(setup);
+        if self == Self::Between(Mode::Sidecar) {
+            let redirect = words(eastwall::REDIRECT);
+            Process::start("redirect", &Place { uid: None, ..place.clone() }, &program, &redirect, &setup.folder)?
+                .wait()?;
+        }
+        Process::start(self.name(), &place, &program, &arguments, &setup.folder)
     }
 }
 
 impl Setup {
-    /// One worker has a core of its own; two share both with the load.
-    fn cores(&self) -> Cores {
-        if self.workers == 1 { Cores("0") } else { Cores("0,1") }
-    }
-
     /// A file of this proxy.
     fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
