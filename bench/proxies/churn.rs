@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
@@ -41,20 +41,22 @@ impl Churn {
             return work();
         }
         let (stop, stopped) = channel::<()>();
-        let done = scope(|scope| {
+        scope(|scope| {
             let changes = scope.spawn(move || -> Result<(), String> {
-                // Ends when the other end of the channel is dropped.
-                while stopped.recv_timeout(PERIOD) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                // Until the other end of the channel is dropped.
+                loop {
                     self.next(setup).map_err(|error| error.to_string())?;
+                    if stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Disconnected) {
+                        break;
+                    }
                 }
-                Ok(self.wait(setup).map_err(|error| error.to_string())?)
+                self.wait(setup).map_err(|error| error.to_string())
             });
             let done = work();
             drop(stop);
             changes.join().map_err(|_| "the changes broke off")??;
             done
-        });
-        done
+        })
     }
 
     fn next(&mut self, setup: &Setup) -> Result<(), Failure> {
@@ -70,9 +72,6 @@ impl Churn {
     }
 
     fn wait(&self, setup: &Setup) -> Result<(), Failure> {
-        if self.revision == 0 {
-            return Ok(());
-        }
         let (from, path) = match self.change {
             Change::Addresses => (Rules::address(1, self.revision), first_path(setup, 1)?),
             _ => (setup.client, format!("/api/v1/revision-{}", self.revision)),

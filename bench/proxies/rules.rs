@@ -42,7 +42,7 @@ impl Rules {
     pub(crate) fn address(source: usize, revision: usize) -> IpAddr {
         match source {
             0 => CLIENT,
-            other => Ipv4Addr::from(0x7F01_0000 + (revision as u32 % 2 << 16) + other as u32).into(),
+            other => Ipv4Addr::from(0x7F01_0000 + ((revision as u32 % 2) << 16) + other as u32).into(),
         }
     }
 

@@ -62,9 +62,12 @@ impl Connection {
         };
         let text = std::str::from_utf8(&self.buffer[..end])?;
         let status = text.get(9..12).ok_or("the answer has no status")?.parse()?;
-        let length = text.lines().filter_map(|line| line.split_once(": "));
-        let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value);
-        Ok(Head { status, begun: (filled - end) as u64, length: length.last().unwrap_or("0").parse()? })
+        let field = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            if name.eq_ignore_ascii_case("content-length") { value.parse().ok() } else { None }
+        };
+        let length = text.lines().find_map(field).unwrap_or(0);
+        Ok(Head { status, begun: (filled - end) as u64, length })
     }
 
     /// Sends a request and reads the answer with its body: the status.
