@@ -7,7 +7,6 @@ mod cedar;
 mod changes;
 mod clock;
 mod eastwall;
-mod machine;
 mod peers;
 mod plot;
 mod questions;
@@ -20,6 +19,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use eastwall_bench::machine;
 use report::{Change, Compiled, Report, Row};
 use rules::{Dialect, Rules};
 
@@ -69,9 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&out)?;
 
     let mut report = measure(amount, note.as_deref())?;
-    if let Some(machine) = report.machine.as_object_mut() {
-        machine.insert("load after".into(), machine::load().into());
-    }
+    report.machine.insert("load after".into(), machine::load().into());
     let text = report.text();
     print!("{text}");
     fs::write(out.join("decisions.txt"), &text)?;
@@ -82,7 +80,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn measure(amount: &Amount, note: Option<&str>) -> Result<Report, Box<dyn Error>> {
-    let machine = machine::describe(note);
+    let versions = ["eastwall-policy", "cedar-policy"].map(|name| (name, machine::locked(name)));
+    let machine = machine::describe(&versions, note);
     let overhead = clock::overhead();
     eprintln!("reading the clock takes {overhead} ns");
     let mut rows = Vec::new();

@@ -1,6 +1,6 @@
 //! The decisions as a picture: time over rules, both axes logarithmic, one panel a layout.
 
-use std::fmt::Write as _;
+use eastwall_bench::svg::{curve, put};
 
 use crate::report::{Report, Row};
 
@@ -112,24 +112,6 @@ fn grid(svg: &mut String, axes: &Axes, left: f64, has_labels: bool) {
     );
 }
 
-fn curve(svg: &mut String, points: &[(f64, f64)], colour: &str, dash: &str) {
-    let line: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-    put(
-        svg,
-        &format!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>",
-            line.join(" ")
-        ),
-    );
-    for (x, y) in points {
-        put(svg, &format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\" fill=\"{colour}\"/>"));
-    }
-}
-
 fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values.fold((f64::INFINITY, 1.0), |(low, high), value| (low.min(value), high.max(value)))
-}
-
-fn put(svg: &mut String, element: &str) {
-    assert!(writeln!(svg, "{element}").is_ok(), "a text takes what is written to it");
 }

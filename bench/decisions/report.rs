@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use eastwall_policy::table::Size;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::changes::Rounds;
 use crate::clock::Percentiles;
@@ -45,7 +45,7 @@ pub(crate) struct Bar {
 }
 
 pub(crate) struct Report {
-    pub(crate) machine: Value,
+    pub(crate) machine: Map<String, Value>,
     pub(crate) overhead: u64,
     pub(crate) rows: Vec<Row>,
     pub(crate) changes: Vec<Change>,
@@ -96,10 +96,8 @@ impl Report {
 
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        if let Some(machine) = self.machine.as_object() {
-            for (key, value) in machine.iter().filter(|(_, value)| !value.is_null()) {
-                line(&mut text, format!("{key}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-            }
+        for (key, value) in self.machine.iter().filter(|(_, value)| !value.is_null()) {
+            line(&mut text, format!("{key}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
         }
         line(&mut text, format!("reading the clock: {} ns, subtracted from every time below\n", self.overhead));
         self.decisions(&mut text);

@@ -1,0 +1,80 @@
+//! Single requests, to learn whether a proxy has started and whether it judges as it was told.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use http::Request;
+use rustix::net::{self, AddressFamily, SocketType};
+
+use crate::peers::{Peer, Protocol, Setup};
+use crate::process::{Failure, Process};
+use crate::rules::STRANGER;
+
+/// Long enough to load the largest policy on a machine that does other things.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until it answers, then asks every path that the load will.
+pub(crate) fn check(peer: Peer, setup: &Setup, process: &mut Process) -> Result<(), Failure> {
+    let Setup { listen: at, protocol, rules, .. } = *setup;
+    let name = peer.name();
+    let status = |path: &str| match protocol {
+        Protocol::Http1 | Protocol::WebSocket | Protocol::Tcp => http1(setup.client, at, path),
+        Protocol::Http2 => http2(at, path),
+    };
+    let refusal = if peer.judges() { 403 } else { 200 };
+    let mut expected: Vec<(u16, String)> = rules.allowed("GET").into_iter().map(|path| (200, path)).collect();
+    if protocol != Protocol::Tcp {
+        expected.extend(rules.denied().into_iter().map(|path| (refusal, path)));
+    }
+    let wrong = |(expected, path): &(u16, String)| match status(path) {
+        Ok(given) if given == *expected => None,
+        Ok(given) => Some(format!("{name} answers {given} to GET {path}: {expected} was expected")),
+        Err(error) => Some(format!("{name} does not answer GET {path}: {error}")),
+    };
+    // One answer of each kind shows that it has begun: before a pod is redirected its own server answers everything.
+    let end = Instant::now() + PATIENCE;
+    while let Some(error) = [expected.first(), expected.last()].into_iter().flatten().find_map(wrong) {
+        if process.has_ended() || Instant::now() > end {
+            return Err(format!("{error}; {}", process.last_words()).into());
+        }
+        sleep(Duration::from_millis(20));
+    }
+    if let Some(error) = expected.iter().find_map(wrong) {
+        return Err(error.into());
+    }
+    if let (Protocol::Tcp, Some((_, path))) = (protocol, expected.first())
+        && let Ok(status) = http1(STRANGER, at, path)
+    {
+        return Err(format!("{name} passes on what a stranger sends: {status}").into());
+    }
+    Ok(())
+}
+
+/// Asks from an address of this machine.
+pub(crate) fn http1(from: IpAddr, at: SocketAddr, path: &str) -> Result<u16, Failure> {
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    net::bind(&socket, &SocketAddr::new(from, 0))?;
+    net::connect(&socket, &at)?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n")?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    Ok(std::str::from_utf8(&head)?.get(9..).unwrap_or("").parse()?)
+}
+
+fn http2(at: SocketAddr, path: &str) -> Result<u16, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(at).await?;
+        let (mut sender, connection) = h2::client::handshake(stream).await?;
+        let request = Request::get(format!("http://app{path}")).body(())?;
+        let (response, _) = sender.send_request(request, true)?;
+        tokio::select! {
+            response = response => Ok(response?.status().as_u16()),
+            ended = connection => Err(ended.err().map_or_else(|| "closed without an answer".into(), Failure::from)),
+        }
+    })
+}

@@ -1,0 +1,59 @@
+//! What Eastwall means to keep to, beside what was measured. Told, never asserted.
+
+use crate::churn::Change;
+use crate::peers::Peer;
+use crate::report::{Report, Row};
+
+/// One aim.
+pub(crate) struct Bar {
+    pub(crate) what: String,
+    pub(crate) at_most: f64,
+    pub(crate) measured: f64,
+    pub(crate) unit: &'static str,
+}
+
+impl Bar {
+    pub(crate) fn verdict(&self) -> &'static str {
+        if self.measured <= self.at_most { "met" } else { "NOT MET" }
+    }
+}
+
+/// The aims that this run measured.
+pub(crate) fn bars(report: &Report) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    let mut add = |what: String, at_most: f64, unit, measured: Option<f64>| {
+        if let Some(measured) = measured {
+            bars.push(Bar { what, at_most, measured, unit });
+        }
+    };
+    let row = |scenario: &str, peer: Peer, rules: usize| -> Option<Row<'_>> {
+        let table = report.tables.iter().find(|table| table.scenario.name == scenario)?;
+        table.rows().into_iter().find(|row| row.measured.peer == peer && row.measured.rules == rules)
+    };
+    let ratio = |scenario: &str, peer: Peer, rules: usize| row(scenario, peer, rules).map(|row| row.ratio.median);
+    for rules in [10, 1_000, 10_000] {
+        for (peer, at_most) in [(Peer::Haproxy, 0.85), (Peer::Envoy, 0.30)] {
+            let what = format!("http1, {rules} rules: CPU of a request ÷ {}'s", peer.name());
+            add(what, at_most, "×", ratio("http1", peer, rules));
+        }
+    }
+    let cost = |rules| row("http1", Peer::Eastwall, rules).map(|row| row.cost.median);
+    let growth = cost(10_000).zip(cost(10)).map(|(many, few)| many / few);
+    add("http1: CPU of a request with 10,000 rules ÷ with 10".to_owned(), 1.1, "×", growth);
+    for rules in [10, 1_000, 10_000] {
+        let what = format!("http2, {rules} rules: CPU of a request ÷ haproxy's");
+        add(what, 1.0, "×", ratio("http2", Peer::Haproxy, rules));
+    }
+    for scenario in ["tcp-down", "tcp-up"] {
+        add(format!("{scenario}: CPU of a MiB ÷ haproxy's"), 1.0, "×", ratio(scenario, Peer::Haproxy, 1_000));
+    }
+    let late = |change| row("churn", Peer::Changing(change), 10_000)?.latency.map(|latency| latency.p99);
+    let slower = |change| late(change).zip(late(Change::Nothing)).map(|(changing, still)| changing / still);
+    add("churn: p99 while documents change ÷ while nothing does".to_owned(), 1.2, "×", slower(Change::Document));
+    add("churn: p99 while addresses change ÷ while nothing does".to_owned(), 1.2, "×", slower(Change::Addresses));
+    if let Some(ours) = report.memory.iter().find(|footprint| footprint.peer == Peer::Eastwall) {
+        add("memory: idle, 1,000 rules".to_owned(), 15.0, "MB", Some(ours.idle as f64 / 1e6));
+        add("memory: a connection, idle after a request".to_owned(), 10_000.0, "bytes", Some(ours.per_connection));
+    }
+    bars
+}

@@ -1,0 +1,101 @@
+//! What sends requests.
+
+mod bulk;
+mod grpc;
+mod h2load;
+mod paced;
+mod socket;
+mod threads;
+pub(crate) mod wire;
+mod wrk;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+pub(crate) use self::bulk::Way;
+use crate::backend::Origin;
+use crate::process::Failure;
+use crate::rules::Rules;
+
+/// How the load behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Each connection sends a request as soon as the last one is answered.
+    Requests { connections: usize, is_new_connection: bool, is_denied: bool },
+    /// The same in so many streams of each connection.
+    Streams { connections: usize, streams: usize },
+    /// So many requests a second.
+    Paced { connections: usize, rate: usize },
+    /// Large bodies.
+    Bulk { connections: usize, way: Way, bytes: u64 },
+    /// WebSocket messages.
+    Messages { connections: usize },
+    /// gRPC calls, so many at a time on each connection.
+    Calls { connections: usize, calls: usize, is_streaming: bool },
+}
+
+/// What one run of a load came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Done {
+    /// Answered requests, messages that came back, or MiB that moved.
+    pub(crate) count: f64,
+    pub(crate) seconds: f64,
+    pub(crate) latency: Option<Latency>,
+}
+
+/// Percentiles, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+}
+
+/// Where the load goes, and for how long.
+pub(crate) struct Target<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) at: SocketAddr,
+    pub(crate) rules: Rules,
+    pub(crate) seconds: f64,
+}
+
+impl Target<'_> {
+    /// For programs that know no parts of a second.
+    fn whole_seconds(&self) -> u64 {
+        self.seconds.ceil() as u64
+    }
+}
+
+impl Load {
+    /// What is counted.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Requests { .. } | Self::Streams { .. } | Self::Paced { .. } => "request",
+            Self::Bulk { .. } => "MiB",
+            Self::Messages { .. } | Self::Calls { .. } => "message",
+        }
+    }
+
+    /// What has to stand behind the proxy.
+    pub(crate) fn origin(self) -> Origin {
+        match self {
+            Self::Requests { .. } | Self::Streams { .. } | Self::Paced { .. } => Origin::Short,
+            Self::Bulk { way: Way::Down, bytes, .. } => Origin::File(bytes),
+            Self::Bulk { way: Way::Up, .. } | Self::Messages { .. } | Self::Calls { .. } => Origin::Reads,
+        }
+    }
+
+    /// Runs it once. An answer other than the expected one is an error.
+    pub(crate) fn run(self, target: &Target<'_>) -> Result<Done, Failure> {
+        match self {
+            Self::Requests { connections, is_new_connection, is_denied } => {
+                wrk::run(target, connections, is_new_connection, is_denied)
+            }
+            Self::Streams { connections, streams } => h2load::run(target, connections, streams),
+            Self::Paced { connections, rate } => paced::run(target, connections, rate),
+            Self::Bulk { connections, way, bytes } => bulk::run(target, connections, way, bytes),
+            Self::Messages { connections } => socket::run(target, connections),
+            Self::Calls { connections, calls, is_streaming } => grpc::run(target, connections, calls, is_streaming),
+        }
+    }
+}

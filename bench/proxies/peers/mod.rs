@@ -1,0 +1,176 @@
+//! The proxies that are measured: how each is told the policy, and started.
+
+pub(crate) mod eastwall;
+mod envoy;
+mod haproxy;
+mod nginx;
+
+use std::env;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use eastwall_bench::machine;
+
+pub(crate) use self::nginx::{HEAD, TEMPORARY};
+use crate::churn::Change;
+use crate::floor::Floor;
+use crate::process::{Cores, Failure, Place, Process};
+use crate::rules::Rules;
+
+/// What a proxy speaks, to both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    /// With prior knowledge.
+    Http2,
+    /// HTTP/1.1 that is switched to WebSocket.
+    WebSocket,
+    /// Bytes that are not looked at, judged by their source alone.
+    Tcp,
+}
+
+/// What stands between load and backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Eastwall,
+    Haproxy,
+    Nginx,
+    Envoy,
+    /// Eastwall while something changes.
+    Changing(Change),
+    /// Eastwall between two pods.
+    Between(Mode),
+    /// No policy: what a library costs by itself.
+    Floor(Floor),
+}
+
+/// Those that are told the policy.
+pub(crate) const EVERYBODY: &[Peer] = &[Peer::Eastwall, Peer::Haproxy, Peer::Nginx, Peer::Envoy];
+
+/// What every proxy is told, and writes down in its own terms.
+pub(crate) struct Setup {
+    pub(crate) folder: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) upstream: SocketAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) rules: Rules,
+    pub(crate) workers: usize,
+    /// Where the load comes from.
+    pub(crate) client: IpAddr,
+    /// Path of the network namespace of the protected pod, where it has one of its own.
+    pub(crate) namespace: Option<String>,
+}
+
+/// How traffic reaches Eastwall between two pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A listener in the protected pod.
+    Gateway,
+    /// Redirected in the protected pod.
+    Sidecar,
+    /// Redirected in the protected pod to a proxy outside it.
+    Node,
+}
+
+/// Where the programs are.
+pub(crate) struct Programs {
+    pub(crate) eastwall: PathBuf,
+    pub(crate) envoy: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Whether this one can be started here.
+    pub(crate) fn have(&self, peer: Peer) -> bool {
+        peer != Peer::Envoy || self.envoy.is_some()
+    }
+
+    /// What each calls itself.
+    pub(crate) fn versions(&self) -> Vec<(&'static str, String)> {
+        let first = |program: &str, flag: &str| {
+            let said = machine::said(program, &[flag]);
+            said.lines().next().unwrap_or_default().trim().to_owned()
+        };
+        // It puts its own path in front.
+        let envoy = |path: &PathBuf| {
+            let said = machine::said(&path.to_string_lossy(), &["--version"]);
+            said.rsplit_once("version: ").map_or(String::new(), |(_, version)| version.to_owned())
+        };
+        vec![
+            ("eastwall", first(&self.eastwall.to_string_lossy(), "--version")),
+            ("haproxy", first("haproxy", "-v")),
+            ("nginx", first("nginx", "-v")),
+            ("envoy", self.envoy.as_ref().map_or_else(|| "none".to_owned(), envoy)),
+            ("wrk", first("wrk", "-v")),
+            ("h2load", first("h2load", "--version")),
+            ("h2", machine::locked("h2")),
+            ("hyper", machine::locked("hyper")),
+        ]
+    }
+}
+
+impl Peer {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Eastwall => "eastwall",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
+            Self::Changing(Change::Nothing) => "the same again",
+            Self::Changing(Change::Document) => "a document a second",
+            Self::Changing(Change::Addresses) => "addresses each second",
+            Self::Between(Mode::Gateway) => "gateway",
+            Self::Between(Mode::Sidecar) => "sidecar",
+            Self::Between(Mode::Node) => "node",
+            Self::Floor(Floor::H2) => "h2-to-h2",
+            Self::Floor(Floor::Hyper) => "hyper-to-h2",
+        }
+    }
+
+    fn place(self, setup: &Setup) -> Place {
+        // One worker has a core of its own; two share both with the load.
+        let cores = if setup.workers == 1 { Cores("0") } else { Cores("0,1") };
+        match self {
+            Self::Between(Mode::Node) => cores.into(),
+            Self::Between(Mode::Sidecar) => {
+                Place { cores, namespace: setup.namespace.clone(), uid: Some(eastwall::SIDECAR_UID) }
+            }
+            _ => Place { cores, namespace: setup.namespace.clone(), uid: None },
+        }
+    }
+
+    /// Whether it was told a policy.
+    pub(crate) fn judges(self) -> bool {
+        !matches!(self, Self::Floor(_))
+    }
+
+    pub(crate) fn start(self, setup: &Setup, programs: &Programs) -> Result<Process, Failure> {
+        let (program, arguments) = match self {
+            Self::Eastwall | Self::Changing(_) => (programs.eastwall.clone(), eastwall::write(setup, Mode::Gateway)?),
+            Self::Between(mode) => (programs.eastwall.clone(), eastwall::write(setup, mode)?),
+            Self::Haproxy => ("haproxy".into(), haproxy::write(setup)?),
+            Self::Nginx => ("nginx".into(), nginx::write(setup)?),
+            Self::Envoy => (programs.envoy.clone().ok_or("there is no Envoy")?, envoy::write(setup)?),
+            Self::Floor(_) => {
+                (env::current_exe()?, words(&format!("{} {} {}", self.name(), setup.listen, setup.upstream)))
+            }
+        };
+        let place = self.place(setup);
+        if self == Self::Between(Mode::Sidecar) {
+            let redirect = words(eastwall::REDIRECT);
+            Process::start("redirect", &Place { uid: None, ..place.clone() }, &program, &redirect, &setup.folder)?
+                .wait()?;
+        }
+        Process::start(self.name(), &place, &program, &arguments, &setup.folder)
+    }
+}
+
+impl Setup {
+    /// A file of this proxy.
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+pub(crate) fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}

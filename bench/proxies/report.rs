@@ -1,0 +1,217 @@
+//! What was measured, as tables for a terminal and as JSON.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use crate::bars::{Bar, bars};
+use crate::load::Latency;
+use crate::memory::{self, Footprint};
+use crate::rounds::Measured;
+use crate::running::Sample;
+use crate::scenario::Scenario;
+use crate::spread::Spread;
+
+/// The whole run.
+pub(crate) struct Report {
+    pub(crate) machine: Map<String, Value>,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) memory: Vec<Footprint>,
+}
+
+/// One scenario.
+pub(crate) struct Table {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) measured: Vec<Measured>,
+}
+
+/// The figures of one proxy.
+pub(crate) struct Row<'a> {
+    pub(crate) measured: &'a Measured,
+    pub(crate) cost: Spread,
+    /// Eastwall's CPU for a request, divided by this proxy's of the same round.
+    pub(crate) ratio: Spread,
+    pub(crate) rate: Spread,
+    pub(crate) busy: f64,
+    pub(crate) latency: Option<Latency>,
+}
+
+impl Table {
+    pub(crate) fn rows(&self) -> Vec<Row<'_>> {
+        self.measured.iter().map(|measured| self.row(measured)).collect()
+    }
+
+    fn row<'a>(&'a self, measured: &'a Measured) -> Row<'a> {
+        let samples = || measured.samples.iter();
+        let of = |figure: fn(&Sample) -> f64| Spread::of(samples().map(figure));
+        let is_ours =
+            |other: &&Measured| Some(&other.peer) == self.scenario.peers.first() && other.rules == measured.rules;
+        let ours = self.measured.iter().find(is_ours).unwrap_or(measured);
+        let percentile = |figure: fn(&Latency) -> f64| {
+            Some(Spread::of(samples().filter_map(|sample| sample.done.latency.as_ref().map(figure))).median)
+        };
+        let has_latency = samples().all(|sample| sample.done.latency.is_some());
+        Row {
+            measured,
+            cost: of(|sample| sample.cost),
+            ratio: Spread::of(ours.samples.iter().zip(samples()).map(|(ours, theirs)| ours.cost / theirs.cost)),
+            rate: of(|sample| sample.done.count / sample.done.seconds),
+            busy: of(|sample| sample.busy).median,
+            latency: has_latency
+                .then(|| {
+                    let [p50, p99, p999] =
+                        [|l: &Latency| l.p50, |l: &Latency| l.p99, |l: &Latency| l.p999].map(percentile);
+                    Some(Latency { p50: p50?, p99: p99?, p999: p999? })
+                })
+                .flatten(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let Scenario { name, about, workers, .. } = self.scenario;
+        let mut text = String::new();
+        line(
+            &mut text,
+            &format!("\n{name}: {about}; workers: {workers}; CPU and rate of one {}", self.scenario.load.unit()),
+        );
+        line(
+            &mut text,
+            &format!(
+                "{:>7} {:<22} {:>8} {:>17} {:>9} {:>12} {:>5} {:>10} {:>8} {:>8} {:>8} {:>8}",
+                "rules",
+                "proxy",
+                "CPU µs",
+                "quartiles",
+                "eastwall÷",
+                "quartiles",
+                "busy",
+                "a second",
+                "p50 µs",
+                "p99 µs",
+                "p99.9 µs",
+                "peak MB"
+            ),
+        );
+        for row in self.rows() {
+            let Row { measured, cost, ratio, rate, busy, .. } = &row;
+            let [p50, p99, p999] = row.times();
+            line(
+                &mut text,
+                &format!(
+                    "{:>7} {:<22} {:>8.2} {:>17} {:>9.2} {:>12} {:>4.0}% {:>10.0} {p50:>8} {p99:>8} {p999:>8} {:>8.1}",
+                    measured.rules,
+                    measured.peer.name(),
+                    cost.median,
+                    format!("{:.2}..{:.2}", cost.low, cost.high),
+                    ratio.median,
+                    format!("{:.2}..{:.2}", ratio.low, ratio.high),
+                    busy * 100.0,
+                    rate.median,
+                    measured.peak as f64 / 1e6,
+                ),
+            );
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "scenario": self.scenario.name,
+            "about": self.scenario.about,
+            "workers": self.scenario.workers,
+            "unit": self.scenario.load.unit(),
+            "rows": self.rows().iter().map(Row::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Row<'_> {
+    /// The percentiles, or dashes.
+    pub(crate) fn times(&self) -> [String; 3] {
+        match self.latency {
+            Some(Latency { p50, p99, p999 }) => [p50, p99, p999].map(|time| format!("{time:.0}")),
+            None => ["-"; 3].map(str::to_owned),
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "rules": self.measured.rules,
+            "proxy": self.measured.peer.name(),
+            "cpu us": spread(&self.cost),
+            "eastwall by this": spread(&self.ratio),
+            "a second": spread(&self.rate),
+            "busy": self.busy,
+            "latency us": self.latency.map(|latency| json!({"p50": latency.p50, "p99": latency.p99, "p99.9": latency.p999})),
+            "peak bytes": self.measured.peak,
+            "cpu us of each round": self.measured.samples.iter().map(|sample| sample.cost).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Report {
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for (key, value) in self.machine.iter().filter(|(_, value)| !value.is_null()) {
+            line(&mut text, &format!("{key}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+        }
+        text.extend(self.tables.iter().map(Table::text));
+        text += &memory_text(&self.memory);
+        text += &self.aims();
+        text
+    }
+
+    /// What is aimed at, and whether it was reached.
+    pub(crate) fn aims(&self) -> String {
+        let mut text = String::new();
+        let bars = bars(self);
+        if bars.is_empty() {
+            return text;
+        }
+        line(&mut text, &format!("\n{:<62} {:>12} {:>12}", "aims", "at most", "measured"));
+        for bar in bars {
+            let (limit, measured) =
+                (format!("{} {}", bar.at_most, bar.unit), format!("{:.2} {}", bar.measured, bar.unit));
+            line(&mut text, &format!("{:<62} {limit:>12} {measured:>12}  {}", bar.what, bar.verdict()));
+        }
+        text
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let aim = |bar: &Bar| json!({"what": bar.what, "at most": bar.at_most, "measured": bar.measured, "unit": bar.unit, "met": bar.verdict() == "met"});
+        json!({"aims": bars(self).iter().map(aim).collect::<Vec<_>>(), "machine": self.machine, "scenarios": self.tables.iter().map(Table::json).collect::<Vec<_>>(), "memory": self.memory.iter().map(footprint).collect::<Vec<_>>()})
+    }
+}
+
+/// The memory of each proxy as a table.
+pub(crate) fn memory_text(footprints: &[Footprint]) -> String {
+    let mut text = String::new();
+    let Some(first) = footprints.first() else { return text };
+    let (rules, connections) = (memory::RULES.0, first.connections);
+    line(
+        &mut text,
+        &format!("\nmemory: {rules} rules; then {connections} connections that are open after a request each"),
+    );
+    line(&mut text, &format!("{:<22} {:>8} {:>23}", "proxy", "idle MB", "bytes for a connection"));
+    for Footprint { peer, idle, per_connection, .. } in footprints {
+        line(&mut text, &format!("{:<22} {:>8.1} {per_connection:>23.0}", peer.name(), *idle as f64 / 1e6));
+    }
+    text
+}
+
+fn footprint(footprint: &Footprint) -> Value {
+    json!({
+        "proxy": footprint.peer.name(),
+        "idle bytes": footprint.idle,
+        "connections": footprint.connections,
+        "bytes for a connection": footprint.per_connection,
+    })
+}
+
+fn spread(spread: &Spread) -> Value {
+    json!({"median": spread.median, "lower quartile": spread.low, "upper quartile": spread.high})
+}
+
+fn line(text: &mut String, line: &str) {
+    assert!(writeln!(text, "{}", line.trim_end()).is_ok(), "a text takes what is written to it");
+}

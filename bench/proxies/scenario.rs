@@ -1,0 +1,196 @@
+//! What is loaded, and how.
+
+use crate::churn::Change;
+use crate::floor::Floor;
+use crate::load::{Load, Way};
+use crate::peers::{EVERYBODY, Mode, Peer, Protocol};
+
+/// One table of the report.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) protocol: Protocol,
+    pub(crate) load: Load,
+    pub(crate) workers: usize,
+    pub(crate) sizes: &'static [usize],
+    pub(crate) peers: &'static [Peer],
+}
+
+impl Scenario {
+    /// Whether pods have to be made for it.
+    pub(crate) fn needs_root(&self) -> bool {
+        self.peers.iter().any(|peer| matches!(peer, Peer::Between(_)))
+    }
+}
+
+const MIB: u64 = 1_048_576;
+const EVERY_SIZE: &[usize] = &[10, 1_000, 10_000];
+
+/// All of them, those first that tell the most.
+pub(crate) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "http1",
+        about: "HTTP/1.1 on 64 connections that stay open",
+        protocol: Protocol::Http1,
+        load: Load::Requests { connections: 64, is_new_connection: false, is_denied: false },
+        workers: 1,
+        sizes: EVERY_SIZE,
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "http2",
+        about: "HTTP/2 with prior knowledge, 16 streams on each of 4 connections",
+        protocol: Protocol::Http2,
+        load: Load::Streams { connections: 4, streams: 16 },
+        workers: 1,
+        sizes: EVERY_SIZE,
+        peers: &[
+            Peer::Eastwall,
+            Peer::Haproxy,
+            Peer::Nginx,
+            Peer::Envoy,
+            Peer::Floor(Floor::H2),
+            Peer::Floor(Floor::Hyper),
+        ],
+    },
+    Scenario {
+        name: "http1-new",
+        about: "HTTP/1.1, a new connection for each request, 64 at a time",
+        protocol: Protocol::Http1,
+        load: Load::Requests { connections: 64, is_new_connection: true, is_denied: false },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "http1-denied",
+        about: "HTTP/1.1 on 64 connections, every request denied",
+        protocol: Protocol::Http1,
+        load: Load::Requests { connections: 64, is_new_connection: false, is_denied: true },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "http1-paced",
+        about: "HTTP/1.1, 5,000 requests a second on 64 connections, each timed from when it was due",
+        protocol: Protocol::Http1,
+        load: Load::Paced { connections: 64, rate: 5_000 },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "tcp-down",
+        about: "opaque TCP, 100 MiB at a time towards each of 4 clients",
+        protocol: Protocol::Tcp,
+        load: Load::Bulk { connections: 4, way: Way::Down, bytes: 100 * MIB },
+        workers: 1,
+        sizes: &[1_000],
+        peers: &[Peer::Eastwall, Peer::Haproxy, Peer::Envoy],
+    },
+    Scenario {
+        name: "tcp-up",
+        about: "opaque TCP, 100 MiB at a time from each of 4 clients",
+        protocol: Protocol::Tcp,
+        load: Load::Bulk { connections: 4, way: Way::Up, bytes: 100 * MIB },
+        workers: 1,
+        sizes: &[1_000],
+        peers: &[Peer::Eastwall, Peer::Haproxy, Peer::Envoy],
+    },
+    Scenario {
+        name: "http1-down-1m",
+        about: "HTTP/1.1, answers of 1 MiB to 16 clients",
+        protocol: Protocol::Http1,
+        load: Load::Bulk { connections: 16, way: Way::Down, bytes: MIB },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "http1-down-100m",
+        about: "HTTP/1.1, answers of 100 MiB to 4 clients",
+        protocol: Protocol::Http1,
+        load: Load::Bulk { connections: 4, way: Way::Down, bytes: 100 * MIB },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "http1-up-1m",
+        about: "HTTP/1.1, bodies of 1 MiB from 16 clients",
+        protocol: Protocol::Http1,
+        load: Load::Bulk { connections: 16, way: Way::Up, bytes: MIB },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "http1-up-100m",
+        about: "HTTP/1.1, bodies of 100 MiB from 4 clients",
+        protocol: Protocol::Http1,
+        load: Load::Bulk { connections: 4, way: Way::Up, bytes: 100 * MIB },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "grpc-unary",
+        about: "gRPC, one message there and back a call, 16 calls at a time on each of 4 connections",
+        protocol: Protocol::Http2,
+        load: Load::Calls { connections: 4, calls: 16, is_streaming: false },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "grpc-streaming",
+        about: "gRPC, 100 messages there and back a call, 16 calls at a time on each of 4 connections",
+        protocol: Protocol::Http2,
+        load: Load::Calls { connections: 4, calls: 16, is_streaming: true },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "websocket",
+        about: "WebSocket, messages of 64 bytes there and back on 64 connections",
+        protocol: Protocol::WebSocket,
+        load: Load::Messages { connections: 64 },
+        workers: 1,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "http1-two-workers",
+        about: "HTTP/1.1 on 4 connections that stay open, which share both cores with the load",
+        protocol: Protocol::Http1,
+        load: Load::Requests { connections: 4, is_new_connection: false, is_denied: false },
+        workers: 2,
+        sizes: &[1_000],
+        peers: EVERYBODY,
+    },
+    Scenario {
+        name: "churn",
+        about: "HTTP/1.1, 5,000 requests a second on 64 connections while documents or the addresses of workloads change",
+        protocol: Protocol::Http1,
+        load: Load::Paced { connections: 64, rate: 5_000 },
+        workers: 1,
+        sizes: &[10_000],
+        peers: &[
+            Peer::Eastwall,
+            Peer::Changing(Change::Nothing),
+            Peer::Changing(Change::Document),
+            Peer::Changing(Change::Addresses),
+        ],
+    },
+    Scenario {
+        name: "modes",
+        about: "HTTP/1.1 on 64 connections that stay open, between two network namespaces",
+        protocol: Protocol::Http1,
+        load: Load::Requests { connections: 64, is_new_connection: false, is_denied: false },
+        workers: 1,
+        sizes: &[1_000],
+        peers: &[Peer::Between(Mode::Gateway), Peer::Between(Mode::Sidecar), Peer::Between(Mode::Node)],
+    },
+];
