@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::analysis::test::PolicyTest;
-use crate::diagnostic::{Code, Diagnostic, Location};
+use crate::diagnostic::{Code, Diagnostic, Location, Told};
 use crate::model::{Atom, Directions, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Stack, Tier};
 use crate::registry::Registry;
 use crate::registry::kubernetes::{self, Objects};
@@ -109,7 +109,7 @@ pub struct Outcome {
     /// Documents with an error.
     pub refused: Vec<Refused>,
     /// All findings.
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: Told,
     /// What the policies name.
     pub mentions: Vec<Mention>,
 }
@@ -211,12 +211,13 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     for document in &sources.documents {
         sorted.add(document);
     }
-    let mut diagnostics = sources.diagnostics.clone();
+    let mut diagnostics = Told::default();
+    diagnostics.extend(sources.diagnostics.iter().cloned());
     let mut refused = std::mem::take(&mut sorted.refused);
-    diagnostics.append(&mut sorted.diagnostics);
+    diagnostics.join(std::mem::take(&mut sorted.diagnostics));
 
     let settings = native::settings::compile(&sorted.settings);
-    diagnostics.extend(settings.diagnostics);
+    diagnostics.join(settings.diagnostics);
     refused.extend(settings.refused);
     // A document of which nobody knows what it is may be the settings.
     let lost = refused.iter().any(|refused| refused.name.kind.is_empty() || &*refused.name.kind == native::SETTINGS);
@@ -227,7 +228,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     };
 
     let tests = native::tests::compile(&sorted.tests);
-    diagnostics.extend(tests.diagnostics);
+    diagnostics.join(tests.diagnostics);
     refused.extend(tests.refused);
 
     let mut policies = Vec::new();
@@ -236,7 +237,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
         let outcome = (front_end.compile)(documents, &settings);
         policies.extend(outcome.policies);
         refused.extend(outcome.refused);
-        diagnostics.extend(outcome.diagnostics);
+        diagnostics.join(outcome.diagnostics);
         mentions.extend(outcome.mentions);
     }
     let objects = Objects::of(sorted.objects.iter().copied());
@@ -246,13 +247,12 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     let kept = last_good.keep(&refused, &policies);
     policies.extend(kept);
     policies.sort_by(|a, b| (a.priority, &a.name, &a.location).cmp(&(b.priority, &b.name, &b.location)));
-    diagnostics.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
     let mut refused: Vec<PolicyName> = refused.into_iter().map(|refused| refused.name).collect();
     refused.sort();
     refused.dedup();
     Compiled {
         model: Arc::new(Model { settings, policies }),
-        diagnostics,
+        diagnostics: diagnostics.into_list(),
         refused,
         tests: tests.tests,
         passed_over: sorted.passed_over,
@@ -273,7 +273,7 @@ struct Sorted<'d> {
     /// The first that was passed over.
     other: Option<&'d Document>,
     refused: Vec<Refused>,
-    diagnostics: Vec<Diagnostic>,
+    diagnostics: Told,
 }
 
 impl<'d> Sorted<'d> {
@@ -409,7 +409,7 @@ fn refuse_duplicates(
     sorted: &Sorted<'_>,
     policies: &mut Vec<Policy>,
     refused: &mut Vec<Refused>,
-    diagnostics: &mut Vec<Diagnostic>,
+    diagnostics: &mut Told,
 ) {
     type First<'d> =
         hashbrown::HashMap<(&'d str, &'d str, &'d str, &'d str), &'d Document, foldhash::fast::RandomState>;
