@@ -6,10 +6,12 @@ use std::sync::Arc;
 pub mod code;
 mod render;
 mod sarif;
+mod told;
 
 pub use code::Code;
 pub use render::{Style, as_json, as_text};
 pub use sarif::as_sarif;
+pub use told::{Told, sort};
 
 use serde::Serialize;
 

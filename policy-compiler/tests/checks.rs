@@ -51,7 +51,7 @@ fn names_that_nobody_has() {
         (
             "{pods: {matchLabels: {app: none}}}",
             "directions: [Ingress]",
-            &["EW0501 no workload has these labels in `shop`", "EW0502 `FirewallPolicy shop/p` protects no workload"],
+            &["EW0502 `FirewallPolicy shop/p` protects no workload", "EW0501 no workload has these labels in `shop`"],
         ),
     ] {
         assert_eq!(found(subject, rules), expected, "{subject} {rules}");
@@ -221,4 +221,18 @@ fn what_nobody_closes_is_told() {
         lint("EW0527", &closes("a", "orders"), WORKLOADS, 0),
         ["no policy closes ingress of `shop/web`", "no policy closes egress of `shop/web`"]
     );
+}
+
+/// A Linkerd rule becomes a rule of the model for each match, host and way to write its path.
+#[test]
+fn a_rule_without_head_is_told_once() {
+    let policies = |second: &str| {
+        format!(
+            "apiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {{name: orders, namespace: shop}}\nspec: {{podSelector: {{}}, port: 8080, proxyProtocol: HTTP/1}}\n---\n\
+             apiVersion: policy.linkerd.io/v1beta3\nkind: HTTPRoute\nmetadata: {{name: r, namespace: shop}}\n\
+             spec: {{parentRefs: [{{group: policy.linkerd.io, kind: Server, name: orders}}], rules: [{{matches: [{{method: GET, path: {{value: /a}}}}, {{method: {second}, path: {{value: /b}}}}]}}]}}\n"
+        )
+    };
+    assert_eq!(lint("EW0523", &policies("GET"), WORKLOADS, 0), ["rule `HTTPRoute r rules[0]` allows GET and not HEAD"]);
+    assert_eq!(lint("EW0523", &policies("HEAD"), WORKLOADS, 0), [""; 0]);
 }

@@ -151,3 +151,71 @@ fn lost_settings_are_the_last_ones_or_close_everything() {
     let deleted = compile_onto(&Sources::default(), &before);
     assert_eq!(deleted.model.settings.minimum_proof, MinimumProof::Address);
 }
+
+/// Istio's and Linkerd's kind of one name, in one namespace and of one name.
+mod of_two_groups {
+    use super::*;
+
+    fn istio(field: &str) -> String {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: orders, namespace: shop}}\nspec: {{{field}}}\n"
+        )
+    }
+
+    fn linkerd(field: &str) -> String {
+        format!(
+            "apiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {{name: orders, namespace: shop}}\nspec: {{podSelector: {{}}, port: 8080}}\n---\n\
+             apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: orders, namespace: shop}}\n\
+             spec: {{targetRef: {{group: policy.linkerd.io, kind: Server, name: orders}}, {field}}}\n"
+        )
+    }
+
+    const EVERYBODY: &str = "requiredAuthenticationRefs: []";
+
+    fn text(of: &Compiled, kind: &str) -> Vec<String> {
+        let own = of.model.policies.iter().filter(|policy| &*policy.name.kind == kind);
+        own.map(|policy| format!("{:?} {:?}", policy.broken, policy.rules)).collect()
+    }
+
+    #[test]
+    fn each_keeps_its_own_last_good_version() {
+        let both = compile_onto(
+            &file("a.yaml", &format!("{}---\n{}", istio("rules: [{}]"), linkerd(EVERYBODY))),
+            &LastGood::default(),
+        );
+        assert!(!both.has_errors(), "neither is a second document: {:?}", both.diagnostics);
+        assert_eq!((text(&both, "AuthorizationPolicy").len(), text(&both, "Server").len()), (1, 1));
+        let last_good = LastGood::of(&both);
+
+        let broken = format!("{}---\n{}", istio("rulez: [{}]"), linkerd(EVERYBODY));
+        let kept = compile_onto(&file("a.yaml", &broken), &last_good);
+        assert_eq!(kept.refused.len(), 1);
+        assert_eq!(text(&kept, "AuthorizationPolicy"), text(&both, "AuthorizationPolicy"));
+        assert_eq!(text(&kept, "Server"), text(&both, "Server"));
+
+        let broken = format!("{}---\n{}", istio("action: DENY, rules: [{}]"), linkerd("requiredAuthentication: []"));
+        let kept = compile_onto(&file("a.yaml", &broken), &last_good);
+        assert_ne!(text(&kept, "AuthorizationPolicy"), text(&both, "AuthorizationPolicy"), "Istio's is the new one");
+        assert_eq!(text(&kept, "AuthorizationPolicy").len(), 1);
+        assert_eq!(text(&kept, "Server"), text(&both, "Server"), "with what the broken document said last");
+    }
+
+    #[test]
+    fn one_that_cannot_tell_its_group_brings_no_old_version_back_beside_a_new_one() {
+        let last_good = LastGood::of(&compile_onto(&file("a.yaml", &istio("rules: [{}]")), &LastGood::default()));
+        let closed = istio("action: DENY, rules: [{}]");
+        for stranger in [
+            "kind: AuthorizationPolicy\nmetadata: {name: orders, namespace: shop}\nspec: [\n".to_owned(),
+            istio("").replace("istio.io/v1", "istio.io/v9"),
+        ] {
+            let compiled = compile_onto(&file("a.yaml", &format!("{closed}---\n{stranger}")), &last_good);
+            let own: Vec<_> = compiled.model.policies.iter().filter(|policy| !policy.broken).collect();
+            assert_eq!(own.len(), 1, "{stranger}: {own:?}");
+            assert!(own[0].rules.iter().any(|rule| rule.effect == eastwall_policy::model::Effect::Deny), "the new one");
+            assert!(
+                compiled.model.policies.iter().any(|policy| policy.broken),
+                "nobody knows what it would have denied"
+            );
+        }
+    }
+}

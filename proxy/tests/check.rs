@@ -1,4 +1,4 @@
-//! `eastwall check` and `eastwall compile` from outside: exit codes and formats.
+//! The commands that answer questions, from outside: exit codes, formats, and readers that go away.
 
 use std::io::Write;
 use std::path::Path;
@@ -59,4 +59,105 @@ fn exit_codes_and_formats() {
     let stats = run(&["compile", "good.yaml", "--stats"], "");
     let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
     assert_eq!((&stats["policies"], &stats["documents"]), (&serde_json::json!(1), &serde_json::json!(1)));
+}
+
+const WORKLOADS: &str = "
+- {name: orders, namespace: shop, serviceAccount: orders, ips: [10.0.0.2], ports: [{name: http, port: 8080}]}
+- {name: web, namespace: shop, serviceAccount: web, ips: [10.0.0.3]}
+";
+const POLICY: &str = "
+apiVersion: eastwall.dev/v1alpha1
+kind: FirewallPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  subject: [{serviceAccount: orders}]
+  ingress: [{name: reads, from: [{serviceAccount: web}], http: [{methods: [GET, HEAD]}]}]
+";
+const TEST: &str = "
+apiVersion: eastwall.dev/v1alpha1
+kind: PolicyTest
+metadata: {name: NAME, namespace: shop}
+spec:
+  cases: [{name: reads, src: {workload: shop/web}, dst: {workload: shop/orders, port: 8080}, method: GET, path: /, expect: allow}]
+";
+
+/// `… | head -1`: who reads has gone, and the exit code still is the answer.
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let flow = r#"{"src": {"workload": "shop/web"}, "dst": {"workload": "shop/orders", "port": 8080}, "method": "GET", "path": "/"}"#;
+    write("w.yaml", WORKLOADS);
+    write("p.yaml", POLICY);
+    write("bad.yaml", &POLICY.replace("ingress", "ingres"));
+    write("t.yaml", &TEST.replace("NAME", "t"));
+    write("flows", &flow.replacen('{', r#"{"verdict": "allow", "#, 1));
+    write("requests", flow);
+    let asked = ["--policy", "p.yaml", "--workloads", "w.yaml"];
+    let with = |arguments: &[&'static str]| [arguments, &asked].concat();
+    for (arguments, code) in [
+        (vec!["--help"], 0),
+        (vec!["check", "--help"], 0),
+        (vec!["completions", "bash"], 0),
+        (vec!["schema"], 0),
+        (vec!["check", "p.yaml"], 0),
+        (vec!["check", "bad.yaml"], 1),
+        (vec!["check", "bad.yaml", "--format", "json"], 1),
+        (vec!["check", "bad.yaml", "--format", "sarif"], 1),
+        (vec!["compile", "p.yaml"], 0),
+        (vec!["compile", "bad.yaml"], 1),
+        (vec!["diff", "p.yaml", "p.yaml"], 0),
+        (vec!["diff", "bad.yaml", "p.yaml"], 2),
+        (vec!["suggest", "flows", "--workloads", "w.yaml"], 0),
+        (vec!["redirect", "print", "--mode", "sidecar"], 0),
+        (with(&["test", "t.yaml"]), 0),
+        (with(&["test", "t.yaml", "--coverage", "--format", "junit"]), 0),
+        (with(&["reach"]), 0),
+        (with(&["reach", "--format", "dot"]), 0),
+        (with(&["decide", "--requests", "requests"]), 0),
+        (with(&["explain", "--request", flow]), 0),
+        (vec!["no-such-command"], 2),
+    ] {
+        let closed = || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            writer
+        };
+        let mut quiet = Command::new(env!("CARGO_BIN_EXE_eastwall"));
+        quiet.args(&arguments).current_dir(folder.path()).stdin(Stdio::null()).stdout(closed());
+        let told = quiet.stderr(Stdio::piped()).output().unwrap();
+        let error = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(code), "{arguments:?}: {error}");
+        assert!(!error.contains("panicked") && !error.contains("roken pipe"), "{arguments:?}: {error}");
+        assert_eq!(quiet.stderr(closed()).status().unwrap().code(), Some(code), "{arguments:?}, both closed");
+    }
+}
+
+/// Tests beside policies that live elsewhere: those are in force, their own tests are theirs.
+#[test]
+fn policies_of_a_test_may_live_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("policies/p.yaml", POLICY.to_owned()),
+        ("policies/t.yaml", TEST.replace("NAME", "theirs").replace("allow", "deny")),
+        ("tests/t.yaml", TEST.replace("NAME", "ours")),
+        ("w.yaml", WORKLOADS.to_owned()),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let told = eastwall(folder.path(), &[arguments, &["--workloads", "w.yaml"]].concat(), "");
+        (told.status.code(), String::from_utf8(told.stdout).unwrap())
+    };
+    let ours = "ok    shop/ours reads\n1 passed, 0 failed\n";
+    assert_eq!(run(&["test", "tests", "--policy", "policies"]), (Some(0), ours.to_owned()));
+    assert_eq!(run(&["test", "tests/t.yaml", "policies"]).0, Some(1), "as paths they are run");
+    let (code, text) = run(&["test", "tests", "--policy", "policies", "--format", "junit", "--min-coverage", "100"]);
+    assert!(code == Some(0) && text.contains(r#"<property name="percent" value="100"/>"#), "{text}");
+    // Without a rule there is nothing that a case could reach.
+    let open = eastwall(folder.path(), &["test", "tests", "--workloads", "w.yaml", "--min-coverage", "1"], "");
+    assert_eq!(open.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&open.stderr).contains("0 % of 0 rules"));
 }

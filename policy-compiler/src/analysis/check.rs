@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Told};
 use crate::dialect::{Compiled, Mentioned};
 use crate::model::{Atom, Expr, Mode, PeerAtom, Policy, Rule};
 use crate::registry::{Registry, Workload};
@@ -24,7 +24,8 @@ mod usable;
 #[must_use]
 pub fn check(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<Diagnostic> {
     let (model, policies) = (&compiled.model, &compiled.model.policies);
-    let mut findings = shadow::unreachable(policies);
+    let mut findings = Told::default();
+    findings.extend(shadow::unreachable(policies));
     findings.extend(emptied::by_condition(policies));
     findings.extend(expiry::expiring(policies, now));
     findings.extend(head::missing(policies));
@@ -36,7 +37,7 @@ pub fn check(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<
         findings.extend(probe::refused(model, registry, now));
         findings.extend(open::directions(model, registry));
     }
-    findings
+    findings.into_list()
 }
 
 fn mentions(compiled: &Compiled, registry: &Registry) -> Vec<Diagnostic> {

@@ -161,10 +161,10 @@ pub fn coverage(model: &Model, outcomes: &[Outcome]) -> Coverage {
 }
 
 impl Coverage {
-    /// Of a hundred; all of none.
+    /// Of a hundred, rounded down; 0 where there is no rule to reach.
     #[must_use]
     pub fn percent(&self) -> u32 {
-        let percent = (self.reached * 100).checked_div(self.rules).unwrap_or(100);
+        let percent = (self.reached * 100).checked_div(self.rules).unwrap_or(0);
         u32::try_from(percent).unwrap_or(100)
     }
 }

@@ -18,6 +18,7 @@ pub fn as_sarif(findings: &[Diagnostic]) -> Value {
             json!({
                 "id": code.as_str(),
                 "shortDescription": {"text": code.title()},
+                "help": {"text": code.help()},
                 "defaultConfiguration": {"level": level(code.severity())},
                 "helpUri": "https://github.com/eastwall/eastwall/blob/main/docs/diagnostics.md",
             })
@@ -94,6 +95,7 @@ mod tests {
         for result in results.as_array().unwrap() {
             let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
             assert_eq!(rules[index]["id"], result["ruleId"]);
+            assert!(!rules[index]["help"]["text"].as_str().unwrap().is_empty());
             assert!(result["message"]["text"].is_string());
             let region = &result["locations"][0]["physicalLocation"]["region"];
             assert!(region["startLine"].as_u64().unwrap() >= 1 && region["startColumn"] == 3);

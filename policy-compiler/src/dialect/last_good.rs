@@ -53,21 +53,27 @@ impl LastGood {
     /// The policies that stand in for refused documents.
     ///
     /// A document whose name cannot be read may be any policy that its file held: all those that no document claims
-    /// are kept. Where there is none it never had a good version.
+    /// are kept. Where there is none it never had a good version. A name that another document claims (kinds of two
+    /// groups may be called alike) is not this one's: an old version never stands beside a new one.
     pub(super) fn keep(&self, refused: &[Refused], accepted: &[Arc<Policy>]) -> Vec<Arc<Policy>> {
+        if refused.is_empty() {
+            return Vec::new();
+        }
         let mut kept: BTreeMap<&PolicyName, Vec<&Arc<Policy>>> = BTreeMap::new();
         let mut closures = Vec::new();
+        let claimed: BTreeSet<&PolicyName> = accepted.iter().map(|policy| &policy.name).collect();
         for refused in refused {
             if refused.name.kind.is_empty() || refused.name.name.is_empty() {
-                let claimed = |name: &PolicyName| accepted.iter().any(|policy| policy.name == *name);
                 let lies_there = |policy: &Arc<Policy>| lies_in(&policy.location.file, &refused.location.file);
-                let of_file = self.policies().filter(|policy| lies_there(policy) && !claimed(&policy.name));
+                let of_file = self.policies().filter(|policy| lies_there(policy) && !claimed.contains(&policy.name));
                 let names: BTreeSet<&PolicyName> = of_file.map(|policy| &policy.name).collect();
                 if names.is_empty() {
                     closures.extend(refused.closure.clone().map(Arc::new));
                 }
                 kept.extend(names.into_iter().filter_map(|name| self.of_name(name)));
-            } else if let Some((name, policies)) = self.of_name(&refused.name) {
+            } else if let Some((name, policies)) =
+                self.of_name(&refused.name).filter(|(name, _)| !claimed.contains(name))
+            {
                 kept.insert(name, policies);
             } else if self.settings.is_none() || &*refused.name.kind != native::SETTINGS {
                 closures.extend(refused.closure.clone().map(Arc::new));

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::analysis::test::PolicyTest;
-use crate::diagnostic::{Code, Diagnostic, Location};
+use crate::diagnostic::{Code, Diagnostic, Location, Told};
 use crate::facts::Transport;
 use crate::model::{Atom, Directions, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Stack, Tier};
 use crate::registry::Registry;
@@ -123,7 +123,7 @@ pub struct Outcome {
     /// Documents with an error.
     pub refused: Vec<Refused>,
     /// All findings.
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: Told,
     /// What the policies name.
     pub mentions: Vec<Mention>,
 }
@@ -133,7 +133,7 @@ impl Outcome {
     fn extend(&mut self, other: &Self) {
         self.policies.extend(other.policies.iter().cloned());
         self.refused.extend(other.refused.iter().cloned());
-        self.diagnostics.extend(other.diagnostics.iter().cloned());
+        self.diagnostics.join(other.diagnostics.clone());
         self.mentions.extend(other.mentions.iter().cloned());
     }
 }
@@ -237,12 +237,13 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     for document in &sources.documents {
         sorted.add(document);
     }
-    let mut diagnostics = sources.diagnostics.clone();
+    let mut diagnostics = Told::default();
+    diagnostics.extend(sources.diagnostics.iter().cloned());
     let mut refused = std::mem::take(&mut sorted.refused);
-    diagnostics.append(&mut sorted.diagnostics);
+    diagnostics.join(std::mem::take(&mut sorted.diagnostics));
 
     let settings = native::settings::compile(&sorted.settings);
-    diagnostics.extend(settings.diagnostics);
+    diagnostics.join(settings.diagnostics);
     refused.extend(settings.refused);
     // A document of which nobody knows what it is may be the settings.
     let lost = refused.iter().any(|refused| refused.name.kind.is_empty() || &*refused.name.kind == native::SETTINGS);
@@ -253,7 +254,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     };
 
     let tests = native::tests::compile(&sorted.tests);
-    diagnostics.extend(tests.diagnostics);
+    diagnostics.join(tests.diagnostics);
     refused.extend(tests.refused);
 
     let mut memos = last_good.memos().next(&settings);
@@ -263,7 +264,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
         let outcome = (front_end.compile)(documents, &settings, &mut memos);
         policies.extend(outcome.policies);
         refused.extend(outcome.refused);
-        diagnostics.extend(outcome.diagnostics);
+        diagnostics.join(outcome.diagnostics);
         mentions.extend(outcome.mentions);
     }
     let objects = Objects::of(sorted.objects.iter().copied());
@@ -273,13 +274,12 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     let kept = last_good.keep(&refused, &policies);
     policies.extend(kept);
     policies.sort_by(|a, b| (a.priority, &a.name, &a.location).cmp(&(b.priority, &b.name, &b.location)));
-    diagnostics.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
     let mut refused: Vec<PolicyName> = refused.into_iter().map(|refused| refused.name).collect();
     refused.sort();
     refused.dedup();
     Compiled {
         model: Arc::new(Model { settings, policies }),
-        diagnostics,
+        diagnostics: diagnostics.into_list(),
         refused,
         tests: tests.tests,
         passed_over: sorted.passed_over,
@@ -301,7 +301,7 @@ struct Sorted<'d> {
     /// The first that was passed over.
     other: Option<&'d Document>,
     refused: Vec<Refused>,
-    diagnostics: Vec<Diagnostic>,
+    diagnostics: Told,
 }
 
 impl<'d> Sorted<'d> {
@@ -437,7 +437,7 @@ fn refuse_duplicates(
     sorted: &Sorted<'_>,
     policies: &mut Vec<Arc<Policy>>,
     refused: &mut Vec<Refused>,
-    diagnostics: &mut Vec<Diagnostic>,
+    diagnostics: &mut Told,
 ) {
     type First<'d> =
         hashbrown::HashMap<(&'d str, &'d str, &'d str, &'d str), &'d Document, foldhash::fast::RandomState>;

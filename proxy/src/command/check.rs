@@ -1,19 +1,21 @@
 //! `eastwall check PATH...`: what is wrong with policies, before they are in force.
 
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use eastwall_policy::analysis::check::check;
-use eastwall_policy::diagnostic::{Diagnostic, Severity, Style, as_json, as_sarif, as_text};
+use eastwall_policy::diagnostic::{self, Diagnostic, Severity, as_json, as_sarif, as_text};
 use eastwall_policy::registry::kubernetes::Objects;
 
 use super::documents::{Loaded, load, now};
+use super::output::{complain, print, style};
 use crate::bounds::ReadingSettings;
 
 /// Read policies and tell what is wrong with them
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 no error (there may be warnings), 1 errors, 2 unusable call.
+#[command(after_help = "Findings go to standard output, a line that counts them to standard error.
+
+Exit codes: 0 no error (there may be warnings), 1 errors, 2 unusable call.
 
 Examples:
   eastwall check policies/
@@ -61,26 +63,26 @@ impl Check {
     pub(super) fn run(&self) -> ExitCode {
         let mut named = self.paths.iter().chain(&self.workloads);
         if let Some(missing) = named.find(|path| path.as_os_str() != "-" && !path.exists()) {
-            eprintln!("eastwall: there is no `{}`", missing.display());
+            complain(format_args!("eastwall: there is no `{}`", missing.display()));
             return ExitCode::from(2);
         }
         let Loaded { sources, compiled, registry, mut findings } =
             load(&self.paths, self.workloads.as_deref(), &self.reading.bounds());
         findings.extend(check(&compiled, registry.as_deref(), now()));
         findings.iter_mut().for_each(|finding| sources.illustrate(finding));
-        findings.sort_by(|a, b| (&a.location, a.code).cmp(&(&b.location, b.code)));
+        diagnostic::sort(&mut findings);
         let printed = match self.format {
-            Written::Text => print(&findings, Format::Text),
-            Written::Json => print(&findings, Format::Json),
-            Written::Sarif => writeln!(std::io::stdout(), "{:#}", as_sarif(&findings)),
+            Written::Text => print_findings(&findings, Format::Text),
+            Written::Json => print_findings(&findings, Format::Json),
+            Written::Sarif => print(format_args!("{:#}\n", as_sarif(&findings))),
         };
-        if printed.is_err() {
-            return ExitCode::from(2);
+        if let Err(code) = printed {
+            return code;
         }
         if self.format == Written::Text {
             let policies = compiled.model.policies.iter().filter(|policy| !policy.broken).count();
             let rules: usize = compiled.model.policies.iter().map(|policy| policy.rules.len()).sum();
-            eprintln!("{}", summary(&findings, policies, rules, &compiled.objects, &compiled.passed_over));
+            complain(format_args!("{}", summary(&findings, policies, rules, &compiled.objects, &compiled.passed_over)));
         }
         if findings.iter().any(Diagnostic::is_error) { ExitCode::from(1) } else { ExitCode::SUCCESS }
     }
@@ -89,24 +91,19 @@ impl Check {
 /// Prints findings to standard output.
 ///
 /// # Errors
-/// Where standard output is gone.
-pub(super) fn print(findings: &[Diagnostic], format: Format) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+/// The exit code where that cannot be written.
+pub(super) fn print_findings(findings: &[Diagnostic], format: Format) -> Result<(), ExitCode> {
     match format {
         Format::Text => {
-            let coloured = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let style = if coloured { Style::Coloured } else { Style::Plain };
-            for finding in findings {
-                writeln!(out, "{}", as_text(finding, style))?;
-            }
+            let style = style(&std::io::stdout());
+            let blocks: Vec<String> = findings.iter().map(|finding| as_text(finding, style) + "\n").collect();
+            print(blocks.concat())
         }
         Format::Json => {
             let array = serde_json::Value::Array(findings.iter().map(as_json).collect());
-            serde_json::to_writer_pretty(&mut out, &array)?;
-            writeln!(out)?;
+            print(format_args!("{array:#}\n"))
         }
     }
-    out.flush()
 }
 
 fn summary(

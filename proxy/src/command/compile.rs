@@ -10,8 +10,9 @@ use eastwall_policy::dialect::compile;
 use eastwall_policy::source;
 use eastwall_policy::world::World;
 
-use super::check::{Format, print};
+use super::check::{Format, print_findings};
 use super::documents::registry;
+use super::output::{complain, print};
 use crate::bounds::ReadingSettings;
 
 /// Build the lookup table of policies, as the proxy does
@@ -39,7 +40,7 @@ impl Compile {
     pub(super) fn run(&self) -> ExitCode {
         let mut named = self.paths.iter().chain(&self.workloads);
         if let Some(missing) = named.find(|path| path.as_os_str() != "-" && !path.exists()) {
-            eprintln!("eastwall: there is no `{}`", missing.display());
+            complain(format_args!("eastwall: there is no `{}`", missing.display()));
             return ExitCode::from(2);
         }
         let bounds = self.reading.bounds();
@@ -52,16 +53,13 @@ impl Compile {
         findings.extend(compiled.diagnostics.iter().cloned());
         findings.retain(|finding| finding.severity == Severity::Error);
         if !findings.is_empty() {
-            return match print(&findings, Format::Text) {
-                Ok(()) => ExitCode::from(1),
-                Err(_) => ExitCode::from(2),
-            };
+            return print_findings(&findings, Format::Text).err().unwrap_or(ExitCode::from(1));
         }
         let start = Instant::now();
         let workloads = registry.workloads.len();
         let world = World::new(Arc::clone(&compiled.model), Arc::new(registry), 1);
         let built = start.elapsed();
-        if self.stats {
+        let printed = if self.stats {
             let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
             let size = world.table().size();
             let stats = serde_json::json!({
@@ -80,10 +78,10 @@ impl Compile {
                 "table_ms": milliseconds(built),
                 "generation": &*world.generation().hash,
             });
-            println!("{stats:#}");
+            print(format_args!("{stats:#}\n"))
         } else {
-            println!("generation {}", world.generation().hash);
-        }
-        ExitCode::SUCCESS
+            print(format_args!("generation {}\n", world.generation().hash))
+        };
+        printed.err().unwrap_or(ExitCode::SUCCESS)
     }
 }

@@ -5,9 +5,13 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use super::output;
+
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Exit codes: 0 printed, 2 unusable call.
+
+Examples:
   eastwall completions bash > /etc/bash_completion.d/eastwall
   eastwall completions zsh > ~/.zfunc/_eastwall")]
 pub(super) struct Completions {
@@ -17,7 +21,8 @@ pub(super) struct Completions {
 
 impl Completions {
     pub(super) fn run(&self) -> ExitCode {
-        clap_complete::generate(self.shell, &mut super::Cli::command(), "eastwall", &mut std::io::stdout());
-        ExitCode::SUCCESS
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut super::Cli::command(), "eastwall", &mut script);
+        output::print(String::from_utf8_lossy(&script)).err().unwrap_or(ExitCode::SUCCESS)
     }
 }

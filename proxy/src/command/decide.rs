@@ -9,6 +9,7 @@ use eastwall_policy::world::World;
 use serde_json::json;
 
 use super::documents::{Documents, now};
+use super::output::{complain, written};
 
 /// Judge requests offline: JSON lines in, one JSON verdict a line out
 #[derive(Debug, clap::Args)]
@@ -38,7 +39,7 @@ impl Decide {
             match std::fs::File::open(&self.requests) {
                 Ok(file) => Box::new(BufReader::new(file)),
                 Err(error) => {
-                    eprintln!("error: cannot read {}: {error}", self.requests.display());
+                    complain(format_args!("error: cannot read {}: {error}", self.requests.display()));
                     return ExitCode::from(2);
                 }
             }
@@ -46,10 +47,7 @@ impl Decide {
         match decide(&world, requests, &mut std::io::stdout().lock(), now()) {
             Ok(0) => ExitCode::SUCCESS,
             Ok(_) => ExitCode::from(2),
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::from(2)
-            }
+            Err(error) => written(Err(error)).err().unwrap_or(ExitCode::SUCCESS),
         }
     }
 }
@@ -68,7 +66,7 @@ fn decide(world: &World, requests: impl BufRead, out: &mut impl Write, now: i64)
             Ok(answer) => serde_json::to_writer(&mut *out, &answer)?,
             Err(error) => {
                 unreadable += 1;
-                eprintln!("error: request {number}: {error}");
+                complain(format_args!("error: request {number}: {error}"));
                 let id = serde_json::from_str::<serde_json::Value>(&line).ok().and_then(|line| line.get("id").cloned());
                 serde_json::to_writer(&mut *out, &json!({"id": id, "error": error.to_string()}))?;
             }

@@ -15,10 +15,14 @@ use narrator::Narrator;
 use pods::Pods;
 use process::Proxy;
 
+use super::output::complain;
+
 /// Show on this machine what Eastwall does: three pods, one of them compromised
 #[derive(Debug, clap::Args)]
 #[command(after_help = "With root (and the `ip` and `nft` commands) the pods are network namespaces and the traffic is
 intercepted on its way; without, the same story runs on loopback addresses in gateway mode.
+
+Exit codes: 0 everything went as it should, 1 something did not.
 
 Examples:
   eastwall demo
@@ -38,7 +42,7 @@ impl Demo {
         let narrator = Narrator::new();
         let teardown = Teardown::default();
         if let Err(error) = teardown.on_signal() {
-            eprintln!("error: cannot wait for signals: {error}");
+            complain(format_args!("error: cannot wait for signals: {error}"));
             return ExitCode::FAILURE;
         }
         let told = self.tell(&narrator, &teardown);
@@ -46,11 +50,11 @@ impl Demo {
         match told {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => {
-                eprintln!("error: something above is not as it should be");
+                complain(format_args!("error: something above is not as it should be"));
                 ExitCode::FAILURE
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                complain(format_args!("error: {error}"));
                 ExitCode::FAILURE
             }
         }
@@ -114,7 +118,7 @@ impl Teardown {
                 Step::Folder(path) => std::fs::remove_dir_all(path),
             };
             if let Err(error) = undone {
-                eprintln!("warning: could not clean up: {error}");
+                complain(format_args!("warning: could not clean up: {error}"));
             }
         }
     }

@@ -12,6 +12,7 @@ use eastwall_policy::world::World;
 
 use super::check::Format;
 use super::documents::{Loaded, load, now};
+use super::output::{complain, print};
 use crate::bounds::ReadingSettings;
 
 /// Tell by meaning what a change of policies opens and closes, each with a request that shows it
@@ -58,9 +59,12 @@ impl Diff {
     pub(super) fn run(&self) -> ExitCode {
         match self.difference() {
             Ok(difference) => {
-                match self.format {
-                    Format::Text => print!("{difference}"),
-                    _ => println!("{:#}", serde_json::json!(difference)),
+                let printed = match self.format {
+                    Format::Text => print(&difference),
+                    Format::Json => print(format_args!("{:#}\n", serde_json::json!(difference))),
+                };
+                if let Err(code) = printed {
+                    return code;
                 }
                 match (difference.is_wider(), difference.undecided.is_empty()) {
                     (true, _) => ExitCode::from(1),
@@ -75,7 +79,7 @@ impl Diff {
     fn difference(&self) -> Result<Difference, ExitCode> {
         for path in [&self.old, &self.new].into_iter().chain(&self.workloads).chain(&self.replay) {
             if path.as_os_str() != "-" && !path.exists() {
-                eprintln!("eastwall: there is no `{}`", path.display());
+                complain(format_args!("eastwall: there is no `{}`", path.display()));
                 return Err(ExitCode::from(2));
             }
         }
@@ -102,11 +106,11 @@ impl Diff {
         now: i64,
     ) -> Result<eastwall_policy::analysis::diff::Replay, ExitCode> {
         let text = std::fs::read_to_string(flows).map_err(|error| {
-            eprintln!("eastwall: cannot read `{}`: {error}", flows.display());
+            complain(format_args!("eastwall: cannot read `{}`: {error}", flows.display()));
             ExitCode::from(2)
         })?;
         replay(before, after, text.lines(), now).map_err(|(line, error)| {
-            eprintln!("eastwall: {}:{line}: {error}", flows.display());
+            complain(format_args!("eastwall: {}:{line}: {error}", flows.display()));
             ExitCode::from(2)
         })
     }

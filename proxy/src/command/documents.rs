@@ -1,17 +1,17 @@
 //! What every command that asks about policies is given: files and folders of policies and Kubernetes objects, and a
 //! workloads file.
 
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use eastwall_policy::diagnostic::{Diagnostic, Style, as_text};
+use eastwall_policy::diagnostic::{Diagnostic, as_text};
 use eastwall_policy::dialect::{self, Compiled};
 use eastwall_policy::registry::Registry;
 use eastwall_policy::source::{self, Bounds, Sources};
 use eastwall_policy::world::World;
 
+use super::output;
 use crate::bounds::ReadingSettings;
 
 /// Where policies and workloads are.
@@ -82,12 +82,8 @@ fn stop_at_errors(diagnostics: &[Diagnostic]) -> Result<(), ExitCode> {
     if errors.peek().is_none() {
         return Ok(());
     }
-    let mut out = std::io::stderr().lock();
-    let style = if out.is_terminal() { Style::Coloured } else { Style::Plain };
-    for error in errors {
-        // Where standard error is closed the exit code still tells.
-        let _ = write!(out, "{}", as_text(error, style));
-    }
+    let style = output::style(&std::io::stderr());
+    errors.for_each(|error| output::complain(as_text(error, style).trim_end()));
     Err(ExitCode::from(2))
 }
 

@@ -9,6 +9,7 @@ use eastwall_policy::flow::Question;
 
 use super::check::Format;
 use super::documents::{Documents, now};
+use super::output::{complain, print};
 use crate::admin::{SocketPath, client};
 use crate::observe::DecisionId;
 
@@ -50,25 +51,25 @@ impl Explain {
     fn decision(&self, id: &str) -> ExitCode {
         let socket = self.admin.clone().unwrap_or_else(|| SocketPath::Default.path());
         if DecisionId::parse(id).is_none() {
-            eprintln!("error: `{id}` is no decision id: it has 32 hexadecimal digits");
+            complain(format_args!("error: `{id}` is no decision id: it has 32 hexadecimal digits"));
             return ExitCode::from(2);
         }
         let answer = match client::ask(&socket, "GET", &format!("/explain/{id}")) {
             Ok(answer) => answer,
             Err(error) => {
-                eprintln!("error: cannot ask the proxy at `{}`: {error}", socket.display());
+                complain(format_args!("error: cannot ask the proxy at `{}`: {error}", socket.display()));
                 return ExitCode::from(2);
             }
         };
         if answer.status != 200 {
-            eprint!("{}", answer.body);
+            complain(answer.body.trim_end());
             return ExitCode::from(1);
         }
-        match self.format {
-            Format::Json => print!("{}", answer.body),
-            Format::Text => print!("{}", told(&answer.body)),
-        }
-        ExitCode::SUCCESS
+        let printed = match self.format {
+            Format::Json => print(answer.body),
+            Format::Text => print(told(&answer.body)),
+        };
+        printed.err().unwrap_or(ExitCode::SUCCESS)
     }
 
     fn request(&self, request: &str) -> ExitCode {
@@ -80,25 +81,16 @@ impl Explain {
         let account = match account {
             Ok(account) => account,
             Err(error) => {
-                eprintln!("error: request: {error}");
+                complain(format_args!("error: request: {error}"));
                 return ExitCode::from(2);
             }
         };
-        match self.format {
-            Format::Text => print!("{account}"),
-            Format::Json => match serde_json::to_string_pretty(&account) {
-                Ok(json) => println!("{json}"),
-                Err(error) => {
-                    eprintln!("error: {error}");
-                    return ExitCode::from(2);
-                }
-            },
-        }
-        if account.answer.verdict == eastwall_policy::verdict::Action::Allow {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(1)
-        }
+        let printed = match self.format {
+            Format::Text => print(&account),
+            Format::Json => print(format_args!("{:#}\n", serde_json::json!(account))),
+        };
+        let is_allowed = account.answer.verdict == eastwall_policy::verdict::Action::Allow;
+        printed.err().unwrap_or(if is_allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command line, one file a subcommand.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic where nobody reads: see `output`")]
+
 mod check;
 mod compile;
 mod completions;
@@ -8,6 +10,7 @@ mod demo;
 mod diff;
 mod documents;
 mod explain;
+mod output;
 mod proxy;
 mod reach;
 mod redirect;
@@ -20,7 +23,22 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "eastwall", version, about = "A Layer-7 firewall for the traffic between pods")]
+#[command(
+    name = "eastwall",
+    version,
+    about = "A Layer-7 firewall for the traffic between pods",
+    after_help = "Answers go to standard output; what is wrong with a call or a document, and progress, to standard error. Colours are for
+terminals alone, and not where NO_COLOR is set.
+
+Exit codes: 0 fine, 1 the answer is no, 2 unusable call or documents, 3 (diff, reach) something is undecided.
+
+Examples:
+  eastwall demo                                                    see it work on this machine
+  eastwall check policies/ --workloads workloads.yaml              is anything wrong with them?
+  eastwall test policies/                                          do they do what we expect?
+  eastwall diff main/policies branch/policies                      what does a change open?
+  eastwall suggest access.log --workloads workloads.yaml           what would the recorded traffic need?"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

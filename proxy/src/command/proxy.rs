@@ -1,9 +1,11 @@
 //! `eastwall proxy`: the data plane.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use eastwall_policy::diagnostic::Style;
+
+use super::output::{complain, style};
 use crate::app;
 use crate::config::{Config, Settings};
 
@@ -11,7 +13,12 @@ use crate::config::{Config, Settings};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   eastwall proxy --mode gateway --listen 127.0.0.1:8080 --upstream 127.0.0.2:80 --policy policies/ --workloads workloads.yaml
-  eastwall proxy --mode sidecar --policy /etc/eastwall/policies --workloads /etc/eastwall/workloads.yaml")]
+  eastwall proxy --mode sidecar --policy /etc/eastwall/policies --workloads /etc/eastwall/workloads.yaml
+
+The access log goes to standard output unless --access-log says otherwise, everything else to standard error
+(EASTWALL_LOG=debug tells more). SIGTERM drains and ends it.
+
+Exit codes: 0 it was told to end, 1 it could not go on, 2 unusable call.")]
 pub(super) struct Proxy {
     /// Configuration file: members are the flags below in camelCase, limits under `limits`, what is not redirected under
     /// `bypass`; a flag wins
@@ -25,7 +32,7 @@ impl Proxy {
     pub(super) fn run(&self) -> ExitCode {
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
+            .with_ansi(style(&std::io::stderr()) == Style::Coloured)
             .with_env_filter(
                 tracing_subscriber::EnvFilter::builder()
                     .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
@@ -36,14 +43,14 @@ impl Proxy {
         let config = match Config::new(&self.settings, self.config.as_deref()) {
             Ok(config) => config,
             Err(error) => {
-                eprintln!("eastwall proxy: {error}\n\nFor more information, try `eastwall proxy --help`.");
+                complain(format_args!("eastwall proxy: {error}\n\nFor more information, try `eastwall proxy --help`."));
                 return ExitCode::from(2);
             }
         };
         match app::run(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("eastwall proxy: {error}");
+                complain(format_args!("eastwall proxy: {error}"));
                 ExitCode::FAILURE
             }
         }

@@ -9,6 +9,7 @@ use eastwall_policy::analysis::space::{BUDGET, Options};
 use eastwall_policy::world::World;
 
 use super::documents::{Documents, now};
+use super::output::{complain, print};
 
 /// Tell who can reach whom, on which ports and with which requests
 #[derive(Debug, clap::Args)]
@@ -78,18 +79,18 @@ impl Reach {
             let known =
                 name.split_once('/').and_then(|(namespace, name)| world.registry().find_workload(namespace, name));
             if known.is_none() {
-                eprintln!("eastwall: there is no workload `{name}`: write `namespace/name`");
+                complain(format_args!("eastwall: there is no workload `{name}`: write `namespace/name`"));
                 return ExitCode::from(2);
             }
         }
         let which = Which { from: from.cloned(), to: to.cloned(), ports_alone: self.l4 };
         let reach = reach(&world, Options { now: now(), budget: self.budget, direction: None }, &which);
-        match self.format {
-            Drawn::Table => print!("{reach}"),
-            Drawn::Json => println!("{:#}", serde_json::json!(reach)),
-            Drawn::Dot => print!("{}", reach.to_dot()),
-            Drawn::Mermaid => print!("{}", reach.to_mermaid()),
-        }
-        if reach.undecided.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(3) }
+        let printed = match self.format {
+            Drawn::Table => print(&reach),
+            Drawn::Json => print(format_args!("{:#}\n", serde_json::json!(reach))),
+            Drawn::Dot => print(reach.to_dot()),
+            Drawn::Mermaid => print(reach.to_mermaid()),
+        };
+        printed.err().unwrap_or(if reach.undecided.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(3) })
     }
 }

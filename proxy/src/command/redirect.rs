@@ -10,6 +10,7 @@ use eastwall_policy::model::Model;
 use eastwall_policy::registry::{Registry, WorkloadId};
 use eastwall_policy::world::World;
 
+use super::output::{complain, print};
 use crate::config::BypassSettings;
 use crate::intercept::rules::{Counts, Exclusion, Family, Ports, ROUTE_PRIORITY, ROUTE_TABLE};
 use crate::intercept::rules::{MARK_RETURN, Ruleset, Unproxied};
@@ -27,7 +28,9 @@ const SIDECAR_UID: u32 = 15106;
   eastwall redirect delete --mode node --workloads workloads.yaml
 
 Until the proxy listens, and after it died, redirected connections are refused.
-Without --policy everything but TCP is closed; ICMP errors and echo always pass.")]
+Without --policy everything but TCP is closed; ICMP errors and echo always pass.
+
+Exit codes: 0 done, 2 nothing was changed (an unusable call, a document with an error, missing privileges).")]
 pub(super) struct Redirect {
     /// What to do
     action: Action,
@@ -86,31 +89,33 @@ enum Mode {
 impl Redirect {
     pub(super) fn run(&self) -> ExitCode {
         match self.act() {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(told) => print(told).err().unwrap_or(ExitCode::SUCCESS),
             Err(error) => {
-                eprintln!("eastwall redirect: {error}");
+                complain(format_args!("eastwall redirect: {error}"));
                 ExitCode::from(2)
             }
         }
     }
 
-    fn act(&self) -> Result<(), Box<dyn std::error::Error>> {
+    /// What is to be printed.
+    fn act(&self) -> Result<String, Box<dyn std::error::Error>> {
         if self.inbound_port == self.outbound_port {
             return Err("the two listeners need different ports".into());
         }
         let world = self.world()?;
         if self.action == Action::Delete {
-            return Ok(install::delete(&self.namespaces(&world)?)?);
+            install::delete(&self.namespaces(&world)?)?;
+            return Ok(String::new());
         }
         let plans = match self.mode {
             Mode::Sidecar => vec![self.sidecar(&world)?],
             Mode::Node => self.pods(&world)?,
         };
-        match self.action {
-            Action::Print => plans.iter().for_each(print),
-            _ => install::apply(&plans)?,
+        if self.action == Action::Print {
+            return Ok(plans.iter().map(told).collect());
         }
-        Ok(())
+        install::apply(&plans)?;
+        Ok(String::new())
     }
 
     /// No table: whoever is registered is closed.
@@ -217,15 +222,17 @@ fn refuse(diagnostics: &[Diagnostic]) -> Result<(), String> {
     if errors.is_empty() { Ok(()) } else { Err(format!("nothing was changed\n{}", errors.join("\n"))) }
 }
 
-fn print(plan: &Plan) {
-    println!("# {}", plan.namespace);
+/// As `print` tells it: a ruleset of nftables, with what else is done as comments.
+fn told(plan: &Plan) -> String {
+    let mut text = format!("# {}\n", plan.namespace);
     if plan.ruleset.needs_return_route() {
         for (version, all) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
-            println!("# ip {version} route replace local {all} dev lo table {ROUTE_TABLE}");
-            println!("# ip {version} rule add pref {ROUTE_PRIORITY} fwmark {MARK_RETURN} lookup {ROUTE_TABLE}");
+            text.push_str(&format!("# ip {version} route replace local {all} dev lo table {ROUTE_TABLE}\n"));
+            let rule = format!("pref {ROUTE_PRIORITY} fwmark {MARK_RETURN} lookup {ROUTE_TABLE}");
+            text.push_str(&format!("# ip {version} rule add {rule}\n"));
         }
     }
-    print!("{}", plan.ruleset.text(&Counts::new()));
+    text + &plan.ruleset.text(&Counts::new())
 }
 
 fn now() -> i64 {

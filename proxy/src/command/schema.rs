@@ -1,13 +1,16 @@
 //! `eastwall schema [KIND]`: JSON Schema of the native kinds.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use eastwall_policy::dialect::schemas;
 
+use super::output;
+
 /// Print the JSON Schema of a native kind, for editors
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Without KIND: one schema that accepts each of them.
+
+Exit codes: 0 printed, 2 unusable call.
 
 Examples:
   eastwall schema FirewallPolicy > firewallpolicy.json
@@ -29,10 +32,6 @@ impl Schema {
             }
         };
         let Some(wanted) = wanted else { return ExitCode::from(2) };
-        // Who reads may have gone: `eastwall schema | head`.
-        match writeln!(std::io::stdout(), "{wanted:#}") {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(2),
-        }
+        output::print(format_args!("{wanted:#}\n")).err().unwrap_or(ExitCode::SUCCESS)
     }
 }

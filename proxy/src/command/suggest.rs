@@ -1,7 +1,7 @@
 //! `eastwall suggest FLOWS`: the least policy that recorded traffic needs.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,16 +10,19 @@ use eastwall_policy::analysis::suggest::{Collector, Options, Suggestion};
 use eastwall_policy::registry::Registry;
 
 use super::documents::load;
+use super::output::{complain, print, progress};
 use crate::bounds::ReadingSettings;
 
 /// Write the least-privilege policy that recorded traffic needs
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "FLOWS is the access log of a proxy (one JSON object a line), or requests of `eastwall decide` with their `verdict`.
-Only what was allowed and did not only fail counts. Identifiers in paths become `{…}`, but never over a path that was refused.
-Each rule says how often and when it was seen. Read it before you apply it: what attackers did meanwhile is in the traffic too.
+Only what was allowed and did not only fail counts. Identifiers in paths become `{…}`, but never over a path that was refused;
+a direction in which something was refused is closed, with rules or without.
+Each rule, and each thing that it names, says how often and when it was seen. Read it before you apply it: what attackers did
+meanwhile is in the traffic too. Policies go to standard output, what was left out to standard error.
 
-Exit codes: 0 policies are written, 1 the flows give no rule, 2 unusable call or flows.
+Exit codes: 0 policies are written, 1 the flows give none, 2 unusable call or flows.
 
 Examples:
   eastwall suggest access.log --workloads workloads.yaml > suggested.yaml
@@ -38,9 +41,15 @@ pub(super) struct Suggest {
     workloads: Option<PathBuf>,
     #[command(flatten)]
     reading: ReadingSettings,
-    /// Flows that each path, method or server name must have been seen in
+    /// Flows that each method and path (generalised as it is written), call or server name must have been seen in
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     min_evidence: u64,
+    /// Bytes of one line of FLOWS
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    max_line_bytes: u64,
+    /// Bytes of memory for the requests that differ
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
+    max_kept_bytes: usize,
     /// How the policies are written
     #[arg(long, value_enum, default_value_t)]
     format: Written,
@@ -65,7 +74,7 @@ impl Suggest {
         match self.read(loaded.registry.unwrap_or_default()) {
             Ok(suggestion) => self.tell(&suggestion),
             Err(message) => {
-                eprintln!("eastwall: {message}");
+                complain(format_args!("eastwall: {message}"));
                 ExitCode::from(2)
             }
         }
@@ -79,24 +88,23 @@ impl Suggest {
             let file = File::open(&self.flows).map_err(|error| format!("cannot read `{name}`: {error}"))?;
             Box::new(BufReader::new(file))
         };
-        let progress = std::io::stderr().is_terminal();
-        let mut collector = Collector::new(registry);
-        for (number, line) in (1u64..).zip(input.lines()) {
-            let line = line.map_err(|error| format!("cannot read `{name}`: {error}"))?;
+        let mut lines = Lines { input, max_bytes: self.max_line_bytes };
+        let mut collector = Collector::new(registry, self.max_kept_bytes);
+        for number in 1u64.. {
+            let line = lines.next().map_err(|error| format!("{name}:{number}: {error}"))?;
+            let Some(line) = line else { break };
             collector.add(&line).map_err(|error| format!("{name}:{number}: {error}"))?;
-            if progress && number % 100_000 == 0 {
-                eprint!("\r{number} lines");
+            if number % 100_000 == 0 {
+                progress(format_args!("{number} lines"));
             }
         }
-        if progress {
-            eprint!("\r");
-        }
+        progress("");
         Ok(collector.suggest(Options { min_evidence: self.min_evidence }))
     }
 
     fn tell(&self, suggestion: &Suggestion) -> ExitCode {
         for (why, count) in &suggestion.left_out {
-            eprintln!("left out: {count}, {why}");
+            complain(format_args!("left out: {count}, {why}"));
         }
         let written = match self.format {
             Written::Yaml => suggestion.to_string(),
@@ -106,13 +114,58 @@ impl Suggest {
                 format!("{all:#}\n")
             }
         };
-        if std::io::stdout().lock().write_all(written.as_bytes()).is_err() {
-            return ExitCode::from(2);
+        if let Err(code) = print(written) {
+            return code;
         }
         if suggestion.policies.is_empty() {
-            eprintln!("eastwall: the flows give no rule");
+            complain("eastwall: the flows give no policy");
             return ExitCode::from(1);
         }
         ExitCode::SUCCESS
+    }
+}
+
+/// Lines of bounded length.
+struct Lines<R> {
+    input: R,
+    max_bytes: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// # Errors
+    /// A line that cannot be read, is too long or is not UTF-8.
+    fn next(&mut self) -> Result<Option<String>, String> {
+        let mut bytes = Vec::new();
+        let limit = self.max_bytes.saturating_add(1);
+        let read = self.input.by_ref().take(limit).read_until(b'\n', &mut bytes);
+        read.map_err(|error| format!("cannot read: {error}"))?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        if bytes.pop_if(|last| *last == b'\n').is_none() && bytes.len() as u64 > self.max_bytes {
+            return Err(format!("the line is longer than {} bytes (--max-line-bytes)", self.max_bytes));
+        }
+        String::from_utf8(bytes).map(Some).map_err(|error| format!("not UTF-8: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+
+    #[test]
+    fn lines_are_bounded() {
+        let lines = |input: &'static str, max_bytes| {
+            let mut lines = Lines { input: input.as_bytes(), max_bytes };
+            let mut all = Vec::new();
+            while let Some(line) = lines.next()? {
+                all.push(line);
+            }
+            Ok::<_, String>(all)
+        };
+        assert_eq!(lines("abc\n\nde", 3).unwrap(), ["abc", "", "de"]);
+        assert_eq!(lines("abc\nde\n", 3).unwrap(), ["abc", "de"]);
+        assert!(lines("abcd\n", 3).unwrap_err().contains("longer than 3 bytes"));
+        assert!(lines("abcd", 3).is_err());
     }
 }

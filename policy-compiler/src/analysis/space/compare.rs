@@ -3,97 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::diagram::{Function, NONE};
+use super::difference::{Change, Comparison, Kind, Open, Options};
 use super::ends::visit;
 use super::function::{Requests, Variables};
 use super::program::Program;
+use super::reading::{Alone, Marks, Reading};
 use super::survey::{Entry, Survey, connection};
 use super::{Budget, Undecided, region, witness};
 use crate::canonical::Options as Canonical;
-use crate::facts::{Direction, Transport};
-use crate::flow::{Answer, Question};
+use crate::facts::Transport;
+use crate::flow::Question;
 use crate::model::interpret::leg::legs;
+use crate::model::interpret::scope::canonical_scope;
 use crate::model::interpret::tier::{self, Table};
 use crate::model::interpret::{STACKS, TIERS};
 use crate::model::{Atom, Text};
+use crate::registry::WorkloadId;
 use crate::verdict::Action;
-use crate::world::World;
-
-/// How flows are compared.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// The time at which everything is judged.
-    pub now: i64,
-    /// Steps that one comparison of two sets of rules may take.
-    pub budget: u64,
-    /// One side alone; both where missing.
-    pub direction: Option<Direction>,
-}
-
-/// Steps that are enough for every hand-written policy, and taken in a few seconds.
-pub const BUDGET: u64 = 20_000_000;
-
-/// What is different.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Comparison {
-    /// What is newly allowed, then what is newly denied.
-    pub changes: Vec<Change>,
-    /// What could not be worked out.
-    pub undecided: Vec<Open>,
-}
-
-/// Whether more or less passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Denied before, allowed now.
-    Allowed,
-    /// Allowed before, denied now.
-    Denied,
-}
-
-/// Flows that meet another verdict than before, all for the same reason.
-#[derive(Clone, Debug, Serialize)]
-pub struct Change {
-    /// Newly allowed or newly denied.
-    pub kind: Kind,
-    /// Who sends them: each of these.
-    pub sources: Vec<String>,
-    /// Where they go: each of these.
-    pub destinations: Vec<String>,
-    /// On these ports.
-    pub ports: Vec<String>,
-    /// Over these transports.
-    pub transports: Vec<Transport>,
-    /// Which requests, in words.
-    pub requests: String,
-    /// One of them, as `decide` reads it.
-    pub witness: Json,
-    /// What it met before.
-    pub old: Answer,
-    /// What it meets now.
-    pub new: Answer,
-}
-
-/// Flows of which it is not known whether they meet another verdict.
-#[derive(Clone, Debug, Serialize)]
-pub struct Open {
-    /// Who sends them.
-    pub sources: Vec<String>,
-    /// Where they go.
-    pub destinations: Vec<String>,
-    /// On these ports.
-    pub ports: Vec<String>,
-    /// Over this transport.
-    pub transport: Option<Transport>,
-    /// Why.
-    pub why: String,
-    /// The rules that would have to be compared.
-    pub rules: Vec<String>,
-}
+use crate::world::{CanonicalScope, World};
 
 /// Compares two worlds that share a registry.
 #[must_use]
@@ -115,13 +45,12 @@ pub fn compare(old: &World, new: &World, options: Options) -> Comparison {
         }
     };
     let differences = differences(&mut survey);
+    let marks = Marks::new(&mut survey.programs.residues);
     let mut variables = Variables::default();
     for (key, entries) in differences {
-        let mut worker = Worker { survey: &survey, variables: &mut variables, options, key: &key, entries: &entries };
-        let mut budget = Budget::new(options.budget);
-        if let Err(why) = worker.run(&mut budget, &mut comparison) {
-            worker.leave_open(&why, &mut comparison);
-        }
+        let (survey, variables, marks) = (&survey, &mut variables, &marks);
+        let mut worker = Worker { survey, variables, marks, options, key: &key, entries: &entries };
+        worker.run(&mut budget, &mut comparison);
     }
     comparison.changes = merged(std::mem::take(&mut comparison.changes));
     comparison
@@ -161,11 +90,11 @@ struct Key {
 fn differences(survey: &mut Survey<'_>) -> BTreeMap<Key, Vec<Entry>> {
     let mut found: BTreeMap<Key, Vec<Entry>> = BTreeMap::new();
     for destination in 0..survey.ends.destinations.len() {
-        for source in 0..survey.ends.sources.len() {
-            if survey.is_same(source, destination) {
+        for sources in survey.sources_of(destination) {
+            if sources.first().is_none_or(|source| survey.is_same(*source, destination)) {
                 continue;
             }
-            survey.between(source, destination, &mut |entry| {
+            survey.between(&sources, destination, &mut |entry| {
                 let [old, new] = entry.outcome.as_slice() else { return };
                 let options: Vec<_> = entry.options.iter().map(numbers).collect();
                 if old == new && options.windows(2).all(|pair| pair.first() == pair.last()) {
@@ -184,18 +113,23 @@ fn differences(survey: &mut Survey<'_>) -> BTreeMap<Key, Vec<Entry>> {
 
 /// What is said of a Service is said of its endpoints already, where they are met in the same way.
 fn drop_services(survey: &Survey<'_>, entries: &mut Vec<Entry>) {
-    let mut direct = BTreeSet::new();
+    let endpoints = |entry: &Entry| {
+        let service = survey.destination(entry.destination).and_then(|group| group.end.service)?;
+        survey.worlds.first()?.registry().service(service).map(|service| service.endpoints.clone())
+    };
+    let mut direct: BTreeMap<WorkloadId, Vec<Arc<[usize]>>> = BTreeMap::new();
     for entry in entries.iter() {
-        if let Some(group) = survey.destination(entry.destination) {
-            direct.extend(group.workloads.iter().map(|id| (entry.source, *id)));
+        for id in survey.destination(entry.destination).iter().flat_map(|group| &group.workloads) {
+            direct.entry(*id).or_default().push(Arc::clone(&entry.sources));
         }
     }
-    entries.retain(|entry| {
-        let world = survey.worlds.first();
-        let service = survey.destination(entry.destination).and_then(|group| group.end.service);
-        let service = service.and_then(|id| world?.registry().service(id));
-        service.is_none_or(|service| !service.endpoints.iter().any(|id| direct.contains(&(entry.source, *id))))
-    });
+    for entry in entries.iter_mut() {
+        let Some(endpoints) = endpoints(entry) else { continue };
+        let met = endpoints.iter().filter_map(|id| direct.get(id)).flatten();
+        let met: BTreeSet<usize> = met.flat_map(|sources| sources.iter().copied()).collect();
+        entry.sources = entry.sources.iter().copied().filter(|source| !met.contains(source)).collect();
+    }
+    entries.retain(|entry| !entry.sources.is_empty());
 }
 
 /// Options of canonicalisation, in an order: the smaller accepts more.
@@ -209,17 +143,34 @@ fn numbers(options: &Canonical) -> [u8; 6] {
 struct Worker<'a, 'w> {
     survey: &'a Survey<'w>,
     variables: &'a mut Variables,
+    marks: &'a Marks,
     options: Options,
     key: &'a Key,
     entries: &'a [Entry],
 }
 
 impl Worker<'_, '_> {
-    fn run(&mut self, budget: &mut Budget, comparison: &mut Comparison) -> Result<(), Undecided> {
+    fn run(&mut self, budget: &mut Budget, comparison: &mut Comparison) {
+        let reading = match self.entries.first().map(|entry| entry.options.as_slice()) {
+            Some([old, new]) => Reading::of(*old, *new),
+            _ => Reading::of(Canonical::default(), Canonical::default()),
+        };
+        let mut found = vec![self.of_both(reading.both, budget)];
+        found.extend(reading.alone.iter().map(|alone| self.of_one(alone, budget)));
+        found.extend(reading.in_two_ways.iter().map(|which| Err(Undecided::Read(which))));
+        for found in found {
+            match found {
+                Ok(mut changes) => comparison.changes.append(&mut changes),
+                Err(why) => self.leave_open(&why, comparison),
+            }
+        }
+    }
+
+    /// What differs of the requests that both sides read alike.
+    fn of_both(&mut self, canonical: Canonical, budget: &mut Budget) -> Result<Vec<Change>, Undecided> {
         let programs = &self.survey.programs;
         let mut asked = BTreeSet::new();
         self.key.old.iter().chain(&*self.key.new).for_each(|program| programs.asks(*program, &mut asked));
-        let canonical = self.canonical()?;
         let mut requests = Requests::of(programs, &asked, self.key.transport, canonical, self.variables, budget)?;
         let old = requests.allowed(&self.key.old, programs, budget)?;
         let new = requests.allowed(&self.key.new, programs, budget)?;
@@ -228,67 +179,91 @@ impl Worker<'_, '_> {
             let not_before = requests.diagram.not(before, budget)?;
             let changed = requests.diagram.and(after, not_before, budget)?;
             for (words, example) in regions(&mut requests, changed, budget)? {
-                for (sources, destinations, ports, entry) in self.places() {
-                    found.push(self.change(
-                        kind,
-                        &words,
-                        &requests,
-                        &example,
-                        (sources, destinations, ports),
-                        entry,
-                    )?);
+                for place in self.places() {
+                    let witness = self.witness(&requests, &example, place.3)?;
+                    found.push(self.change(kind, &words, witness, place)?);
                 }
             }
         }
-        comparison.changes.append(&mut found);
-        Ok(())
+        Ok(found)
     }
 
-    /// What canonicalisation accepts. Where the two sides differ, that is a difference of its own.
-    fn canonical(&self) -> Result<Canonical, Undecided> {
-        match self.entries.first().map(|entry| entry.options.as_slice()) {
-            Some([old, new]) if old == new => Ok(*old),
-            Some([_, _]) => Err(Undecided::Canonical),
-            _ => Ok(Canonical::default()),
+    /// What one side allows of the requests that it alone reads: the other refuses them.
+    fn of_one(&mut self, alone: &Alone, budget: &mut Budget) -> Result<Vec<Change>, Undecided> {
+        let programs = &self.survey.programs;
+        let (own, kind) = if alone.world == 0 { (&self.key.old, Kind::Denied) } else { (&self.key.new, Kind::Allowed) };
+        let mut asked = BTreeSet::new();
+        own.iter().for_each(|program| programs.asks(*program, &mut asked));
+        let mark = self.marks.of(alone.sign);
+        mark.iter().for_each(|mark| programs.residues.asks(*mark, &mut asked));
+        let mut requests = Requests::of(programs, &asked, self.key.transport, alone.options, self.variables, budget)?;
+        let allowed = requests.allowed(own, programs, budget)?;
+        let read = match mark {
+            Some(mark) => requests.condition(mark, &programs.residues, budget)?.surely,
+            None => requests.with_path(budget)?,
+        };
+        let changed = requests.diagram.and(allowed, read, budget)?;
+        let mut found = Vec::new();
+        for (words, example) in regions(&mut requests, changed, budget)? {
+            let words = format!("{words}, refused without `{}`", alone.written);
+            for place in self.places() {
+                let mut witness = self.witness(&requests, &example, place.3)?;
+                let scopes = [alone.world, 1 - alone.world].map(|world| self.scope(world, place.3));
+                let [Some(own), Some(other)] = scopes else { return Err(Undecided::Unconfirmed) };
+                if !alone.mark(&mut witness, &own, &other) {
+                    continue;
+                }
+                match self.change(kind, &words, witness, place) {
+                    // No rule of the other side looks into requests: it refuses none, and judges all alike.
+                    Err(_) if other.opaque => {}
+                    change => found.push(change?),
+                }
+            }
         }
+        Ok(found)
     }
 
-    fn change(
-        &self,
-        kind: Kind,
-        words: &str,
-        requests: &Requests,
-        example: &BTreeMap<usize, usize>,
-        (sources, destinations, ports): (Vec<String>, Vec<String>, Vec<String>),
-        entry: &Entry,
-    ) -> Result<Change, Undecided> {
+    fn scope(&self, world: usize, entry: &Entry) -> Option<CanonicalScope> {
+        let (world, direction) = (self.survey.worlds.get(world)?, self.options.direction);
+        let (from, to) = (self.survey.source(entry.source())?, self.survey.destination(entry.destination)?);
+        let connection = connection(world, &from.end, &to.end, entry.port, entry.transport, direction);
+        Some(canonical_scope(world.model(), world.registry(), &connection))
+    }
+
+    fn witness(&self, requests: &Requests, example: &BTreeMap<usize, usize>, entry: &Entry) -> Result<Json, Undecided> {
         let Options { now, direction, .. } = self.options;
-        let ([old, new], Some(from), Some(to)) = (
-            self.survey.worlds.as_slice(),
-            self.survey.source(entry.source),
+        let (Some(world), Some(from), Some(to)) = (
+            self.survey.worlds.first(),
+            self.survey.source(entry.source()),
             self.survey.destination(entry.destination),
         ) else {
             return Err(Undecided::Unconfirmed);
         };
-        let witness = witness::request(requests, example, (&from.end, &to.end), entry, new, direction, now);
+        Ok(witness::request(requests, example, (&from.end, &to.end), entry, world, direction, now))
+    }
+
+    /// A witness counts once both sides have judged it.
+    fn change(&self, kind: Kind, words: &str, witness: Json, place: Place<'_>) -> Result<Change, Undecided> {
+        let [old, new] = self.survey.worlds.as_slice() else { return Err(Undecided::Unconfirmed) };
         let question = Question::from_json(&witness).map_err(|_| Undecided::Unconfirmed)?;
-        let judge = |world: &World| question.answer(world, now).map_err(|_| Undecided::Unconfirmed);
+        let judge = |world: &World| question.answer(world, self.options.now).map_err(|_| Undecided::Unconfirmed);
         let (old, new) = (judge(old)?, judge(new)?);
         let allowed = (old.verdict == Action::Allow, new.verdict == Action::Allow);
         if allowed != (kind == Kind::Denied, kind == Kind::Allowed) {
             return Err(Undecided::Unconfirmed);
         }
+        let (sources, destinations, ports, entry) = place;
         let transports = vec![entry.transport];
         Ok(Change { kind, sources, destinations, ports, transports, requests: words.to_owned(), witness, old, new })
     }
 
     /// Who is between whom and on which ports: groups of destinations that the same sources reach on the same ports.
     fn places(&self) -> Vec<Place<'_>> {
-        let mut ports: BTreeMap<(usize, usize), Vec<&Entry>> = BTreeMap::new();
-        for entry in self.entries {
-            ports.entry((entry.destination, entry.source)).or_default().push(entry);
-        }
         type Ranges = Vec<(u16, u16)>;
+        let mut ports: BTreeMap<(usize, &[usize]), Vec<&Entry>> = BTreeMap::new();
+        for entry in self.entries {
+            ports.entry((entry.destination, &entry.sources)).or_default().push(entry);
+        }
         let mut sources: BTreeMap<(usize, Ranges), Vec<&Entry>> = BTreeMap::new();
         for ((destination, _), entries) in ports {
             let ranges = entries.iter().map(|entry| entry.ports).collect();
@@ -296,7 +271,8 @@ impl Worker<'_, '_> {
         }
         let mut places: BTreeMap<(Vec<usize>, Ranges), Vec<&Entry>> = BTreeMap::new();
         for ((_, ranges), entries) in sources {
-            let from = entries.iter().map(|entry| entry.source).collect();
+            let mut from: Vec<usize> = entries.iter().flat_map(|entry| entry.sources.iter().copied()).collect();
+            from.sort_unstable();
             places.entry((from, ranges)).or_default().extend(entries.first());
         }
         places
@@ -320,7 +296,7 @@ impl Worker<'_, '_> {
 
     /// The rules in scope, on both sides, that ask about requests.
     fn rules(&self, entry: &Entry) -> Vec<String> {
-        let (Some(from), Some(to)) = (self.survey.source(entry.source), self.survey.destination(entry.destination))
+        let (Some(from), Some(to)) = (self.survey.source(entry.source()), self.survey.destination(entry.destination))
         else {
             return Vec::new();
         };

@@ -31,8 +31,8 @@ pub(super) struct Requests {
 
 /// Where a condition surely, and where it possibly holds.
 #[derive(Clone, Copy, Debug)]
-struct Both {
-    surely: Function,
+pub(super) struct Both {
+    pub(super) surely: Function,
     possibly: Function,
 }
 
@@ -186,7 +186,12 @@ impl Requests {
         Ok(denied)
     }
 
-    fn condition(&mut self, of: Residue, residues: &Residues, budget: &mut Budget) -> Result<Both, Undecided> {
+    pub(super) fn condition(
+        &mut self,
+        of: Residue,
+        residues: &Residues,
+        budget: &mut Budget,
+    ) -> Result<Both, Undecided> {
         if let Some(held) = self.conditions.get(&of) {
             return Ok(*held);
         }
@@ -247,6 +252,18 @@ impl Requests {
         };
         debug_assert!(!matches!(atom, Atom::Text { of: Text::PeerPrincipal, .. }));
         Ok(Both { surely, possibly })
+    }
+
+    /// Requests over HTTP that have a path.
+    ///
+    /// # Errors
+    /// The budget is used up.
+    pub(super) fn with_path(&mut self, budget: &mut Budget) -> Result<Function, Undecided> {
+        let http = self.protocols(Protocols::of(&[Protocol::Http, Protocol::Http2, Protocol::Grpc]));
+        let Some((level, variable)) = self.level(&Name::Target) else { return Ok(http) };
+        let asterisk = self.diagram.one_of(level, &variable.exactly("*"));
+        let others = self.diagram.not(asterisk, budget)?;
+        self.diagram.and(http, others, budget)
     }
 
     fn protocols(&mut self, any: Protocols) -> Function {

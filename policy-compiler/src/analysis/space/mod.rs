@@ -3,6 +3,7 @@
 mod addresses;
 mod compare;
 mod diagram;
+mod difference;
 mod domain;
 mod element;
 mod ends;
@@ -10,6 +11,7 @@ mod function;
 mod machine;
 mod product;
 mod program;
+mod reading;
 mod region;
 mod residue;
 mod survey;
@@ -18,7 +20,8 @@ mod witness;
 
 use std::sync::Arc;
 
-pub use compare::{BUDGET, Change, Comparison, Kind, Open, Options, compare};
+pub use compare::compare;
+pub use difference::{BUDGET, Change, Comparison, Kind, Open, Options};
 
 /// Steps that may still be taken.
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +52,9 @@ pub enum Undecided {
     /// Rules ask about parts of a request that are functions of one another.
     #[error("rules ask about {0}")]
     Together(&'static str),
-    /// The two sides make requests canonical in different ways.
-    #[error("`httpOptions` differ between the two, so they read requests differently")]
-    Canonical,
+    /// The two sides read these requests, each in its own way.
+    #[error("`httpOptions` differ: nothing is known of {0}")]
+    Read(&'static str),
     /// No request could be found that shows the difference.
     #[error("no single request could be shown to make the difference")]
     Unconfirmed,

@@ -19,8 +19,8 @@ pub(super) type Outcome = Vec<Arc<[Program]>>;
 /// What some connections come to: between two groups, on some ports.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// Index of the group.
-    pub(super) source: usize,
+    /// Indices of the groups, which the destination does not tell apart.
+    pub(super) sources: Arc<[usize]>,
     pub(super) destination: usize,
     pub(super) transport: Transport,
     /// First and last.
@@ -32,6 +32,16 @@ pub(super) struct Entry {
     pub(super) outcome: Outcome,
 }
 
+impl Entry {
+    /// One of the sources, which stands for all.
+    pub(super) fn source(&self) -> usize {
+        self.sources.first().copied().unwrap_or_default()
+    }
+}
+
+/// What the sides of a connection answer about its ends: world, whether inbound, whose side, answers.
+type Signature = Vec<(usize, bool, usize, Arc<[u8]>)>;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Survey<'w> {
@@ -41,6 +51,10 @@ pub(super) struct Survey<'w> {
     direction: Option<Direction>,
     now: i64,
     sides: BTreeMap<(usize, bool, WorkloadId), Side>,
+    /// One workload of each way in which worlds treat what a workload sends.
+    senders: Vec<(usize, WorkloadId)>,
+    /// Which way is whose.
+    sender_of: BTreeMap<(usize, WorkloadId), usize>,
     has_options: bool,
 }
 
@@ -62,12 +76,85 @@ impl<'w> Survey<'w> {
             direction,
             now,
             sides: BTreeMap::new(),
+            senders: Vec::new(),
+            sender_of: BTreeMap::new(),
             has_options,
         })
     }
 
-    /// Everything between two groups.
-    pub(super) fn between(&mut self, source: usize, destination: usize, see: &mut impl FnMut(Entry)) {
+    /// The sources, in sets that nothing tells apart at this destination: work grows with what its policies ask, not
+    /// with the pairs of ends.
+    pub(super) fn sources_of(&mut self, destination: usize) -> Vec<Arc<[usize]>> {
+        let mut sets: Vec<Vec<usize>> = Vec::new();
+        let mut known: hashbrown::HashMap<Signature, usize, foldhash::fast::RandomState> =
+            hashbrown::HashMap::default();
+        for source in 0..self.ends.sources.len() {
+            let next = sets.len();
+            let at =
+                self.signature(source, destination).map_or(next, |signature| *known.entry(signature).or_insert(next));
+            match sets.get_mut(at) {
+                Some(set) => set.push(source),
+                None => sets.push(vec![source]),
+            }
+        }
+        sets.into_iter().map(Into::into).collect()
+    }
+
+    /// `None` of ends that are taken one by one: they are few, and more than policies can matter (nodes and probes,
+    /// addresses with several owners).
+    fn signature(&mut self, source: usize, destination: usize) -> Option<Signature> {
+        let (from, to) =
+            (self.ends.sources.get(source)?.end.clone(), self.ends.destinations.get(destination)?.end.clone());
+        let mut signature = Signature::new();
+        for number in 0..self.worlds.len() {
+            let world = *self.worlds.get(number)?;
+            let tried = connection(world, &from, &to, 1, Transport::Tcp, self.direction);
+            let is_workload = |end: facts::End<'_>| matches!(end.place, facts::Place::Workload(_));
+            if !is_workload(tried.source)
+                || (tried.service.is_none() && tried.destination.place == facts::Place::Unknown)
+            {
+                return None;
+            }
+            let service = tried.service.and_then(|id| world.registry().service(id));
+            let ports = service.into_iter().flat_map(|service| &service.ports).map(|held| (held.port, held.transport));
+            let ports: Vec<(u16, Transport)> = ports.collect();
+            // Beside the ports of a Service one that it does not have.
+            let other = (1..=u16::MAX).find(|port| ports.iter().all(|(held, _)| held != port))?;
+            for (port, transport) in ports.into_iter().chain([(other, Transport::Tcp)]) {
+                for leg in &legs(world.model(), world.registry(), &Connection { port, transport, ..tried }) {
+                    let inbound = leg.direction == Direction::Inbound;
+                    self.side(number, inbound, leg.subject);
+                    let whose = if inbound { leg.subject.0 as usize } else { self.sender(number, leg.subject)? };
+                    let side = self.sides.get(&(number, inbound, leg.subject))?;
+                    if !side.is_open() {
+                        signature.push((number, inbound, whose, side.who(leg)));
+                    }
+                }
+            }
+        }
+        Some(signature)
+    }
+
+    /// The way in which a world treats what a workload sends, by number.
+    fn sender(&mut self, world: usize, subject: WorkloadId) -> Option<usize> {
+        if let Some(known) = self.sender_of.get(&(world, subject)) {
+            return Some(*known);
+        }
+        let side = self.sides.get(&(world, false, subject))?;
+        let same = |(world, subject): &(usize, WorkloadId)| {
+            self.sides.get(&(*world, false, *subject)).is_some_and(|held| held.is_same(side))
+        };
+        let at = self.senders.iter().position(same).unwrap_or(self.senders.len());
+        if at == self.senders.len() {
+            self.senders.push((world, subject));
+        }
+        self.sender_of.insert((world, subject), at);
+        Some(at)
+    }
+
+    /// Everything between some sources, which the destination does not tell apart, and the destination.
+    pub(super) fn between(&mut self, sources: &Arc<[usize]>, destination: usize, see: &mut impl FnMut(Entry)) {
+        let source = sources.first().copied().unwrap_or_default();
         let (Some(from), Some(to)) = (self.ends.sources.get(source), self.ends.destinations.get(destination)) else {
             return;
         };
@@ -85,7 +172,8 @@ impl<'w> Survey<'w> {
                         }
                     }
                     _ => {
-                        let next = Entry { source, destination, transport, ports, port, options, outcome };
+                        let sources = Arc::clone(sources);
+                        let next = Entry { sources, destination, transport, ports, port, options, outcome };
                         if let Some(done) = run.replace(next) {
                             see(done);
                         }

@@ -140,15 +140,29 @@ impl Template<'_> {
 /// `/orders/{order}`: by the segment before, or `id`.
 fn name_of(before: &str, taken: &[String]) -> String {
     let plain = !before.is_empty() && before.bytes().all(|byte| byte.is_ascii_lowercase());
-    let singular = before.strip_suffix('s').filter(|word| !word.is_empty() && !word.ends_with('s')).unwrap_or(before);
-    let base = if plain { singular } else { "id" };
-    let mut name = base.to_owned();
+    let base = if plain { singular(before) } else { "id".to_owned() };
+    let mut name = base.clone();
     let mut number = 2;
     while taken.contains(&name) {
         name = format!("{base}{number}");
         number += 1;
     }
     name
+}
+
+/// The singular of an English plural where the ending leaves no doubt, else the word itself: better `{news}` than `{new}`.
+fn singular(word: &str) -> String {
+    const ALONE: &[&str] = &["cookies", "https", "lens", "means", "movies", "news", "series", "species"];
+    const NO_PLURAL: &[&str] = &["ss", "us", "is", "as", "ches", "oes"];
+    if word.len() <= 3 && word != "ids" || ALONE.contains(&word) || NO_PLURAL.iter().any(|end| word.ends_with(end)) {
+        return word.to_owned();
+    }
+    match (word.strip_suffix("ies"), word.strip_suffix("es"), word.strip_suffix('s')) {
+        (Some(stem), ..) if stem.len() > 1 => format!("{stem}y"),
+        (_, Some(stem), _) if ["ss", "sh", "x", "zz"].iter().any(|end| stem.ends_with(end)) => stem.to_owned(),
+        (_, _, Some(stem)) => stem.to_owned(),
+        _ => word.to_owned(),
+    }
 }
 
 /// As many siblings are no coincidence.
@@ -181,6 +195,31 @@ mod tests {
         let many: Vec<String> = (0..20).map(|number| format!("/city/{}", char::from(b'a' + number))).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert_eq!(written(&many, &[]), ["/city/{city}"]);
+    }
+
+    #[test]
+    fn names_are_words() {
+        for (before, expected) in [
+            ("orders", "order"),
+            ("status", "status"),
+            ("analysis", "analysis"),
+            ("address", "address"),
+            ("addresses", "address"),
+            ("boxes", "box"),
+            ("categories", "category"),
+            ("cases", "case"),
+            ("caches", "caches"),
+            ("alias", "alias"),
+            ("news", "news"),
+            ("dns", "dns"),
+            ("ids", "id"),
+            ("s", "s"),
+            ("city", "city"),
+            ("Orders", "id"),
+            ("", "id"),
+        ] {
+            assert_eq!(name_of(before, &[]), expected, "{before}");
+        }
     }
 
     #[test]

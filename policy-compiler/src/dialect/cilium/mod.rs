@@ -70,7 +70,7 @@ fn one(document: &Document, settings: &Settings) -> Read {
         outcome.refused.push(refused(document, settings));
     }
     outcome.mentions.extend(specs.iter().map(|spec| protected(spec, &findings, document)));
-    outcome.diagnostics = findings.into_diagnostics();
+    outcome.diagnostics.extend(findings.into_diagnostics());
     Read { outcome, specs }
 }
 

@@ -114,7 +114,7 @@ fn one(
     if document.broken || findings.has_errors() {
         outcome.refused.push(refused(document, settings));
     }
-    outcome.diagnostics = findings.into_diagnostics();
+    outcome.diagnostics.extend(findings.into_diagnostics());
     outcome
 }
 

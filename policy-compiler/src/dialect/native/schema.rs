@@ -6,43 +6,61 @@ use serde_json::{Map, Value, json};
 
 use super::{CLUSTER, FIREWALL, SETTINGS, TEST};
 
+mod settings;
+
 /// Every kind with its schema.
 #[must_use]
 pub fn schemas() -> Vec<(&'static str, Value)> {
-    let namespaced = json!({"name": name(), "namespace": name()});
-    let cluster = json!({"name": name()});
+    let is_name = ("name", name(), "how verdicts and findings call it");
+    let namespaced = [is_name.clone(), ("namespace", name(), "the namespace that it belongs to; none is guessed")];
+    let singleton = [("name", json!({"const": "cluster"}), "there is one")];
     vec![
-        (FIREWALL, document(FIREWALL, &namespaced, &["name", "namespace"], &policy(false))),
-        (CLUSTER, document(CLUSTER, &cluster, &["name"], &policy(true))),
-        (TEST, document(TEST, &namespaced, &["name", "namespace"], &test())),
-        (SETTINGS, document(SETTINGS, &json!({"name": {"const": "cluster"}}), &["name"], &settings())),
+        (FIREWALL, document(FIREWALL, &namespaced, &policy(false))),
+        (CLUSTER, document(CLUSTER, &[is_name], &policy(true))),
+        (TEST, document(TEST, &namespaced, &test())),
+        (SETTINGS, document(SETTINGS, &singleton, &settings::sections())),
     ]
 }
 
-fn document(kind: &str, identity: &Value, required: &[&str], spec: &Value) -> Value {
-    let mut metadata = identity.as_object().cloned().unwrap_or_default();
-    // What the Kubernetes API keeps beside name and namespace.
-    for member in super::metadata::OBJECT_META {
-        metadata.insert((*member).to_owned(), json!(true));
+/// A member of an object: its name, what it may be, and what it is for.
+type Member<'m> = (&'m str, Value, &'m str);
+
+fn document(kind: &str, identity: &[Member<'_>], spec: &Value) -> Value {
+    let required: Vec<&str> = identity.iter().map(|(name, ..)| *name).collect();
+    let of_kubernetes =
+        super::metadata::OBJECT_META.iter().map(|member| (*member, json!({}), "kept by the Kubernetes API"));
+    let metadata: Vec<Member<'_>> = identity.iter().cloned().chain(of_kubernetes).collect();
+    let version = format!("{}/{}", super::GROUP, super::VERSION);
+    let mut schema = object(
+        &["apiVersion", "kind", "metadata", "spec"],
+        &[
+            ("apiVersion", json!({"const": version}), "group and version of the kind"),
+            ("kind", json!({"const": kind}), "the kind"),
+            ("metadata", object(&required, &metadata), "who it is"),
+            ("spec", spec.clone(), "what it says"),
+            ("status", json!({}), "written by the controller, never read"),
+        ],
+    );
+    if let Some(members) = schema.as_object_mut() {
+        members.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
+        members.insert("title".into(), json!(kind));
     }
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": kind,
-        "type": "object",
-        "additionalProperties": false,
-        "required": ["apiVersion", "kind", "metadata", "spec"],
-        "properties": {
-            "apiVersion": {"const": format!("{}/{}", super::GROUP, super::VERSION)},
-            "kind": {"const": kind},
-            "metadata": {"type": "object", "additionalProperties": false, "required": required, "properties": metadata},
-            "spec": spec,
-            "status": true,
-        },
-    })
+    schema
 }
 
-fn object(required: &[&str], members: &Value) -> Value {
-    json!({"type": "object", "additionalProperties": false, "required": required, "properties": members})
+fn object(required: &[&str], members: &[Member<'_>]) -> Value {
+    json!({"type": "object", "additionalProperties": false, "required": required, "properties": properties(members)})
+}
+
+fn properties(members: &[Member<'_>]) -> Map<String, Value> {
+    let described = members.iter().map(|(name, schema, description)| {
+        let mut schema = schema.clone();
+        if let Some(members) = schema.as_object_mut() {
+            members.insert("description".into(), json!(description));
+        }
+        ((*name).to_owned(), schema)
+    });
+    described.collect()
 }
 
 fn list(items: &Value) -> Value {
@@ -51,13 +69,6 @@ fn list(items: &Value) -> Value {
 
 fn words(words: &[&str]) -> Value {
     json!({"enum": words})
-}
-
-fn described(mut schema: Value, description: &str) -> Value {
-    if let Some(members) = schema.as_object_mut() {
-        members.insert("description".into(), json!(description));
-    }
-    schema
 }
 
 fn name() -> Value {
@@ -69,79 +80,85 @@ fn text() -> Value {
 }
 
 fn policy(is_cluster: bool) -> Value {
-    let mut members = Map::new();
-    let mut put = |name: &str, schema: Value, description: &str| {
-        members.insert(name.to_owned(), described(schema, description));
-    };
-    if is_cluster {
-        put(
-            "tier",
-            words(&["Admin", "Baseline"]),
-            "Admin is asked first, and closes nothing; Baseline closes where no application policy does",
-        );
-    }
-    put("mode", words(&["Enforce", "Audit"]), "Audit: in the shadow table alone");
-    put("replaces", list(&name()), "policies that the shadow table has without; needs mode Audit");
-    put("subject", list(&subject()), "the workloads that it protects: any of these");
-    put("notSubject", list(&subject()), "but none of these");
-    put(
-        "directions",
-        list(&words(&["Ingress", "Egress"])),
-        "what it closes; the directions that have rules where left out",
-    );
-    put("ingress", list(&rule("from", "to")), "who may reach the subject");
-    put("egress", list(&rule("to", "from")), "what the subject may reach");
-    put("httpOptions", list(&http_options()), "how requests to some ports are made canonical");
-    let required: &[&str] = if is_cluster { &["tier", "subject"] } else { &["subject"] };
-    object(required, &Value::Object(members))
+    let tier = words(&["Admin", "Baseline"]);
+    let tier: Member<'_> =
+        ("tier", tier, "Admin is asked first, and closes nothing; Baseline closes where no application policy does");
+    let directions = list(&words(&["Ingress", "Egress"]));
+    let members = [
+        ("mode", words(&["Enforce", "Audit"]), "Audit: in the shadow table alone"),
+        ("replaces", list(&name()), "policies that the shadow table has without; needs mode Audit"),
+        ("subject", list(&subject()), "the workloads that it protects: any of these"),
+        ("notSubject", list(&subject()), "but none of these"),
+        ("directions", directions, "what it closes; the directions that have rules where left out"),
+        ("ingress", list(&rule("from", "to")), "who may reach the subject"),
+        ("egress", list(&rule("to", "from")), "what the subject may reach"),
+        ("httpOptions", list(&http_options()), "how requests to some ports are made canonical"),
+    ];
+    let members: Vec<Member<'_>> = is_cluster.then_some(tier).into_iter().chain(members).collect();
+    object(if is_cluster { &["tier", "subject"] } else { &["subject"] }, &members)
 }
 
 /// Who: exactly one of the kinds; `namespace` or `namespaceSelector` may qualify some of them.
 fn subject() -> Value {
-    let qualifiers = json!({"namespace": name(), "namespaceSelector": selector()});
-    one_of(&[("serviceAccount", name()), ("pods", selector()), ("any", json!({"const": true}))], &qualifiers)
+    one_of(&[account(), pods(), everybody()])
 }
 
 fn peer() -> Value {
-    let qualifiers = json!({"namespace": name(), "namespaceSelector": selector()});
-    let kinds = [
-        ("serviceAccount", name()),
-        ("pods", selector()),
-        ("principal", described(text(), "an identity proven by mutual TLS, `spiffe://…`")),
-        ("cidr", described(text(), "in an Allow never a registered workload")),
-        ("service", name()),
-        ("fqdn", text()),
-        ("node", words(&["Own", "Any"])),
-        ("any", json!({"const": true})),
-    ];
-    one_of(&kinds, &qualifiers)
+    one_of(&[
+        account(),
+        pods(),
+        ("principal", text(), "an identity proven by mutual TLS, `spiffe://…`"),
+        ("cidr", text(), "addresses; in an Allow never a registered workload"),
+        ("service", name(), "the endpoints of a Service; egress only"),
+        ("fqdn", text(), "a DNS name outside the cluster; egress only"),
+        ("node", words(&["Own", "Any"]), "the node that the workload runs on, or any"),
+        everybody(),
+    ])
 }
 
-fn one_of(kinds: &[(&str, Value)], qualifiers: &Value) -> Value {
-    let mut members = qualifiers.as_object().cloned().unwrap_or_default();
-    let mut choices: Vec<Value> = Vec::new();
-    for (kind, schema) in kinds {
-        members.insert((*kind).to_owned(), schema.clone());
-        choices.push(json!({"required": [kind]}));
-    }
+fn account() -> Member<'static> {
+    ("serviceAccount", name(), "workloads that run under this service account")
+}
+
+fn pods() -> Member<'static> {
+    ("pods", selector(), "workloads with these labels")
+}
+
+fn everybody() -> Member<'static> {
+    ("any", json!({"const": true}), "everybody")
+}
+
+fn one_of(kinds: &[Member<'_>]) -> Value {
+    let qualifiers = [
+        ("namespace", name(), "of this namespace; the policy's own where left out"),
+        ("namespaceSelector", selector(), "of namespaces with these labels"),
+    ];
+    let choices: Vec<Value> = kinds.iter().map(|(kind, ..)| json!({"required": [kind]})).collect();
     let none = json!({"not": {"anyOf": choices}});
     let of_namespace = |qualifier: &str| json!({"allOf": [none, {"required": [qualifier]}]});
     let mut all = choices.clone();
     all.extend([of_namespace("namespace"), of_namespace("namespaceSelector")]);
-    json!({"type": "object", "additionalProperties": false, "properties": members, "oneOf": all})
+    let members: Vec<Member<'_>> = kinds.iter().cloned().chain(qualifiers).collect();
+    json!({"type": "object", "additionalProperties": false, "properties": properties(&members), "oneOf": all})
 }
 
 fn selector() -> Value {
+    let values = list(&json!({"type": "string"}));
     let requirement = object(
         &["key", "operator"],
-        &json!({"key": text(), "operator": words(&["In", "NotIn", "Exists", "DoesNotExist"]), "values": list(&json!({"type": "string"}))}),
+        &[
+            ("key", text(), "of the label"),
+            ("operator", words(&["In", "NotIn", "Exists", "DoesNotExist"]), "how the label is compared"),
+            ("values", values, "with In and NotIn"),
+        ],
     );
+    let labels = json!({"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}});
     let mut selector = object(
         &[],
-        &json!({
-            "matchLabels": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}},
-            "matchExpressions": list(&requirement),
-        }),
+        &[
+            ("matchLabels", labels, "labels that all must have exactly these values"),
+            ("matchExpressions", list(&requirement), "requirements that all must hold"),
+        ],
     );
     if let Some(members) = selector.as_object_mut() {
         members.insert("minProperties".into(), json!(1));
@@ -151,25 +168,27 @@ fn selector() -> Value {
 
 fn rule(peers: &str, strangers: &str) -> Value {
     let not = |peers: &str| if peers == "from" { "notFrom" } else { "notTo" };
-    let mut members = Map::new();
-    let mut put = |name: &str, schema: Value, description: &str| {
-        members.insert(name.to_owned(), described(schema, description));
-    };
-    put("name", text(), "how verdicts and tests call it");
-    put("action", words(&["Allow", "Deny"]), "Deny beats Allow in its tier");
-    put(peers, list(&peer()), "any of these");
-    put(not(peers), list(&peer()), "but none of these");
-    put(not(strangers), list(&subject()), "but not for these subjects");
-    put("ports", list(&port()), "of the destination pod; those that it declares where left out in an Allow");
-    put("proof", words(&["Address", "MutualTLS"]), "the least proof of who the peer is");
-    put("expires", text(), "RFC 3339; on an Allow only");
-    put("http", list(&http()), "HTTP, gRPC included: any of these matches");
-    put("grpc", list(&grpc()), "gRPC calls");
-    put("tls", list(&object(&[], &json!({"serverNames": list(&text())}))), "TLS passed through");
-    put("dns", list(&object(&[], &json!({"names": list(&text())}))), "DNS over UDP and TCP");
-    put("tcp", object(&[], &json!({})), "whatever the bytes are, written `{}`");
-    put("udp", object(&[], &json!({})), "whatever the datagrams are, written `{}`");
-    object(&[peers], &Value::Object(members))
+    let tls = object(&[], &[("serverNames", list(&text()), "names of the ClientHello; any where left out")]);
+    let dns = object(&[], &[("names", list(&text()), "names that may be asked for; any where left out")]);
+    object(
+        &[peers],
+        &[
+            ("name", text(), "how verdicts and tests call it"),
+            ("action", words(&["Allow", "Deny"]), "Deny beats Allow in its tier"),
+            (peers, list(&peer()), "any of these"),
+            (not(peers), list(&peer()), "but none of these"),
+            (not(strangers), list(&subject()), "but not for these subjects"),
+            ("ports", list(&port()), "of the destination pod; those that it declares where left out in an Allow"),
+            ("proof", words(&["Address", "MutualTLS"]), "the least proof of who the peer is"),
+            ("expires", text(), "RFC 3339; on an Allow only"),
+            ("http", list(&http()), "HTTP, gRPC included: any of these matches"),
+            ("grpc", list(&grpc()), "gRPC calls"),
+            ("tls", list(&tls), "TLS passed through"),
+            ("dns", list(&dns), "DNS over UDP and TCP"),
+            ("tcp", object(&[], &[]), "whatever the bytes are, written `{}`"),
+            ("udp", object(&[], &[]), "whatever the datagrams are, written `{}`"),
+        ],
+    )
 }
 
 fn port() -> Value {
@@ -177,40 +196,48 @@ fn port() -> Value {
 }
 
 fn http() -> Value {
+    let paths = list(&json!({"type": "string", "pattern": "^(/|regex:)"}));
     object(
         &[],
-        &json!({
-            "methods": list(&text()),
-            "paths": described(list(&json!({"type": "string", "pattern": "^(/|regex:)"})), "`/x`, `/x/**`, `/orders/{id}` or `regex:…`"),
-            "hosts": list(&text()),
-            "headers": list(&requirement("name")),
-            "query": list(&requirement("name")),
-            "upgrades": list(&text()),
-            "jwt": jwt(),
-        }),
+        &[
+            ("methods", list(&text()), "any of these, as requests have them: upper case"),
+            ("paths", paths, "`/x`, `/x/**`, `/orders/{id}` or `regex:…`"),
+            ("hosts", list(&text()), "any of these host names, `*.example.com` included"),
+            ("headers", list(&requirement("name", text(), "of the header")), "all must hold"),
+            ("query", list(&requirement("name", text(), "of the parameter")), "all must hold"),
+            ("upgrades", list(&text()), "protocols that may be switched to, such as `websocket`"),
+            ("jwt", jwt(), "what the accepted token must say"),
+        ],
     )
 }
 
 fn grpc() -> Value {
     object(
         &["service"],
-        &json!({"service": text(), "methods": list(&text()), "headers": list(&requirement("name")), "jwt": jwt()}),
+        &[
+            ("service", text(), "package and service, `shop.v1.Orders`"),
+            ("methods", list(&text()), "of the service; all where left out"),
+            ("headers", list(&requirement("name", text(), "of the header")), "all must hold"),
+            ("jwt", jwt(), "what the accepted token must say"),
+        ],
     )
 }
 
 fn jwt() -> Value {
-    object(&[], &json!({"issuer": text(), "claims": list(&requirement("path"))}))
+    let claims = list(&requirement("path", list(&text()), "member by member: `[realm_access, roles]`"));
+    object(&[], &[("issuer", text(), "who issued it"), ("claims", claims, "all must hold")])
 }
 
-fn requirement(key: &str) -> Value {
-    let key_schema = if key == "path" { list(&text()) } else { text() };
+fn requirement(key: &str, schema: Value, description: &str) -> Value {
+    let operators = words(&["In", "NotIn", "Exists", "DoesNotExist", "Matches"]);
+    let values = list(&json!({"type": ["string", "number", "boolean"]}));
     object(
         &[key],
-        &json!({
-            key: key_schema,
-            "operator": words(&["In", "NotIn", "Exists", "DoesNotExist", "Matches"]),
-            "values": list(&json!({"type": ["string", "number", "boolean"]})),
-        }),
+        &[
+            (key, schema, description),
+            ("operator", operators, "how it is compared; In where left out"),
+            ("values", values, "with In, NotIn, and as expressions with Matches"),
+        ],
     )
 }
 
@@ -219,69 +246,37 @@ fn http_options() -> Value {
     let keep = || words(&["Reject", "Keep"]);
     object(
         &["ports"],
-        &json!({
-            "ports": list(&port()),
-            "escapedSlash": decode(),
-            "backslash": decode(),
-            "pathParameters": keep(),
-            "mergeSlashes": words(&["Merge", "Keep"]),
-            "methodOverride": keep(),
-            "underscoreHeaders": keep(),
-        }),
+        &[
+            ("ports", list(&port()), "of the subject"),
+            ("escapedSlash", decode(), "`%2F` in a path; Reject where left out"),
+            ("backslash", decode(), "`\\` and `%5C` in a path; Reject where left out"),
+            ("pathParameters", keep(), "`;` in a path; Reject where left out"),
+            ("mergeSlashes", words(&["Merge", "Keep"]), "`//` in a path; Merge where left out"),
+            ("methodOverride", keep(), "headers such as `X-HTTP-Method-Override`; Reject where left out"),
+            ("underscoreHeaders", keep(), "second spellings of a header that a rule asks for; Reject where left out"),
+        ],
     )
 }
 
 fn test() -> Value {
-    let mut case = Map::new();
-    case.insert("name".into(), text());
-    case.insert("expect".into(), words(&["allow", "deny", "reject"]));
-    case.insert("rule".into(), text());
-    for member in super::tests::REQUEST {
-        case.insert((*member).to_owned(), json!(true));
-    }
-    let members = |names: &[&str]| -> Value {
-        names.iter().map(|name| ((*name).to_owned(), json!(true))).collect::<Map<_, _>>().into()
+    let request = |members: &[(&'static str, &'static str)]| -> Vec<Member<'static>> {
+        members.iter().map(|(name, description)| (*name, json!({}), *description)).collect()
     };
-    case.insert("src".into(), object(&[], &members(super::tests::SOURCE)));
-    case.insert("dst".into(), object(&[], &members(super::tests::DESTINATION)));
-    object(
-        &["cases"],
-        &json!({
-            "now": described(text(), "RFC 3339: the time at which cases are judged"),
-            "workloads": described(json!({"type": "array"}), "as in a workloads file"),
-            "cases": list(&object(&["expect", "dst"], &Value::Object(case))),
-        }),
-    )
-}
-
-fn settings() -> Value {
-    let compatibility = || words(&["Exact", "Hardened"]);
-    object(
-        &[],
-        &json!({
-            "cluster": object(&[], &json!({"networks": list(&text()), "nodeNetworks": list(&text()), "trustDomain": text(), "dnsDomain": text()})),
-            "native": object(&[], &json!({"probes": words(&["Allow", "Policy"]), "minimumProof": words(&["Address", "MutualTLS"])})),
-            "networkPolicy": object(&[], &json!({"joinedWith": words(&["Cilium"])})),
-            "cilium": object(&[], &json!({"allowLocalhost": words(&["Auto", "Always", "Policy"]), "compatibility": compatibility()})),
-            "istio": object(&[], &json!({
-                "rootNamespace": name(),
-                "trustDomain": text(),
-                "trustDomainAliases": {"type": "array", "items": text()},
-                "enforcementPoint": words(&["Sidecar", "Waypoint", "Ztunnel"]),
-                "pathNormalization": words(&["None", "Base", "MergeSlashes", "DecodeAndMergeSlashes"]),
-                "trustedProxies": {"type": "integer", "minimum": 0, "maximum": 64},
-                "compatibility": compatibility(),
-            })),
-            "linkerd": object(&[], &json!({
-                "controlPlaneNamespace": name(),
-                "trustDomain": text(),
-                "defaultInboundPolicy": words(&crate::settings::LinkerdAccess::WORDS.map(|(word, _)| word)),
-                "clusterNetworks": list(&text()),
-                "probeNetworks": list(&text()),
-                "compatibility": compatibility(),
-            })),
-        }),
-    )
+    let mut case = request(&super::tests::REQUEST);
+    case.retain(|(name, ..)| *name != "src");
+    case.extend([
+        ("name", text(), "how results call it"),
+        ("expect", words(&["allow", "deny", "reject"]), "the verdict"),
+        ("rule", text(), "the name of the rule that must decide"),
+        ("src", object(&[], &request(&super::tests::SOURCE)), "who asks"),
+        ("dst", object(&[], &request(&super::tests::DESTINATION)), "who is asked"),
+    ]);
+    let members = [
+        ("now", text(), "RFC 3339: the time at which cases are judged"),
+        ("workloads", json!({"type": "array"}), "as in a workloads file; those of the command line where left out"),
+        ("cases", list(&object(&["expect", "dst"], &case)), "flows with the verdicts that are expected"),
+    ];
+    object(&["cases"], &members)
 }
 
 #[cfg(test)]

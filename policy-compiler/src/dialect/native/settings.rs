@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::metadata::{self, Scope};
 use super::peer::network;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Told};
 use crate::dialect::Refused;
 use crate::model::{Expr, Stack, Tier};
 use crate::settings::{
@@ -20,7 +20,7 @@ pub(in crate::dialect) struct Outcome {
     /// The settings, where there is a document without an error.
     pub(in crate::dialect) settings: Option<Settings>,
     pub(in crate::dialect) refused: Vec<Refused>,
-    pub(in crate::dialect) diagnostics: Vec<Diagnostic>,
+    pub(in crate::dialect) diagnostics: Told,
 }
 
 /// Reads every document of the kind; there may be one.

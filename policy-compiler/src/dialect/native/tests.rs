@@ -4,7 +4,7 @@ use super::context::Context;
 use super::metadata::{self, Scope};
 use super::rule::timestamp;
 use crate::analysis::test::{Case, PolicyTest};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Told};
 use crate::dialect::{Refused, name_of};
 use crate::registry::load::entries_of;
 use crate::settings::Settings;
@@ -17,7 +17,7 @@ use crate::verdict::Action;
 pub(in crate::dialect) struct Outcome {
     pub(in crate::dialect) tests: Vec<PolicyTest>,
     pub(in crate::dialect) refused: Vec<Refused>,
-    pub(in crate::dialect) diagnostics: Vec<Diagnostic>,
+    pub(in crate::dialect) diagnostics: Told,
 }
 
 /// Reads every document of the kind. A test never acts: a broken one closes nothing.
@@ -60,10 +60,11 @@ fn case(node: &Node, index: usize, findings: &mut Findings) -> Option<Case> {
     let expect = fields.required("expect", findings).and_then(|node| word(node, "`expect`", &words, findings));
     let rule = fields.optional("rule", findings).and_then(|node| text(node, "`rule`", findings));
     fields.required("dst", findings);
-    fields.accept(REQUEST);
+    fields.accept(&REQUEST.map(|(name, _)| name));
     let span = fields.span();
     fields.finish(findings);
-    for (name, members) in [("src", SOURCE), ("dst", DESTINATION)] {
+    let (source, destination) = (SOURCE.map(|(name, _)| name), DESTINATION.map(|(name, _)| name));
+    for (name, members) in [("src", source.as_slice()), ("dst", destination.as_slice())] {
         if let Some(node) = node.get(name)
             && let Some(mut fields) = Fields::of(node, &format!("`{name}`"), findings)
         {
@@ -89,25 +90,35 @@ fn case(node: &Node, index: usize, findings: &mut Findings) -> Option<Case> {
     })
 }
 
-/// The members of a `decide` request.
-pub(super) const REQUEST: &[&str] = &[
-    "id",
-    "now",
-    "src",
-    "direction",
-    "transport",
-    "protocol",
-    "method",
-    "path",
-    "query",
-    "host",
-    "headers",
-    "sni",
-    "alpn",
-    "tls",
-    "jwt",
-    "remoteIp",
-    "qname",
+/// The members of a `decide` request, and what they are for.
+pub(super) const REQUEST: [(&str, &str); 17] = [
+    ("id", "echoed"),
+    ("now", "seconds since the epoch; wins over `now` of the test"),
+    ("src", "who asks"),
+    ("direction", "`inbound` or `outbound`: the side to judge; both where left out"),
+    ("transport", "`tcp`, `udp` or `sctp`"),
+    ("protocol", "`http`, `http2`, `grpc`, `tls`, `tcp`, `udp`, `sctp` or `dns`"),
+    ("method", "of the request"),
+    ("path", "of the request, without its query"),
+    ("query", "of the request, without `?`"),
+    ("host", "authority of the request, with its port where it has one"),
+    ("headers", "pairs of name and value"),
+    ("sni", "server name of the ClientHello"),
+    ("alpn", "protocol of the ClientHello"),
+    ("tls", "whether the proxy terminates TLS"),
+    ("jwt", "claims of a token that is already accepted"),
+    ("remoteIp", "the client behind trusted proxies"),
+    ("qname", "the DNS name that is asked for"),
 ];
-pub(super) const SOURCE: &[&str] = &["ip", "workload", "principal"];
-pub(super) const DESTINATION: &[&str] = &["ip", "workload", "port", "service", "fqdn"];
+pub(super) const SOURCE: [(&str, &str); 3] = [
+    ("ip", "its address, by which the registry knows it"),
+    ("workload", "`namespace/name`"),
+    ("principal", "the identity that mutual TLS proves"),
+];
+pub(super) const DESTINATION: [(&str, &str); 5] = [
+    ("ip", "its address, by which the registry knows it"),
+    ("workload", "`namespace/name`"),
+    ("port", "the port that is dialled"),
+    ("service", "`namespace/name`"),
+    ("fqdn", "the DNS name that was resolved to the address"),
+];

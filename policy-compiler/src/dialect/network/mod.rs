@@ -58,7 +58,7 @@ fn one(document: &Document, settings: &Settings) -> Outcome {
         }
         _ => outcome.refused.push(refused(document, settings)),
     }
-    outcome.diagnostics = context.findings.into_diagnostics();
+    outcome.diagnostics.extend(context.findings.into_diagnostics());
     outcome
 }
 

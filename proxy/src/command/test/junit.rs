@@ -1,9 +1,9 @@
-//! Outcomes as JUnit XML: a suite a `PolicyTest`, as the CI systems read it.
+//! Outcomes as JUnit XML: a suite a `PolicyTest`, as the CI systems read it, and one that holds the coverage.
 
-use eastwall_policy::analysis::test::Outcome;
+use eastwall_policy::analysis::test::{Coverage, Outcome};
 
 /// The whole document.
-pub(super) fn document(outcomes: &[Outcome]) -> String {
+pub(super) fn document(outcomes: &[Outcome], reached: Option<&Coverage>) -> String {
     let failures = |outcomes: &[Outcome]| outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     text.push_str(&format!(
@@ -35,8 +35,22 @@ pub(super) fn document(outcomes: &[Outcome]) -> String {
         }
         text.push_str("  </testsuite>\n");
     }
+    text.extend(reached.map(properties));
     text.push_str("</testsuites>\n");
     text
+}
+
+/// A suite without cases, whose properties say which rules the cases reached.
+fn properties(coverage: &Coverage) -> String {
+    let mut text = String::from("  <testsuite name=\"coverage\" tests=\"0\" failures=\"0\">\n    <properties>\n");
+    let mut put = |name: &str, value: &str| {
+        text.push_str(&format!("      <property name=\"{name}\" value=\"{}\"/>\n", escaped(value)));
+    };
+    put("rules", &coverage.rules.to_string());
+    put("reached", &coverage.reached.to_string());
+    put("percent", &coverage.percent().to_string());
+    coverage.missed.iter().for_each(|missed| put("missed", missed));
+    text + "    </properties>\n  </testsuite>\n"
 }
 
 /// Text of an attribute or element. Characters that XML 1.0 cannot hold become U+FFFD.
@@ -59,10 +73,27 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::escaped;
+    use super::*;
 
     #[test]
     fn no_text_ends_its_attribute() {
         assert_eq!(escaped("a\"<b>&\u{1}\n"), "a&quot;&lt;b&gt;&amp;\u{FFFD}&#10;");
+    }
+
+    #[test]
+    fn coverage_is_a_suite_of_properties() {
+        assert!(!document(&[], None).contains("coverage"));
+        let coverage = Coverage { rules: 3, reached: 2, missed: vec!["rule `<x>`".to_owned()] };
+        let expected = r#"  <testsuite name="coverage" tests="0" failures="0">
+    <properties>
+      <property name="rules" value="3"/>
+      <property name="reached" value="2"/>
+      <property name="percent" value="66"/>
+      <property name="missed" value="rule `&lt;x&gt;`"/>
+    </properties>
+  </testsuite>
+</testsuites>
+"#;
+        assert!(document(&[], Some(&coverage)).ends_with(expected), "{}", document(&[], Some(&coverage)));
     }
 }
