@@ -49,7 +49,7 @@ fn pair() -> impl Strategy<Value = (Model, Model)> {
             let mut changed = model.clone();
             if !changed.policies.is_empty() {
                 let at = policy.index(changed.policies.len());
-                let rules = &mut changed.policies[at].rules;
+                let rules = &mut Arc::make_mut(&mut changed.policies[at]).rules;
                 if whole || rules.is_empty() {
                     changed.policies.remove(at);
                 } else {
@@ -218,7 +218,7 @@ proptest! {
         }
         let at = at.index(changed.policies.len());
         let unordered = !changed.policies[at].tier.is_ordered(changed.policies[at].stack);
-        let rules = &mut changed.policies[at].rules;
+        let rules = &mut Arc::make_mut(&mut changed.policies[at]).rules;
         if rules.is_empty() {
             return Ok(());
         }

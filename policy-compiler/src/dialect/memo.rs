@@ -11,7 +11,7 @@ use crate::source::{Document, Node};
 
 /// What each front end that reads documents one by one made of them.
 #[derive(Debug, Default)]
-pub(super) struct Memos {
+pub struct Memos {
     settings: Settings,
     pub(super) native: Memo<native::Read>,
     pub(super) istio: Memo<Outcome>,

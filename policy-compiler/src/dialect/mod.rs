@@ -26,7 +26,7 @@ mod native;
 mod network;
 mod selector;
 
-use memo::Memos;
+pub use memo::Memos;
 
 pub use last_good::LastGood;
 pub use native::schema::schemas;
@@ -66,7 +66,8 @@ pub struct Compiled {
     pub mentions: Vec<Mention>,
     /// What the Kubernetes objects among the documents say of who is where.
     pub objects: Arc<Objects>,
-    memos: Arc<Memos>,
+    /// What each document was read as, for the next time.
+    pub memos: Arc<Memos>,
 }
 
 impl Compiled {

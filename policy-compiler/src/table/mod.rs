@@ -138,7 +138,10 @@ impl Table {
 
 /// What verdicts name of an earlier table, by policy.
 #[derive(Default)]
-struct References<'a>(HashMap<*const Policy, (&'a Arc<RuleRef>, &'a [Arc<RuleRef>]), foldhash::fast::RandomState>);
+struct References<'a>(HashMap<*const Policy, OfPolicy<'a>, foldhash::fast::RandomState>);
+
+/// A policy as a whole, and its rules.
+type OfPolicy<'a> = (&'a Arc<RuleRef>, &'a [Arc<RuleRef>]);
 
 impl<'a> References<'a> {
     fn of(table: &'a Table, model: &Model) -> Self {
