@@ -31,7 +31,7 @@ pub(crate) fn bars(report: &Report) -> Vec<Bar> {
         table.rows().into_iter().find(|row| row.measured.peer == peer && row.measured.rules == rules)
     };
     let ratio = |scenario: &str, peer: Peer, rules: usize| row(scenario, peer, rules).map(|row| row.ratio.median);
-    for rules in [10, 1_000, 10_000] {
+    for rules in [10, 1_000, 10_000, 100_000] {
         for (peer, at_most) in [(Peer::Haproxy, 0.85), (Peer::Envoy, 0.30)] {
             let what = format!("http1, {rules} rules: CPU of a request ÷ {}'s", peer.name());
             add(what, at_most, "×", ratio("http1", peer, rules));

@@ -125,13 +125,13 @@ pub(crate) fn curves(curves: &[Curve], unit: &str) -> String {
         let placed: Vec<(f64, f64)> = each.points.iter().map(|point| (x(point.0), y(point.1))).collect();
         curve(&mut svg, &placed, each.colour, "");
         free = at.min(free - 16.0);
-        let value = each.points.last().map_or(0.0, |point| point.1);
+        let (rules, value) = each.points.last().copied().unwrap_or_default();
         let Curve { label, colour, .. } = each;
         put(
             &mut svg,
             &format!(
                 "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{label} {} {unit}</text>",
-                x(most) + 10.0,
+                x(rules) + 10.0,
                 free + 4.0,
                 short(value)
             ),

@@ -110,7 +110,7 @@ fn section(page: &mut String, table: &Table) {
         page,
         &format!(
             "<table><tr><th>rules</th><th class=\"name\">proxy</th><th>CPU µs a {unit}</th><th>quartiles</th><th>eastwall ÷</th>\
-        <th>quartiles</th><th>busy</th><th>{unit}s a second</th><th>p50 µs</th><th>p99 µs</th><th>p99.9 µs</th><th>peak MB</th></tr>"
+        <th>quartiles</th><th>busy</th><th>a second</th><th>p50 µs</th><th>p99 µs</th><th>p99.9 µs</th><th>peak MB</th></tr>"
         ),
     );
     rows.iter().for_each(|row| put(page, &figures(row)));

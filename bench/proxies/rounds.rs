@@ -40,7 +40,7 @@ pub(crate) fn measure(
     let folder = tempfile::tempdir()?;
     let backend = Backend::start(folder.path(), scenario.protocol, scenario.load.origin())?;
     let mut running = Vec::new();
-    for &peer in scenario.peers.iter().filter(|peer| programs.have(**peer)) {
+    for peer in scenario.peers(rules.0).filter(|peer| programs.have(*peer)) {
         let proxy = Running::start(peer, scenario.protocol, rules, scenario.workers, &backend, programs)?;
         running.push((proxy, Vec::new()));
     }

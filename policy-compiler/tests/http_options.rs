@@ -1,5 +1,7 @@
 //! `diff` of policies whose `httpOptions` differ: what one side reads and the other refuses is told with a witness.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot make its own input fails")]
+
 use std::sync::Arc;
 
 use eastwall_policy::analysis::diff::{Difference, diff};

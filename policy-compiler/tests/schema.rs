@@ -1,6 +1,13 @@
 //! The JSON Schema of the native kinds has exactly the fields that the compiler reads, each with a description.
 
-use std::collections::BTreeSet;
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot make its own input fails"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use eastwall_policy::diagnostic::{Code, Diagnostic};
 use eastwall_policy::dialect::{compile, schemas};
@@ -43,7 +50,7 @@ fn documents() -> Vec<Value> {
         if let Some(spec) = spec.as_object_mut().filter(|_| !tier.is_null()) {
             spec.insert("tier".into(), tier);
         }
-        document(kind, metadata, spec)
+        document(kind, &metadata, &spec)
     };
     let case = json!({"expect": "allow", "src": {"ip": "10.0.0.1"}, "dst": {"ip": "10.0.0.1", "port": 1}});
     let sections = ["cluster", "native", "networkPolicy", "cilium", "istio", "linkerd"];
@@ -51,12 +58,12 @@ fn documents() -> Vec<Value> {
     vec![
         policy("FirewallPolicy", json!({"name": "a", "namespace": "b"}), Value::Null),
         policy("ClusterFirewallPolicy", json!({"name": "a"}), json!("Admin")),
-        document("PolicyTest", json!({"name": "a", "namespace": "b"}), json!({"cases": [case]})),
-        document("DialectSettings", json!({"name": "cluster"}), Value::Object(sections)),
+        document("PolicyTest", &json!({"name": "a", "namespace": "b"}), &json!({"cases": [case]})),
+        document("DialectSettings", &json!({"name": "cluster"}), &Value::Object(sections)),
     ]
 }
 
-fn document(kind: &str, metadata: Value, spec: Value) -> Value {
+fn document(kind: &str, metadata: &Value, spec: &Value) -> Value {
     json!({"apiVersion": "eastwall.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 
@@ -118,9 +125,11 @@ fn the_schema_has_the_fields_that_the_compiler_reads_and_no_others() {
         let (mut found, mut all) = (Vec::new(), BTreeSet::new());
         objects("", &document, "", schema, &mut found);
         places("", schema, &mut all);
-        let met: BTreeSet<String> = found.iter().map(|(_, place)| place.clone()).collect();
+        // One object of each place is enough.
+        let found: BTreeMap<String, String> = found.into_iter().rev().map(|(at, place)| (place, at)).collect();
+        let met: BTreeSet<String> = found.keys().cloned().collect();
         assert_eq!(met, all, "{kind}: the document holds every object of the schema");
-        for (at, place) in found {
+        for (place, at) in found {
             let properties = schema.pointer(&place).unwrap()["properties"].as_object().unwrap();
             for field in properties.keys() {
                 assert_eq!(said_of(&document, &at, field), [], "{kind}{at} has `{field}` in the schema alone");
@@ -130,7 +139,8 @@ fn the_schema_has_the_fields_that_the_compiler_reads_and_no_others() {
             let help = unknown.help.as_deref().unwrap();
             let listed = help.strip_prefix("the fields here are ").unwrap_or_else(|| panic!("{kind}{at}: {help}"));
             for field in listed.split('`').skip(1).step_by(2) {
-                let is_refused = (kind, at.as_str(), field) == ("ClusterFirewallPolicy", "/metadata", "namespace");
+                // Of a kind without one a namespace is read to say so.
+                let is_refused = (at.as_str(), field) == ("/metadata", "namespace");
                 assert!(properties.contains_key(field) || is_refused, "{kind}{at} has `{field}` in the compiler alone");
             }
         }

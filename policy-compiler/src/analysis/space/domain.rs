@@ -1,5 +1,7 @@
 //! Which values a part of a request can have at all: canonical paths, host names, header lines.
 
+use std::collections::BTreeMap;
+
 use super::Undecided;
 use super::element::{Element, Lift};
 use super::machine::Machine;
@@ -7,12 +9,32 @@ use super::variable::{Name, Question, Value, values};
 use crate::canonical::{self, Options, octet};
 use crate::model::{HttpOption, Pattern};
 
+/// Automata of values, each built once: that of canonical paths takes longer than most comparisons.
+#[derive(Debug, Default)]
+pub(super) struct Domains(BTreeMap<String, Machine>);
+
+impl Domains {
+    fn machine(&mut self, expression: String) -> Result<Machine, Undecided> {
+        if let Some(known) = self.0.get(&expression) {
+            return Ok(known.clone());
+        }
+        let machine = Machine::expression(&format!("^(?:{expression})$")).map_err(|()| Undecided::Budget)?;
+        self.0.insert(expression, machine.clone());
+        Ok(machine)
+    }
+}
+
 /// The automaton of the values of a part, in written form, and whether there can be several. `None`: only the values of
 /// [`beside`].
 ///
 /// # Errors
 /// An automaton that is too large.
-pub(super) fn of(name: &Name, options: Options, with_query: bool) -> Result<Option<(Element, bool)>, Undecided> {
+pub(super) fn of(
+    name: &Name,
+    options: Options,
+    with_query: bool,
+    domains: &mut Domains,
+) -> Result<Option<(Element, bool)>, Undecided> {
     let (expression, list) = match name {
         Name::Target => (path(options, with_query), false),
         Name::Method => (format!("{TOKEN}{{1,64}}"), false),
@@ -29,7 +51,7 @@ pub(super) fn of(name: &Name, options: Options, with_query: bool) -> Result<Opti
         Name::Qname => ("(?:[!-@\\[-~]*[!-\\-/-@\\[-~])".to_owned(), false),
         Name::RemoteIp | Name::Protocol => return Ok(None),
     };
-    let machine = Machine::expression(&format!("^(?:{expression})$")).map_err(|()| Undecided::Budget)?;
+    let machine = domains.machine(expression)?;
     let lift = if list { Lift::EveryValue } else { Lift::Whole };
     Ok(Some((Element::new(lift, vec![machine]), list)))
 }
@@ -144,7 +166,7 @@ mod tests {
             let mut canonical = Vec::new();
             let is_canonical = canonical::path(path.as_bytes(), options, &mut canonical).is_ok()
                 && canonical == path.as_bytes();
-            let (mut domain, _) = of(&Name::Target, options, false).unwrap().unwrap();
+            let (mut domain, _) = of(&Name::Target, options, false, &mut Domains::default()).unwrap().unwrap();
             let accepted = accepts(&mut domain, path.as_bytes());
             // Some paths that hide dot segments behind kept delimiters are in the automaton, and refused later.
             prop_assert!(accepted || !is_canonical, "{:?}", path);
@@ -160,7 +182,7 @@ mod tests {
             if let Ok(Some(port)) = &port {
                 canonical.extend_from_slice(format!(":{port}").as_bytes());
             }
-            let (mut domain, _) = of(&Name::Authority, Options::default(), false).unwrap().unwrap();
+            let (mut domain, _) = of(&Name::Authority, Options::default(), false, &mut Domains::default()).unwrap().unwrap();
             prop_assert_eq!(accepts(&mut domain, host.as_bytes()), port.is_ok() && canonical == host.as_bytes(), "{:?}", host);
         }
     }

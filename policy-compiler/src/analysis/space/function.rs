@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::diagram::{ALL, Diagram, Function, NONE, Set};
+use super::domain::Domains;
 use super::program::{Close, Program, Programs, Steps, TierSteps};
 use super::residue::{Ask, Form, PROTOCOLS, Protocols, Residue, Residues, Truth3};
 use super::variable::{Name, Value, Variable, name_of};
@@ -17,7 +18,10 @@ use crate::model::{Atom, Effect, Text, Tier};
 
 /// Variables that were worked out before, by what was asked of them.
 #[derive(Debug, Default)]
-pub(super) struct Variables(hashbrown::HashMap<(Name, Vec<Ask>, Options), Arc<Variable>, foldhash::fast::RandomState>);
+pub(super) struct Variables {
+    known: hashbrown::HashMap<(Name, Vec<Ask>, Options), Arc<Variable>, foldhash::fast::RandomState>,
+    domains: Domains,
+}
 
 /// All requests of one kind of connection, as far as some programs can tell them apart.
 #[derive(Debug)]
@@ -57,11 +61,12 @@ impl Requests {
         let mut variables = Vec::new();
         for (name, asks) in parts {
             let key = (name.clone(), asks.clone(), options);
-            let variable = match known.0.get(&key) {
+            let variable = match known.known.get(&key) {
                 Some(held) => Arc::clone(held),
                 None => {
-                    let made = Arc::new(Variable::of(name, &asks, &programs.residues, options, budget)?);
-                    known.0.insert(key, Arc::clone(&made));
+                    let made =
+                        Arc::new(Variable::of(name, &asks, &programs.residues, options, &mut known.domains, budget)?);
+                    known.known.insert(key, Arc::clone(&made));
                     made
                 }
             };

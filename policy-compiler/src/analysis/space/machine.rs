@@ -16,7 +16,7 @@ pub(super) const DEAD: u32 = u32::MAX;
 pub(super) const SURE: u32 = u32::MAX - 1;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Machine {
     /// These bytes, or (`open`) whatever begins with them.
     Text { bytes: Arc<[u8]>, fold: bool, open: bool },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::addresses::Cells;
 use super::diagram::Set;
-use super::domain;
+use super::domain::{self, Domains};
 use super::element::{Element, Lift};
 use super::machine::Machine;
 use super::product::{self, Class};
@@ -116,6 +116,7 @@ impl Variable {
         asks: &[Ask],
         residues: &Residues,
         options: Options,
+        domains: &mut Domains,
         budget: &mut Budget,
     ) -> Result<Self, Undecided> {
         let atoms = || asks.iter().filter_map(|ask| Some((*ask, residues.question(*ask)?)));
@@ -142,7 +143,7 @@ impl Variable {
             builder.grpc_types()?;
         }
         let mut classes = Vec::new();
-        if let Some((mut domain, list)) = domain::of(&name, options, with_query)? {
+        if let Some((mut domain, list)) = domain::of(&name, options, with_query, domains)? {
             let found = product::classes(&mut domain, &mut builder.elements, list, budget)?;
             classes = found.into_iter().map(|Class { holds, value }| (holds, Value::Written(value))).collect();
         }
