@@ -75,8 +75,11 @@ impl Table {
     /// Compiles a model.
     #[must_use]
     pub fn build(model: &Model) -> Self {
-        let before = Before::default();
-        Self::with(model, Methods::of(model), Seed::default(), &before, &References::default())
+        Self::anew(model, Methods::of(model))
+    }
+
+    fn anew(model: &Model, methods: Methods) -> Self {
+        Self::with(model, methods, Seed::default(), &Before::default(), &References::default())
     }
 
     /// Compiles what has changed: units of the very same policies are taken over. `held` is the model that this table
@@ -85,7 +88,7 @@ impl Table {
     pub fn rebuild(&self, held: &Model, model: &Model) -> Self {
         let methods = Methods::of(model);
         if held.settings != model.settings || !self.methods.covers(&methods) {
-            return Self::build(model);
+            return Self::anew(model, methods);
         }
         let before = Before::of(&self.units, held);
         Self::with(model, self.methods.clone(), self.seed.clone(), &before, &References::of(self, held))

@@ -30,10 +30,15 @@ impl Latch {
 /// The model without the rules whose time has come. The policies stay, and go on closing what they close.
 pub(super) fn without_expired(model: &Arc<Model>, now: i64) -> Arc<Model> {
     let is_over = |rule: &Rule| expiry(rule).is_some_and(|expires| now >= expires);
-    if !model.policies.iter().any(|policy| policy.rules.iter().any(is_over)) {
+    let has_over = |policy: &Arc<Policy>| policy.rules.iter().any(is_over);
+    if !model.policies.iter().any(has_over) {
         return Arc::clone(model);
     }
     let policies = model.policies.iter().map(|policy| {
+        // What stays the same allocation is not compiled again.
+        if !has_over(policy) {
+            return Arc::clone(policy);
+        }
         let rules = policy.rules.iter().filter(|rule| !is_over(rule)).cloned().collect();
         Arc::new(Policy { rules, ..Policy::clone(policy) })
     });

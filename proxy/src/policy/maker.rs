@@ -364,12 +364,10 @@ impl Maker {
             registry => {
                 self.model = expiry::without_expired(&self.model, now);
                 let registry = registry.clone().unwrap_or_default();
-                match self.compiled.as_ref().filter(|world| Arc::ptr_eq(world.model(), &self.model)) {
-                    Some(world) => world.with_registry(registry, number),
-                    None => match &self.compiled {
-                        Some(world) => world.with_policies(Arc::clone(&self.model), registry, number),
-                        None => World::new(Arc::clone(&self.model), registry, number),
-                    },
+                match &self.compiled {
+                    Some(world) if Arc::ptr_eq(world.model(), &self.model) => world.with_registry(registry, number),
+                    Some(world) => world.with_policies(Arc::clone(&self.model), registry, number),
+                    None => World::new(Arc::clone(&self.model), registry, number),
                 }
             }
         };
