@@ -18,7 +18,8 @@ pub use members::QuestionError;
 
 use crate::canonical::Refusal;
 use crate::facts::{Direction, Protocol, Transport};
-use crate::verdict::{Action, Generation, Proof, Reason, RuleRef};
+use crate::verdict::{Action, Proof, Reason, RuleId, RuleRef};
+use crate::world::World;
 
 /// One flow to be judged, as it was written.
 #[derive(Clone, Debug)]
@@ -149,18 +150,17 @@ impl Answer {
         words
     }
 
-    pub(crate) fn new(id: Option<Value>, judged: &Judged, generation: &Generation) -> Self {
+    pub(crate) fn new(id: Option<Value>, judged: &Judged, world: &World) -> Self {
         let verdict = &judged.verdict;
-        let names = |rule: Option<&RuleRef>| {
-            (
-                rule.map(|rule| rule.policy.to_string()),
-                rule.and_then(|rule| rule.rule.as_ref()).map(ToString::to_string),
-            )
+        let named = |rule: Option<RuleId>| rule.and_then(|id| world.named(id));
+        let names = |rule: Option<RuleRef<'_>>| {
+            (rule.map(|rule| rule.policy.to_string()), rule.and_then(|rule| rule.rule).map(ToString::to_string))
         };
-        let (policy, rule) = names(verdict.rule.as_deref());
+        let by = named(verdict.rule);
+        let (policy, rule) = names(by);
         let audit = match &verdict.audit {
             Some(audit) => {
-                let (policy, rule) = names(audit.rule.as_deref());
+                let (policy, rule) = names(named(audit.rule));
                 AuditAnswer { verdict: audit.action, policy, rule }
             }
             None => AuditAnswer { verdict: verdict.action, policy: policy.clone(), rule: rule.clone() },
@@ -174,8 +174,8 @@ impl Answer {
             proof: verdict.proof,
             policy,
             rule,
-            location: verdict.rule.as_ref().map(|rule| rule.location.to_string()),
-            generation: generation.to_string(),
+            location: by.map(|rule| rule.location.to_string()),
+            generation: world.generation().to_string(),
         }
     }
 }

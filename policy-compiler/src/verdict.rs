@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::diagnostic::Location;
+use crate::model::PolicyName;
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -89,15 +90,27 @@ pub enum Proof {
     Mtls,
 }
 
-/// A rule as a verdict names it. Shared: one allocation a rule, made when the table is built.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RuleRef {
+/// What decided, by its position in the policies that were asked. [`crate::world::World::named`] says what that is; in
+/// another world it is something else.
+///
+/// PERF: a verdict reads and counts nothing of what it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RuleId {
+    /// A policy as a whole: a default deny.
+    Policy(u32),
+    /// A rule, by its position among the rules of all policies.
+    Rule(u32),
+}
+
+/// A rule, or a policy as a whole, with its name and place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleRef<'a> {
     /// `FirewallPolicy shop/orders`.
-    pub policy: Arc<str>,
+    pub policy: &'a PolicyName,
     /// Name of the rule, or its position (`ingress[2]`) where the dialect has no names; `None` for a default deny.
-    pub rule: Option<Arc<str>>,
+    pub rule: Option<&'a str>,
     /// Where it stands.
-    pub location: Location,
+    pub location: &'a Location,
 }
 
 /// Number and content hash of a table.
@@ -116,25 +129,25 @@ impl std::fmt::Display for Generation {
 }
 
 /// What the shadow table (policies in mode Audit, with what they replace taken away) would say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Audit {
     /// What would happen.
     pub action: Action,
     /// Why.
     pub reason: Reason,
     /// The rule that would decide.
-    pub rule: Option<Arc<RuleRef>>,
+    pub rule: Option<RuleId>,
 }
 
 /// The answer for one request or connection. The generation is the [`crate::world::World`]'s.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What happens.
     pub action: Action,
     /// Why.
     pub reason: Reason,
     /// The rule that decided; for a default deny the policy that closed the direction.
-    pub rule: Option<Arc<RuleRef>>,
+    pub rule: Option<RuleId>,
     /// By which proof the peer was known.
     pub proof: Proof,
     /// The shadow verdict, where a policy in mode Audit selects an end of the flow.

@@ -12,7 +12,7 @@ use crate::model::{Model, content};
 use crate::registry::{Claimant, Registry};
 use crate::table::Table;
 use crate::table::plan::{self, Plan, Residents};
-use crate::verdict::{Action, Generation, Reason, Verdict};
+use crate::verdict::{Action, Generation, Reason, RuleId, RuleRef, Verdict};
 
 /// Policies and registry, ready to answer.
 #[derive(Debug)]
@@ -233,6 +233,12 @@ impl World {
             return self.without_table(flow);
         }
         self.table.request_verdict(&flow.plan, &self.registry, request)
+    }
+
+    /// What a verdict of this world names.
+    #[must_use]
+    pub fn named(&self, id: RuleId) -> Option<RuleRef<'_>> {
+        self.table.named(id, &self.model)
     }
 
     /// What canonicalisation needs to know of the flow.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use eastwall_policy::facts::{Connection, Fact, Request};
 use eastwall_policy::model::{Effect, Mode, Model, Policy, Rule, interpret};
 use eastwall_policy::registry::Registry;
-use eastwall_policy::verdict::Action;
+use eastwall_policy::verdict::{Action, RuleId};
 use eastwall_policy::world::{ConnectionVerdict, World};
 use generate::{Case, models};
 use proptest::prelude::*;
@@ -115,11 +115,15 @@ proptest! {
         let connection = case.connection.connection();
         let mut enforced = Model::clone(&case.model);
         enforced.policies.retain(|policy| policy.mode == Mode::Enforce);
+        let world = |model: &Model| World::new(Arc::new(model.clone()), Arc::clone(&case.registry), 1);
+        let (held, alone) = (world(&case.model), world(&enforced));
         for owned in &case.requests {
             let request = owned.request();
             let with = interpret::request_verdict(&case.model, &case.registry, &connection, &request);
             let without = interpret::request_verdict(&enforced, &case.registry, &connection, &request);
-            prop_assert_eq!((with.action, with.reason, with.rule), (without.action, without.reason, without.rule));
+            prop_assert_eq!((with.action, with.reason), (without.action, without.reason));
+            let named = |world: &World, id: Option<RuleId>| id.map(|id| format!("{:?}", world.named(id)));
+            prop_assert_eq!(named(&held, with.rule), named(&alone, without.rule));
             prop_assert_eq!(without.audit, None);
         }
     }

@@ -81,7 +81,7 @@ fn a_connection_is_judged_before_its_requests() {
                 "deny"
             }
             ConnectionVerdict::Opaque(verdict) => {
-                assert_eq!(verdict.rule.unwrap().rule.as_deref(), Some("cache"));
+                assert_eq!(world.named(verdict.rule.unwrap()).unwrap().rule, Some("cache"));
                 "opaque"
             }
             ConnectionVerdict::Inspect => "inspect",

@@ -69,7 +69,7 @@ impl Question {
     /// As [`Self::ask`].
     pub fn answer(&self, world: &World, now: i64) -> Result<Answer, QuestionError> {
         let judged = self.ask(world, now)?.judge(world);
-        Ok(Answer::new(self.id.clone(), &judged, world.generation()))
+        Ok(Answer::new(self.id.clone(), &judged, world))
     }
 
     fn connection<'q>(&'q self, source: End<'q>, destination: End<'q>, service: Option<ServiceId>) -> Connection<'q> {

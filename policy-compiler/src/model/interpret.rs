@@ -13,25 +13,23 @@ mod text;
 pub(crate) mod tier;
 pub(crate) mod truth;
 
-use std::sync::Arc;
-
 use crate::facts::{Connection, Direction, Fact, Request, Transport};
 use crate::model::{Model, Stack, Tier};
 use crate::registry::Registry;
 use crate::settings::Probes;
-use crate::verdict::{Action, Audit, Proof, Reason, RuleRef, Verdict};
+use crate::verdict::{Action, Audit, Proof, Reason, RuleId, Verdict};
 use crate::world::ConnectionVerdict;
 
 use leg::{Leg, legs};
 pub use scope::canonical_scope;
-use tier::{Answer, Table, reference};
+use tier::{Answer, Table};
 
 /// What one leg, or all of them together, came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Judgement {
     pub(crate) action: Action,
     pub(crate) reason: Reason,
-    pub(crate) rule: Option<Arc<RuleRef>>,
+    pub(crate) rule: Option<RuleId>,
 }
 
 /// The verdict on one request of one connection.
@@ -121,7 +119,7 @@ pub(crate) fn judge(leg: &Leg<'_>, request: &Request<'_>, table: Table) -> Judge
     if leg.destination.port.is_none()
         && let Some(policy) = closed
     {
-        return Judgement { action: Action::Deny, reason: Reason::NoEndpoint, rule: Some(reference(policy, None)) };
+        return Judgement { action: Action::Deny, reason: Reason::NoEndpoint, rule: Some(leg.model.id(policy, None)) };
     }
     allowed.unwrap_or(Judgement { action: Action::Allow, reason: Reason::Unprotected, rule: None })
 }
@@ -130,12 +128,12 @@ pub(crate) fn judge(leg: &Leg<'_>, request: &Request<'_>, table: Table) -> Judge
 fn judge_stack(leg: &Leg<'_>, request: &Request<'_>, table: Table, stack: Stack) -> Judgement {
     for tier in TIERS {
         let (action, reason, rule) = match tier::answer(leg, request, table, stack, tier) {
-            Answer::Broken(policy) => (Action::Deny, Reason::BrokenPolicy, reference(policy, None)),
-            Answer::Deny(policy, rule) => (Action::Deny, Reason::DenyRule, reference(policy, Some(rule))),
-            Answer::Allow(policy, rule) => (Action::Allow, Reason::AllowRule, reference(policy, Some(rule))),
+            Answer::Broken(policy) => (Action::Deny, Reason::BrokenPolicy, leg.model.id(policy, None)),
+            Answer::Deny(policy, rule) => (Action::Deny, Reason::DenyRule, leg.model.id(policy, Some(rule))),
+            Answer::Allow(policy, rule) => (Action::Allow, Reason::AllowRule, leg.model.id(policy, Some(rule))),
             Answer::Closed(policy) => {
                 let reason = if leg.destination.port.is_none() { Reason::NoEndpoint } else { Reason::NoRule };
-                (Action::Deny, reason, reference(policy, None))
+                (Action::Deny, reason, leg.model.id(policy, None))
             }
             Answer::Pass(..) | Answer::Silent => continue,
         };

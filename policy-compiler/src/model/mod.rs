@@ -9,6 +9,7 @@ mod expr;
 pub mod interpret;
 mod pattern;
 mod policy;
+pub(crate) mod position;
 
 pub use atom::{
     Atom, CidrScope, Each, NodeScope, PeerAtom, PlaintextPrincipal, PortAtom, Selector, SelectorOperator,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::facts::{Fact, Request};
+use crate::facts::Request;
 use crate::registry::{Registry, Workload, WorkloadId};
 use crate::table::Table;
 use crate::table::hash::Seed;
@@ -18,8 +18,6 @@ pub(super) struct Asked<'a> {
     pub(super) trusted_proxies: u32,
     pub(super) method: u64,
     pub(super) protocol: u16,
-    /// Hash of the whole path; meaningless where the path is not known.
-    pub(super) path: u64,
     pub(super) seed: &'a Seed,
     /// The destination and its port, where it declares an HTTP probe on it.
     pub(super) declares: Option<(&'a Workload, u16)>,
@@ -29,17 +27,12 @@ impl<'a> Asked<'a> {
     /// Prepares a request.
     pub(super) fn new(request: &'a Request<'a>, source: Option<IpAddr>, table: &'a Table) -> Self {
         let Table { seed, methods, trusted_proxies, .. } = table;
-        let path = match request.path {
-            Fact::Known(path) => seed.bytes(path),
-            Fact::Absent | Fact::Unknown => 0,
-        };
         Self {
             request,
             source,
             trusted_proxies: *trusted_proxies,
             method: methods.state(request.method),
             protocol: protocol_state(request.protocol),
-            path,
             seed,
             declares: None,
         }

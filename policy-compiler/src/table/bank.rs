@@ -7,26 +7,18 @@
 use hashbrown::HashMap;
 
 use crate::facts::Fact;
-use crate::model::{AsciiSet, Pattern, Rest, Rule, Segment, Text};
+use crate::model::{AsciiSet, Pattern, Rule, Text};
 use crate::table::asked::Asked;
 use crate::table::clause::{Clause, KeyText, clauses};
-use crate::table::flat::Flat;
 use crate::table::gate::{Gates, GatesBuilder};
 use crate::table::hash::{HashedMap, Seed};
 use crate::table::heap;
 use crate::table::need::Need;
 use crate::table::normal::{Normal, hash_pattern};
-use crate::table::path::{self, Place, Ways};
 use crate::table::residue::Residue;
 use crate::table::state::Methods;
 use crate::table::text;
-
-/// A range of postings.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    start: u32,
-    end: u32,
-}
+use crate::table::trie::{Exactness, Place, Span, Trie, TrieBuilder};
 
 /// A clause at one place.
 ///
@@ -38,47 +30,30 @@ struct Posting {
     rule: u32,
     /// Index of an [`Extra`], or [`NOTHING`].
     extra: u32,
-    /// Where what the key must match starts in [`Bank::texts`], or its index in [`Bank::patterns`].
-    text: u32,
+    comparison: Comparison,
     /// Method states that it accepts.
     methods: u64,
     /// Protocol states that it accepts.
     protocols: u16,
-    length: u16,
-    comparison: Comparison,
 }
 
-/// How the key is compared. Whatever was found by hash is compared.
+/// What is left to compare of the key where the posting was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Comparison {
-    /// Nothing is left to compare.
+    /// Nothing.
     Nothing,
-    /// The path is the text.
-    Whole,
-    /// The path has the segments of the text, see [`spelling`].
-    Segments,
-    /// The same, and it may go on.
-    Below,
-    /// By a pattern.
-    Pattern,
+    /// The path is made of slashes and this of [`Bank::sets`].
+    Of(u32),
+    /// All, with this of [`Bank::patterns`].
+    Pattern(u32),
 }
 
 /// What few clauses have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Extra {
-    /// Index of a residue, or [`NOTHING`].
-    residue: u32,
+    residue: Residue,
     /// The first second in which the rule is gone.
     expires: i64,
-}
-
-/// One node of the tree of segments.
-#[derive(Clone, Copy, Debug, Default)]
-struct Node {
-    end: Span,
-    below: Span,
-    has_literal: bool,
-    has_variable: bool,
 }
 
 /// Rules of one effect.
@@ -87,23 +62,15 @@ pub(super) struct Bank {
     need: Need,
     gates: Gates,
     postings: Box<[Posting]>,
-    /// The bytes of paths.
-    texts: Box<[u8]>,
-    /// What the segments of paths may be made of, by the number in [`spelling`].
-    sets: Box<[AsciiSet]>,
     extras: Box<[Extra]>,
+    sets: Box<[AsciiSet]>,
     patterns: Box<[(KeyText, Pattern)]>,
-    residues: Box<[Residue]>,
     /// Clauses without a key.
     unkeyed: Span,
     /// Clauses with a path as key, once each, for a path that cannot be seen.
     by_path: Span,
     anywhere: Span,
-    whole: Flat<Span>,
-    /// What all paths of the tree start with, and the node behind it.
-    stem: Box<[u8]>,
-    stem_node: u64,
-    tree: Flat<Node>,
+    trie: Trie,
     /// Clauses with another text as key: by hash, and once each for a text that cannot be seen.
     others: Box<[(KeyText, HashedMap<Span>, Span)]>,
     clauses: usize,
@@ -113,31 +80,19 @@ const NOTHING: u32 = u32::MAX;
 /// Places up to this size are walked.
 const SHORT: usize = 12;
 
-/// How the segments of a path that are not literal stand in [`Bank::texts`]: one of these bytes, and the number of the
-/// set where there is one. A literal that holds one of them is compared the long way.
-mod spelling {
-    /// Any segment that is not empty.
-    pub(super) const VARIABLE: u8 = 0;
-    /// A segment made of a set.
-    pub(super) const OF: u8 = 1;
-    /// Whatever is left, made of a set and slashes.
-    pub(super) const REST: u8 = 2;
-}
-
 /// Collects the clauses of rules.
 #[derive(Debug)]
 pub(super) struct BankBuilder {
     need: Need,
     gates: GatesBuilder,
     slots: Vec<(Slot, Posting)>,
-    texts: Vec<u8>,
-    sets: Vec<AsciiSet>,
     extras: Vec<Extra>,
+    extra_numbers: HashMap<(Normal, i64), u32, foldhash::fast::RandomState>,
+    sets: Vec<AsciiSet>,
     clauses: usize,
     patterns: Vec<(KeyText, Pattern)>,
     pattern_numbers: HashMap<u64, Vec<u32>, foldhash::fast::RandomState>,
-    residues: Vec<Residue>,
-    ways: HashedMap<Ways>,
+    trie: TrieBuilder,
 }
 
 /// Where a posting goes.
@@ -159,14 +114,13 @@ impl BankBuilder {
             need,
             gates: GatesBuilder::default(),
             slots: Vec::new(),
-            texts: Vec::new(),
-            sets: Vec::new(),
             extras: Vec::new(),
+            extra_numbers: HashMap::default(),
+            sets: Vec::new(),
             clauses: 0,
             patterns: Vec::new(),
             pattern_numbers: HashMap::default(),
-            residues: Vec::new(),
-            ways: HashedMap::default(),
+            trie: TrieBuilder::default(),
         }
     }
 
@@ -181,22 +135,10 @@ impl BankBuilder {
 
     fn add_clause(&mut self, rule: u32, expires: i64, clause: Clause, seed: &Seed) {
         let gate = self.gates.number(clause.gate);
-        let residue = if clause.residue == Normal::True {
-            NOTHING
-        } else {
-            self.residues.push(Residue::of(clause.residue, &mut self.gates));
-            index(self.residues.len() - 1)
-        };
-        let extra = if residue == NOTHING && expires == i64::MAX {
-            NOTHING
-        } else {
-            self.extras.push(Extra { residue, expires });
-            index(self.extras.len() - 1)
-        };
+        let extra = self.extra(clause.residue, expires);
         self.clauses += 1;
         let Clause { methods, protocols, key, .. } = clause;
-        let posting =
-            Posting { gate, rule, extra, text: 0, methods, protocols, length: 0, comparison: Comparison::Nothing };
+        let posting = Posting { gate, rule, extra, methods, protocols, comparison: Comparison::Nothing };
         let Some(key) = key else {
             self.slots.push((Slot::Unkeyed, posting));
             return;
@@ -204,76 +146,40 @@ impl BankBuilder {
         let is_path = matches!(key.of, KeyText::Path | KeyText::PathEitherSlash);
         self.slots.push((if is_path { Slot::EveryPath } else { Slot::EveryText(key.of) }, posting));
         for pattern in key.is {
-            let (comparison, text, length) = self.comparison(key.of, &pattern, seed);
-            let posting = Posting { comparison, text, length, ..posting };
             if is_path {
-                let either_slash = key.of == KeyText::PathEitherSlash;
-                for place in path::places(&pattern, either_slash, seed, &mut self.ways) {
-                    self.slots.push((Slot::Path(place), posting));
-                }
+                let (places, exactness) = self.trie.places(&pattern, key.of == KeyText::PathEitherSlash, seed);
+                let comparison = match exactness {
+                    Exactness::Exact => Comparison::Nothing,
+                    Exactness::Of(set) => Comparison::Of(self.set(set)),
+                    Exactness::Candidate => Comparison::Pattern(self.pattern(key.of, &pattern, seed)),
+                };
+                let posting = Posting { comparison, ..posting };
+                self.slots.extend(places.into_iter().map(|place| (Slot::Path(place), posting)));
             } else if let Pattern::Exact(bytes) | Pattern::ExactIgnoreCase(bytes) = &pattern {
-                self.slots.push((Slot::Text(key.of, seed.caseless(bytes)), posting));
+                let comparison = Comparison::Pattern(self.pattern(key.of, &pattern, seed));
+                self.slots.push((Slot::Text(key.of, seed.caseless(bytes)), Posting { comparison, ..posting }));
             }
         }
     }
 
-    /// How a key is compared with a pattern, and with which text.
-    fn comparison(&mut self, of: KeyText, pattern: &Pattern, seed: &Seed) -> (Comparison, u32, u16) {
-        let start = self.texts.len();
-        let comparison = match (of, pattern) {
-            (KeyText::Path, Pattern::Exact(path)) => {
-                self.texts.extend_from_slice(path);
-                Comparison::Whole
-            }
-            (KeyText::Path, Pattern::Segments { segments, rest })
-                if !segments.is_empty() && self.spell(segments, *rest).is_some() =>
-            {
-                if *rest == Rest::Below {
-                    Comparison::Below
-                } else {
-                    Comparison::Segments
-                }
-            }
-            _ => return (Comparison::Pattern, self.pattern(of, pattern, seed), 0),
-        };
-        match (u32::try_from(start), u16::try_from(self.texts.len() - start)) {
-            (Ok(start), Ok(length)) => (comparison, start, length),
-            _ => {
-                self.texts.truncate(start);
-                (Comparison::Pattern, self.pattern(of, pattern, seed), 0)
-            }
+    /// The number of what few clauses have: the same for those that have the same.
+    fn extra(&mut self, residue: Normal, expires: i64) -> u32 {
+        if residue == Normal::True && expires == i64::MAX {
+            return NOTHING;
         }
+        let Self { extra_numbers, extras, gates, .. } = self;
+        *extra_numbers.entry((residue, expires)).or_insert_with_key(|(residue, expires)| {
+            extras.push(Extra { residue: Residue::of(residue.clone(), gates), expires: *expires });
+            index(extras.len() - 1)
+        })
     }
 
-    /// Writes the segments of a path behind the other texts; `None`, and nothing is written, if they have no spelling.
-    fn spell(&mut self, segments: &[Segment], rest: Rest) -> Option<()> {
-        let mut text = Vec::new();
-        for segment in segments {
-            text.push(b'/');
-            match segment {
-                Segment::Literal(bytes) if bytes.iter().any(|byte| *byte <= spelling::REST || *byte == b'/') => {
-                    return None;
-                }
-                Segment::Literal(bytes) => text.extend_from_slice(bytes),
-                Segment::Variable => text.push(spelling::VARIABLE),
-                Segment::Of(set) => text.extend([spelling::OF, self.set(*set)?]),
-            }
-        }
-        if let Rest::Of(set) = rest {
-            text.extend([b'/', spelling::REST, self.set(set)?]);
-        }
-        self.texts.append(&mut text);
-        Some(())
-    }
-
-    /// The number of a set; no number is a slash.
-    fn set(&mut self, set: AsciiSet) -> Option<u8> {
+    fn set(&mut self, set: AsciiSet) -> u32 {
         let number = self.sets.iter().position(|held| *held == set).unwrap_or(self.sets.len());
-        let spelled = u8::try_from(number).ok().filter(|number| *number < b'/')?;
         if number == self.sets.len() {
             self.sets.push(set);
         }
-        Some(spelled)
+        index(number)
     }
 
     fn pattern(&mut self, of: KeyText, pattern: &Pattern, seed: &Seed) -> u32 {
@@ -299,8 +205,7 @@ impl BankBuilder {
         self.slots.sort_unstable();
         self.slots.dedup();
         let (mut unkeyed, mut by_path, mut anywhere) = (Span::default(), Span::default(), Span::default());
-        let mut whole: Vec<(u64, Span)> = Vec::new();
-        let mut tree: HashedMap<Node> = HashedMap::default();
+        let mut nodes = Vec::new();
         let mut others: Vec<(KeyText, HashedMap<Span>, Span)> = Vec::new();
         let mut start = 0;
         for group in self.slots.chunk_by(|(one, _), (other, _)| one == other) {
@@ -311,9 +216,7 @@ impl BankBuilder {
                 Some(Slot::Unkeyed) => unkeyed = span,
                 Some(Slot::EveryPath) => by_path = span,
                 Some(Slot::Path(Place::Anywhere)) => anywhere = span,
-                Some(Slot::Path(Place::Whole(hash))) => whole.push((hash, span)),
-                Some(Slot::Path(Place::End(hash))) => tree.entry(hash).or_default().end = span,
-                Some(Slot::Path(Place::Below(hash))) => tree.entry(hash).or_default().below = span,
+                Some(Slot::Path(Place::Node(number, reach))) => nodes.push((number, reach, span)),
                 // The order of slots puts the list of all before the single ones.
                 Some(Slot::EveryText(of)) => others.push((of, HashedMap::default(), span)),
                 Some(Slot::Text(of, hash)) => {
@@ -323,51 +226,21 @@ impl BankBuilder {
                 }
             }
         }
-        let (stem, stem_node) = stem(&self.ways, &tree, seed);
-        let nodes: Vec<(u64, Node)> = self
-            .ways
-            .iter()
-            .map(|(hash, ways)| {
-                let Node { end, below, .. } = tree.get(hash).copied().unwrap_or_default();
-                (*hash, Node { end, below, has_literal: ways.literals > 0, has_variable: ways.variable })
-            })
-            .collect();
         Some(Bank {
             need: self.need,
             gates: self.gates.finish(seed),
             postings: self.slots.iter().map(|(_, posting)| *posting).collect(),
-            texts: self.texts.into(),
-            sets: self.sets.into(),
             extras: self.extras.into(),
+            sets: self.sets.into(),
             patterns: self.patterns.into(),
-            residues: self.residues.into(),
             unkeyed,
             by_path,
             anywhere,
-            whole: Flat::new(&whole),
-            stem: stem.into(),
-            stem_node,
-            tree: Flat::new(&nodes),
+            trie: self.trie.finish(nodes.into_iter(), seed),
             others: others.into(),
             clauses: self.clauses,
         })
     }
-}
-
-/// The segments that all patterns of the tree begin with, and the node behind them.
-fn stem(ways: &HashedMap<Ways>, tree: &HashedMap<Node>, seed: &Seed) -> (Vec<u8>, u64) {
-    let mut node = path::root();
-    let mut stem = Vec::new();
-    while let Some(held) = ways.get(&node)
-        && held.literals == 1
-        && !held.variable
-        && !tree.contains_key(&node)
-    {
-        stem.push(b'/');
-        stem.extend_from_slice(&held.only);
-        node = path::literal(node, &held.only, seed);
-    }
-    (stem, node)
 }
 
 struct Hashed<'a>(KeyText, &'a Pattern);
@@ -401,7 +274,10 @@ impl Bank {
         let mut search = Search { bank: self, open, asked, best: NOTHING };
         search.visit(self.unkeyed);
         match asked.request.path {
-            Fact::Known(path) => search.visit_paths(path),
+            Fact::Known(path) => {
+                search.visit(self.anywhere);
+                self.trie.visit(path, asked.seed, &mut |span| search.visit(span));
+            }
             Fact::Unknown if self.need == Need::Possibly => search.visit(self.by_path),
             Fact::Unknown | Fact::Absent => {}
         }
@@ -424,8 +300,9 @@ impl Bank {
         self.leading(open, now)
             .filter(|posting| {
                 let all = posting.methods == u64::MAX && posting.protocols == u16::MAX;
-                let residue = self.extras.get(posting.extra as usize).map_or(NOTHING, |extra| extra.residue);
-                all && residue == NOTHING && self.slice(self.unkeyed).binary_search(posting).is_ok()
+                let has_residue =
+                    self.extras.get(posting.extra as usize).is_some_and(|extra| !extra.residue.is_empty());
+                all && !has_residue && self.slice(self.unkeyed).binary_search(posting).is_ok()
             })
             .map(|posting| posting.rule)
             .min()
@@ -458,21 +335,17 @@ impl Bank {
     /// Bytes of the heap, for `--stats`.
     pub(super) fn bytes(&self) -> usize {
         let patterns = self.patterns.iter().map(|(_, pattern)| heap::of_pattern(pattern)).sum::<usize>();
-        let residues = self.residues.iter().map(heap::of_residue).sum::<usize>();
+        let residues = self.extras.iter().map(|extra| heap::of_residue(&extra.residue)).sum::<usize>();
         let maps = self.others.iter().map(|(_, map, _)| map.capacity() * (size_of::<(u64, Span)>() + 1));
         size_of_val(&*self.postings)
-            + self.texts.len()
             + size_of_val(&*self.sets)
-            + self.stem.len()
             + size_of_val(&*self.extras)
             + size_of_val(&*self.patterns)
-            + size_of_val(&*self.residues)
             + size_of_val(&*self.others)
             + patterns
             + residues
             + maps.sum::<usize>()
-            + self.whole.bytes()
-            + self.tree.bytes()
+            + self.trie.bytes()
             + self.gates.bytes()
     }
 
@@ -500,47 +373,6 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn visit_paths(&mut self, path: &[u8]) {
-        let bank = self.bank;
-        if let Some(span) = bank.whole.get(self.asked.path) {
-            self.visit(*span);
-        }
-        self.visit(bank.anywhere);
-        let Some(left) = path.strip_prefix(&*bank.stem) else { return };
-        let left = match left {
-            [] => None,
-            [b'/', left @ ..] => Some(left),
-            _ => return,
-        };
-        if let Some(node) = bank.tree.get(bank.stem_node) {
-            self.descend(bank.stem_node, node, left);
-        }
-    }
-
-    /// `left` is what comes after the node's segment and a slash; `None` where the path ends.
-    ///
-    /// INVARIANT: it never goes deeper than the tree, whose depth is bounded when it is built.
-    fn descend(&mut self, hash: u64, node: &Node, left: Option<&[u8]>) {
-        self.visit(node.below);
-        let Some(left) = left else {
-            self.visit(node.end);
-            return;
-        };
-        let (segment, left) = cut(left);
-        if node.has_literal {
-            let hash = path::literal(hash, segment, self.asked.seed);
-            if let Some(node) = self.bank.tree.get(hash) {
-                self.descend(hash, node, left);
-            }
-        }
-        if node.has_variable && !segment.is_empty() {
-            let hash = path::variable(hash);
-            if let Some(node) = self.bank.tree.get(hash) {
-                self.descend(hash, node, left);
-            }
-        }
-    }
-
     fn visit(&mut self, span: Span) {
         let postings = self.bank.slice(span);
         if postings.len() <= SHORT {
@@ -579,47 +411,20 @@ impl Search<'_> {
         if posting.extra == NOTHING {
             return true;
         }
-        let Some(extra) = self.bank.extras.get(posting.extra as usize) else { return false };
-        let met = |residue: &Residue| residue.is_met(self.asked, self.open, self.bank.need);
-        self.asked.request.now < extra.expires
-            && (extra.residue == NOTHING || self.bank.residues.get(extra.residue as usize).is_some_and(met))
+        self.bank.extras.get(posting.extra as usize).is_some_and(|extra| {
+            self.asked.request.now < extra.expires && extra.residue.is_met(self.asked, self.open, self.bank.need)
+        })
     }
 
-    /// Whether the key really is what the pattern says: it was found by hash.
+    /// Whether the key is what the pattern says, as far as the place where it was found leaves that open.
     fn matches(&self, posting: &Posting) -> bool {
-        let start = posting.text as usize;
-        let text = || self.bank.texts.get(start..start + usize::from(posting.length)).unwrap_or_default();
-        let path = || match self.asked.request.path {
-            Fact::Known(path) => path,
-            Fact::Absent | Fact::Unknown => b"",
-        };
         match posting.comparison {
             Comparison::Nothing => true,
-            Comparison::Whole => text() == path(),
-            Comparison::Segments => self.fits(text(), false, path()),
-            Comparison::Below => self.fits(text(), true, path()),
-            Comparison::Pattern => self.matches_pattern(posting.text),
-        }
-    }
-
-    /// Whether a path has the segments of a text, and, where it may go on, no others than below them.
-    fn fits(&self, text: &[u8], may_go_on: bool, path: &[u8]) -> bool {
-        let (Some(mut text), Some(mut path)) = (text.strip_prefix(b"/"), path.strip_prefix(b"/")) else { return false };
-        let contains = |set: u8, byte: u8| self.bank.sets.get(usize::from(set)).is_some_and(|set| set.contains(byte));
-        loop {
-            let (segment, more) = cut(text);
-            let (held, left) = cut(path);
-            let is_met = match *segment {
-                [spelling::VARIABLE] => !held.is_empty(),
-                [spelling::OF, set] => !held.is_empty() && held.iter().all(|byte| contains(set, *byte)),
-                [spelling::REST, set] => return path.iter().all(|byte| *byte == b'/' || contains(set, *byte)),
-                _ => segment == held,
-            };
-            match (is_met, more, left) {
-                (true, None, left) => return may_go_on || left.is_none(),
-                (true, Some(more), Some(left)) => (text, path) = (more, left),
-                _ => return false,
-            }
+            Comparison::Of(set) => match (self.bank.sets.get(set as usize), self.asked.request.path) {
+                (Some(set), Fact::Known(path)) => path.iter().all(|byte| *byte == b'/' || set.contains(*byte)),
+                _ => false,
+            },
+            Comparison::Pattern(pattern) => self.matches_pattern(pattern),
         }
     }
 
@@ -636,14 +441,6 @@ impl Search<'_> {
             KeyText::Host => text::applies(&Text::Host, pattern, value),
             KeyText::Sni => text::applies(&Text::Sni, pattern, value),
         }
-    }
-}
-
-/// Up to the first slash, and what comes behind it.
-fn cut(path: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match memchr::memchr(b'/', path) {
-        Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..)),
-        None => (path, None),
     }
 }
 

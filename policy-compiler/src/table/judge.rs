@@ -8,7 +8,7 @@ use crate::table::asked::Asked;
 use crate::table::bank::Bank;
 use crate::table::plan::{Live, Plan, PlannedLeg};
 use crate::table::unit::Act;
-use crate::verdict::{Action, Audit, Reason, Verdict};
+use crate::verdict::{Action, Audit, Reason, RuleId, Verdict};
 use crate::world::ConnectionVerdict;
 
 /// Which of the two tables is asked.
@@ -20,20 +20,12 @@ enum Which {
     Shadow,
 }
 
-/// An outcome whose rule is still a number.
+/// What one leg, or all of them together, came to.
 #[derive(Clone, Copy, Debug)]
 struct Outcome {
     action: Action,
     reason: Reason,
-    named: Named,
-}
-
-/// What a verdict names, by position in the model.
-#[derive(Clone, Copy, Debug)]
-enum Named {
-    Nothing,
-    Policy(u32),
-    Rule(u32),
+    rule: Option<RuleId>,
 }
 
 /// What a tier says.
@@ -81,10 +73,10 @@ struct Closer {
 struct Outlook {
     may_allow: bool,
     may_deny: bool,
-    denial: Option<(Reason, Named)>,
+    denial: Option<(Reason, RuleId)>,
 }
 
-const OPEN: Outcome = Outcome { action: Action::Allow, reason: Reason::Unprotected, named: Named::Nothing };
+const OPEN: Outcome = Outcome { action: Action::Allow, reason: Reason::Unprotected, rule: None };
 
 impl Table {
     /// The verdict on one request.
@@ -107,10 +99,9 @@ impl Table {
             }
         }
         match denial {
-            Some((reason, named)) => {
-                let rule = self.reference(named);
+            Some((reason, rule)) => {
                 let verdict = self.request_verdict(plan, registry, &unseen);
-                ConnectionVerdict::Deny(Verdict { action: Action::Deny, reason, rule, ..verdict })
+                ConnectionVerdict::Deny(Verdict { action: Action::Deny, reason, rule: Some(rule), ..verdict })
             }
             None if always => ConnectionVerdict::Opaque(self.request_verdict(plan, registry, &unseen)),
             None => ConnectionVerdict::Inspect,
@@ -121,15 +112,9 @@ impl Table {
         let enforced = self.judge_all(plan, registry, asked, Which::Enforced);
         let audit = plan.audited.then(|| {
             let shadow = self.judge_all(plan, registry, asked, Which::Shadow);
-            Audit { action: shadow.action, reason: shadow.reason, rule: self.reference(shadow.named) }
+            Audit { action: shadow.action, reason: shadow.reason, rule: shadow.rule }
         });
-        Verdict {
-            action: enforced.action,
-            reason: enforced.reason,
-            rule: self.reference(enforced.named),
-            proof: plan.proof,
-            audit,
-        }
+        Verdict { action: enforced.action, reason: enforced.reason, rule: enforced.rule, proof: plan.proof, audit }
     }
 
     /// All legs must allow. Of several denials the first names the rule; of several permissions the last one that a
@@ -161,16 +146,16 @@ impl Table {
         let mut closed = None;
         for units in stacks(plan.units(leg)) {
             for units in tiers(units) {
-                let denial = |reason, named| Outcome { action: Action::Deny, reason, named };
+                let denial = |reason, rule| Outcome { action: Action::Deny, reason, rule: Some(rule) };
                 closed = closed.or_else(|| closing(units, which));
                 match self.answer(plan, units, asked, which) {
-                    Answer::Deny(rule) => return denial(Reason::DenyRule, Named::Rule(rule)),
+                    Answer::Deny(rule) => return denial(Reason::DenyRule, RuleId::Rule(rule)),
                     Answer::Closed(closer) if leg.has_endpoint || closer.broken => {
-                        return denial(closer.reason(), Named::Policy(closer.policy));
+                        return denial(closer.reason(), RuleId::Policy(closer.policy));
                     }
-                    Answer::Closed(closer) => return denial(Reason::NoEndpoint, Named::Policy(closer.policy)),
+                    Answer::Closed(closer) => return denial(Reason::NoEndpoint, RuleId::Policy(closer.policy)),
                     Answer::Allow(rule) => {
-                        let outcome = Outcome { reason: Reason::AllowRule, named: Named::Rule(rule), ..OPEN };
+                        let outcome = Outcome { reason: Reason::AllowRule, rule: Some(RuleId::Rule(rule)), ..OPEN };
                         allowed = allowed.or(Some(outcome));
                         // Final in this stack; what closes it all the same counts below.
                         closed =
@@ -184,7 +169,7 @@ impl Table {
         // SPEC: a Service without a ready endpoint is denied where the direction is closed.
         match closed {
             Some(closer) if !leg.has_endpoint => {
-                Outcome { action: Action::Deny, reason: Reason::NoEndpoint, named: Named::Policy(closer.policy) }
+                Outcome { action: Action::Deny, reason: Reason::NoEndpoint, rule: Some(RuleId::Policy(closer.policy)) }
             }
             _ => allowed.unwrap_or(OPEN),
         }
@@ -263,7 +248,7 @@ impl Table {
         if !leg.has_endpoint
             && let Some(closer) = stacks(units).flat_map(tiers).find_map(|units| closing(units, Which::Enforced))
         {
-            let denial = whole.denial.or(Some((Reason::NoEndpoint, Named::Policy(closer.policy))));
+            let denial = whole.denial.or(Some((Reason::NoEndpoint, RuleId::Policy(closer.policy))));
             return Outlook { may_allow: false, may_deny: true, denial };
         }
         let admin_denies = || {
@@ -295,11 +280,11 @@ impl Table {
                 may_allow |= ordered.may_allow;
                 let closer = closing(units, Which::Enforced);
                 let denial = match (ordered.end, closer) {
-                    (End::Deny(rule), _) => (Reason::DenyRule, Named::Rule(rule)),
+                    (End::Deny(rule), _) => (Reason::DenyRule, RuleId::Rule(rule)),
                     (End::Allow, _) => return Outlook { may_allow: true, may_deny, denial: None },
-                    (End::Pass, Some(closer)) if closer.broken => (closer.reason(), Named::Policy(closer.policy)),
+                    (End::Pass, Some(closer)) if closer.broken => (closer.reason(), RuleId::Policy(closer.policy)),
                     (End::Nothing { may_pass }, Some(closer)) if closer.broken || !may_pass => {
-                        (closer.reason(), Named::Policy(closer.policy))
+                        (closer.reason(), RuleId::Policy(closer.policy))
                     }
                     (End::Pass | End::Nothing { .. }, _) => {
                         may_deny |= matches!(ordered.end, End::Nothing { .. }) && closer.is_some();
@@ -322,7 +307,7 @@ impl Table {
                 return Outlook { may_allow: true, may_deny, denial: None };
             }
             if let Some(closer) = closing(units, Which::Enforced) {
-                let denial = (!may_allow).then_some((closer.reason(), Named::Policy(closer.policy)));
+                let denial = (!may_allow).then_some((closer.reason(), RuleId::Policy(closer.policy)));
                 return Outlook { may_allow, may_deny: true, denial };
             }
         }
@@ -356,21 +341,13 @@ impl Table {
     }
 
     /// A Deny that possibly matches whatever the request.
-    fn certain_denial(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>) -> Option<(Reason, Named)> {
+    fn certain_denial(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>) -> Option<(Reason, RuleId)> {
         let acting = || units.iter().filter(|live| Which::Enforced.has(live));
         let certain = acting().filter_map(|live| {
             let open = plan.open(live, Act::Deny);
             self.of_unit(live, Act::Deny, |bank| bank.find_certain(open, asked.request.now))
         });
-        certain.min().map(|rule| (Reason::DenyRule, Named::Rule(rule)))
-    }
-
-    fn reference(&self, named: Named) -> Option<std::sync::Arc<crate::verdict::RuleRef>> {
-        match named {
-            Named::Nothing => None,
-            Named::Policy(position) => self.policies.get(position as usize).cloned(),
-            Named::Rule(position) => self.rules.get(position as usize).cloned(),
-        }
+        certain.min().map(|rule| (Reason::DenyRule, RuleId::Rule(rule)))
     }
 }
 

@@ -8,29 +8,24 @@ mod asked;
 mod attribute;
 mod bank;
 mod clause;
-mod flat;
 mod gate;
 mod hash;
 mod heap;
 mod judge;
 mod need;
 mod normal;
-mod path;
 pub(crate) mod plan;
 mod residue;
 mod state;
 #[cfg(test)]
 mod tests;
 mod text;
+mod trie;
 mod unit;
 
-use std::sync::Arc;
-
-use hashbrown::HashMap;
-
-use crate::model::interpret::tier::reference;
-use crate::model::{Model, Policy};
-use crate::verdict::RuleRef;
+use crate::model::Model;
+use crate::model::position::Positions;
+use crate::verdict::{RuleId, RuleRef};
 use hash::Seed;
 use state::Methods;
 use unit::{Before, Subjects, Unit};
@@ -43,10 +38,7 @@ pub struct Table {
     /// In the order of stacks and tiers.
     units: Box<[Unit]>,
     subjects: Subjects,
-    /// By position in the model, as verdicts name them.
-    policies: Box<[Arc<RuleRef>]>,
-    /// By position among the rules of all policies.
-    rules: Box<[Arc<RuleRef>]>,
+    positions: Positions,
     has_http_options: bool,
     /// How many proxies in front may tell the client's address.
     trusted_proxies: u32,
@@ -79,7 +71,7 @@ impl Table {
     }
 
     fn anew(model: &Model, methods: Methods) -> Self {
-        Self::with(model, methods, Seed::default(), &Before::default(), &References::default())
+        Self::with(model, methods, Seed::default(), &Before::default())
     }
 
     /// Compiles what has changed: units of the very same policies are taken over. `held` is the model that this table
@@ -91,19 +83,17 @@ impl Table {
             return Self::anew(model, methods);
         }
         let before = Before::of(&self.units, held);
-        Self::with(model, self.methods.clone(), self.seed.clone(), &before, &References::of(self, held))
+        Self::with(model, self.methods.clone(), self.seed.clone(), &before)
     }
 
-    fn with(model: &Model, methods: Methods, seed: Seed, before: &Before<'_>, references: &References<'_>) -> Self {
-        let units = unit::units(model, &methods, &seed, before);
+    fn with(model: &Model, methods: Methods, seed: Seed, before: &Before<'_>) -> Self {
+        let positions = Positions::of(model);
+        let units = unit::units(model, &positions, &methods, &seed, before);
         let subjects = Subjects::new(&units, model, &seed);
-        let (policies, rules): (Vec<_>, Vec<_>) =
-            model.policies.iter().map(|policy| references.of_policy(policy)).unzip();
         Self {
             subjects,
             units: units.into(),
-            policies: policies.into(),
-            rules: rules.into_iter().flatten().collect(),
+            positions,
             trusted_proxies: model.settings.istio.trusted_proxies,
             has_http_options: model.policies.iter().any(|policy| !policy.http_options.is_empty()),
             methods,
@@ -115,8 +105,8 @@ impl Table {
     #[must_use]
     pub fn size(&self) -> Size {
         let mut size = Size {
-            policies: self.policies.len(),
-            rules: self.rules.len(),
+            policies: self.positions.policies(),
+            rules: self.positions.rules(),
             scopes: self.units.len(),
             ..Size::default()
         };
@@ -130,37 +120,16 @@ impl Table {
         size
     }
 
+    /// What an id names in the model that this table was built from.
+    pub(crate) fn named<'m>(&self, id: RuleId, model: &'m Model) -> Option<RuleRef<'m>> {
+        self.positions.named(id, model)
+    }
+
     fn unit(&self, number: u32) -> Option<&Unit> {
         self.units.get(number as usize)
     }
 
     fn side(&self, live: &plan::Live) -> Option<&unit::Side> {
         Some(self.unit(live.unit)?.side(live.direction))
-    }
-}
-
-/// What verdicts name of an earlier table, by policy.
-#[derive(Default)]
-struct References<'a>(HashMap<*const Policy, OfPolicy<'a>, foldhash::fast::RandomState>);
-
-/// A policy as a whole, and its rules.
-type OfPolicy<'a> = (&'a Arc<RuleRef>, &'a [Arc<RuleRef>]);
-
-impl<'a> References<'a> {
-    fn of(table: &'a Table, model: &Model) -> Self {
-        let mut rules = &*table.rules;
-        let policies = model.policies.iter().zip(&table.policies).map(|(policy, reference)| {
-            let (own, others) = rules.split_at_checked(policy.rules.len()).unwrap_or_default();
-            rules = others;
-            (Arc::as_ptr(policy), (reference, own))
-        });
-        Self(policies.collect())
-    }
-
-    fn of_policy(&self, policy: &Arc<Policy>) -> (Arc<RuleRef>, Vec<Arc<RuleRef>>) {
-        match self.0.get(&Arc::as_ptr(policy)) {
-            Some((whole, rules)) => (Arc::clone(whole), rules.to_vec()),
-            None => (reference(policy, None), policy.rules.iter().map(|rule| reference(policy, Some(rule))).collect()),
-        }
     }
 }

@@ -40,6 +40,11 @@ impl Residue {
         }
     }
 
+    /// It says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::All(parts) if parts.is_empty())
+    }
+
     /// Whether a request meets it.
     pub(super) fn is_met(&self, asked: &Asked<'_>, open: &[u32], need: Need) -> bool {
         match self {

@@ -78,7 +78,7 @@ fn ask(world: &World, flow: &Flow, method: &str, path: Fact<&[u8]>) -> (Action, 
         ..Request::opaque(Fact::Known(Protocol::Http), 0)
     };
     let verdict = world.request_verdict(flow, &request);
-    (verdict.action, verdict.rule.and_then(|rule| rule.rule.clone()))
+    (verdict.action, verdict.rule.and_then(|id| world.named(id)?.rule.map(Into::into)))
 }
 
 #[test]

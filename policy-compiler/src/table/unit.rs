@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use crate::facts::Direction;
 use crate::model::interpret::leg::Leg;
 use crate::model::interpret::tier;
+use crate::model::position::{Positions, count};
 use crate::model::{Atom, Effect, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Rule, Stack, Tier};
 use crate::table::attribute::{Whose, needed};
 use crate::table::bank::{Bank, BankBuilder};
@@ -101,7 +102,13 @@ pub(super) struct Subjects {
 
 /// Groups the policies of a model, in the order of stacks and tiers. `before` knows the units of an earlier table with
 /// the same methods and seed.
-pub(super) fn units(model: &Model, methods: &Methods, seed: &Seed, before: &Before<'_>) -> Vec<Unit> {
+pub(super) fn units(
+    model: &Model,
+    positions: &Positions,
+    methods: &Methods,
+    seed: &Seed,
+    before: &Before<'_>,
+) -> Vec<Unit> {
     let replaced: BTreeSet<&PolicyName> =
         model.policies.iter().filter(|policy| policy.mode == Mode::Audit).flat_map(|policy| &policy.replaces).collect();
     let mut numbers: HashMap<Grouping, usize, foldhash::fast::RandomState> = HashMap::default();
@@ -120,15 +127,6 @@ pub(super) fn units(model: &Model, methods: &Methods, seed: &Seed, before: &Befo
         }
     }
     groups.sort_by_key(|(grouping, policies)| (grouping.stack, grouping.tier, policies.first().copied()));
-    let starts: Vec<u32> = model
-        .policies
-        .iter()
-        .scan(0u32, |next, policy| {
-            let start = *next;
-            *next = next.saturating_add(count(policy));
-            Some(start)
-        })
-        .collect();
     groups
         .into_iter()
         .map(|(Grouping { stack, tier, enforced, shadow, .. }, policies)| {
@@ -138,15 +136,11 @@ pub(super) fn units(model: &Model, methods: &Methods, seed: &Seed, before: &Befo
                 let side = |direction| side(&held, direction, methods, seed);
                 Arc::new(Sides { inbound: side(Direction::Inbound), outbound: side(Direction::Outbound) })
             });
-            let starts = policies.iter().filter_map(|position| starts.get(*position as usize).copied());
+            let starts = policies.iter().filter_map(|position| positions.start(*position));
             let rules = Runs::of(starts.zip(held.iter().map(|policy| count(policy))));
             Unit { stack, tier, enforced, shadow, rules, sides, policies }
         })
         .collect()
-}
-
-fn count(policy: &Policy) -> u32 {
-    u32::try_from(policy.rules.len()).unwrap_or(u32::MAX)
 }
 
 /// The units of an earlier table, found by their policies.

@@ -5,7 +5,7 @@ use super::json::Object;
 use super::{DecisionId, label};
 
 use eastwall_policy::facts::Protocol;
-use eastwall_policy::verdict::Action;
+use eastwall_policy::verdict::{Action, RuleId, RuleRef};
 
 /// Appends the line of a verdict, without the line feed.
 pub(super) fn request(event: &RequestEvent<'_>, id: Option<DecisionId>, out: &mut Vec<u8>) {
@@ -18,13 +18,8 @@ pub(super) fn request(event: &RequestEvent<'_>, id: Option<DecisionId>, out: &mu
     if let Some(refusal) = event.refusal {
         line.label("refusal", refusal);
     }
-    if let Some(rule) = &verdict.rule {
-        line.text("policy", &rule.policy);
-        if let Some(name) = &rule.rule {
-            line.text("rule", name);
-        }
-        line.shown("rule_location", &rule.location);
-    }
+    let named = |id: Option<RuleId>| id.and_then(|id| event.world.named(id));
+    by(named(verdict.rule), &mut line);
     line.shown("generation", event.world.generation());
     if let Some(id) = id {
         line.shown("decision_id", id);
@@ -34,13 +29,7 @@ pub(super) fn request(event: &RequestEvent<'_>, id: Option<DecisionId>, out: &mu
         line.object("audit", |audited| {
             audited.text("verdict", label::action(audit.action));
             audited.label("reason", audit.reason);
-            if let Some(rule) = &audit.rule {
-                audited.text("policy", &rule.policy);
-                if let Some(name) = &rule.rule {
-                    audited.text("rule", name);
-                }
-                audited.shown("rule_location", &rule.location);
-            }
+            by(named(audit.rule), audited);
         });
     }
     line.text("direction", label::direction(event.direction));
@@ -88,6 +77,15 @@ pub(super) fn request(event: &RequestEvent<'_>, id: Option<DecisionId>, out: &mu
     line.seconds("decision_seconds", event.decision);
     line.seconds("duration_seconds", event.duration);
     line.close();
+}
+
+fn by(rule: Option<RuleRef<'_>>, line: &mut Object<'_>) {
+    let Some(RuleRef { policy, rule, location }) = rule else { return };
+    line.shown("policy", policy);
+    if let Some(name) = rule {
+        line.text("rule", name);
+    }
+    line.shown("rule_location", location);
 }
 
 /// Appends the line of an alert, without the line feed.

@@ -5,11 +5,13 @@ use crate::diagnostic::{Code, Diagnostic, Location};
 use crate::facts::{Connection, Direction, End, Fact, Headers, Place, Protocol, Request};
 use crate::model::Model;
 use crate::model::interpret::request_verdict;
+use crate::model::position::Positions;
 use crate::registry::{NodeId, Probe, Registry, Workload, WorkloadId};
 use crate::verdict::Action;
 
 /// A finding for each declared probe that is refused from the pod's own node.
 pub(super) fn refused(model: &Model, registry: &Registry, now: i64) -> Vec<Diagnostic> {
+    let positions = Positions::of(model);
     let mut findings = Vec::new();
     for (index, workload) in (0u32..).zip(&registry.workloads) {
         let Some(node) = node_of(workload, registry) else { continue };
@@ -31,11 +33,15 @@ pub(super) fn refused(model: &Model, registry: &Registry, now: i64) -> Vec<Diagn
                 workload.name,
                 verdict.reason.in_words()
             );
-            let location = verdict.rule.as_ref().map(|rule| rule.location.clone());
-            let location = location.unwrap_or_else(|| Location { file: "workloads".into(), line: 1, column: 1 });
+            let by = verdict.rule.and_then(|id| positions.named(id, model));
+            let location = by.map(|rule| rule.location.clone()).unwrap_or_else(|| Location {
+                file: "workloads".into(),
+                line: 1,
+                column: 1,
+            });
             let help = "allow it from the node, or the kubelet will never find the pod ready";
             let mut finding = Diagnostic::new(Code::ProbeRefused, location, message).help(help);
-            finding.policy = verdict.rule.map(|rule| rule.policy.to_string());
+            finding.policy = by.map(|rule| rule.policy.to_string());
             findings.push(finding);
         }
     }

@@ -5,14 +5,12 @@
 //! Sets are combined as if their parts were independent, so they may be too large, never too small: a "never" and an
 //! "always" read off them are sound.
 
-use std::sync::Arc;
-
 use super::leg::Leg;
-use super::tier::{self, Table, reference};
+use super::tier::{self, Table};
 use super::{STACKS, TIERS, may_be_probe, truth};
 use crate::facts::Truth;
 use crate::model::{Atom, Effect, Expr, Policy, Rule, Stack, Text, Tier};
-use crate::verdict::{Reason, RuleRef};
+use crate::verdict::{Reason, RuleId};
 
 /// A set of truth values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +80,7 @@ pub(crate) struct Outlook {
     /// Some request might be denied.
     pub(crate) may_deny: bool,
     /// Why every request is denied, where `may_allow` is false.
-    pub(crate) denial: Option<(Reason, Arc<RuleRef>)>,
+    pub(crate) denial: Option<(Reason, RuleId)>,
 }
 
 /// What every request of this leg could come to in the enforced table.
@@ -99,7 +97,7 @@ pub(crate) fn outlook(leg: &Leg<'_>, now: i64) -> Outlook {
     if leg.destination.port.is_none()
         && let Some(policy) = STACKS.into_iter().find_map(|stack| tier::closing(leg, Table::Enforced, stack))
     {
-        let denial = whole.denial.or_else(|| Some((Reason::NoEndpoint, reference(policy, None))));
+        let denial = whole.denial.or_else(|| Some((Reason::NoEndpoint, leg.model.id(policy, None))));
         return Outlook { may_allow: false, may_deny: true, denial };
     }
     if !whole.may_allow && may_be_probe(leg) && !STACKS.into_iter().any(|stack| admin_denies(leg, stack)) {
@@ -118,16 +116,16 @@ fn stack_outlook(leg: &Leg<'_>, now: i64, stack: Stack) -> Outlook {
             may_allow |= ordered.may_allow;
             match (ordered.end, tier::closer(&policies, leg)) {
                 (End::Deny(policy, rule), _) => {
-                    let denial = (!may_allow).then(|| (Reason::DenyRule, reference(policy, Some(rule))));
+                    let denial = (!may_allow).then(|| (Reason::DenyRule, leg.model.id(policy, Some(rule))));
                     return Outlook { may_allow, may_deny: true, denial };
                 }
                 (End::Allow, _) => return Outlook { may_allow: true, may_deny, denial: None },
                 (_, Some(policy)) if policy.broken => {
-                    let denial = (!may_allow).then(|| (Reason::BrokenPolicy, reference(policy, None)));
+                    let denial = (!may_allow).then(|| (Reason::BrokenPolicy, leg.model.id(policy, None)));
                     return Outlook { may_allow, may_deny: true, denial };
                 }
                 (End::Nothing { may_pass: false }, Some(policy)) => {
-                    let denial = (!may_allow).then(|| (Reason::NoRule, reference(policy, None)));
+                    let denial = (!may_allow).then(|| (Reason::NoRule, leg.model.id(policy, None)));
                     return Outlook { may_allow, may_deny: true, denial };
                 }
                 (End::Nothing { may_pass: true }, Some(_)) => may_deny = true,
@@ -152,7 +150,7 @@ fn stack_outlook(leg: &Leg<'_>, now: i64, stack: Stack) -> Outlook {
         }
         if let Some(policy) = tier::closer(&policies, leg) {
             let reason = if policy.broken { Reason::BrokenPolicy } else { Reason::NoRule };
-            let denial = (!may_allow).then(|| (reason, reference(policy, None)));
+            let denial = (!may_allow).then(|| (reason, leg.model.id(policy, None)));
             return Outlook { may_allow, may_deny: true, denial };
         }
     }
@@ -201,12 +199,12 @@ fn ordered_outlook<'a>(policies: &[&'a Policy], leg: &Leg<'_>, now: i64) -> Orde
 }
 
 /// A Deny that possibly matches whatever the request.
-fn certain_denial(policies: &[&Policy], leg: &Leg<'_>) -> Option<(Reason, Arc<RuleRef>)> {
+fn certain_denial(policies: &[&Policy], leg: &Leg<'_>) -> Option<(Reason, RuleId)> {
     let denies = policies.iter().flat_map(|policy| tier::rules(policy, leg).map(move |rule| (*policy, rule)));
     denies
         .filter(|(_, rule)| rule.effect == Effect::Deny)
         .find(|(_, rule)| !seen(&rule.condition, leg).has(Truth::False))
-        .map(|(policy, rule)| (Reason::DenyRule, reference(policy, Some(rule))))
+        .map(|(policy, rule)| (Reason::DenyRule, leg.model.id(policy, Some(rule))))
 }
 
 fn admin_denies(leg: &Leg<'_>, stack: Stack) -> bool {

@@ -1,12 +1,9 @@
 //! What one tier of one stack says.
 
-use std::sync::Arc;
-
 use super::leg::Leg;
 use super::truth;
 use crate::facts::{Direction, Request, Truth};
 use crate::model::{Directions, Effect, Mode, Policy, Rule, Stack, Tier};
-use crate::verdict::RuleRef;
 
 /// Which of the two tables is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,13 +164,4 @@ fn is_in(policy: &Policy, leg: &Leg<'_>, table: Table) -> bool {
             .iter()
             .any(|candidate| candidate.mode == Mode::Audit && candidate.replaces.contains(&policy.name)),
     }
-}
-
-/// A rule, or a policy as a whole, as a verdict names it.
-pub(crate) fn reference(policy: &Policy, rule: Option<&Rule>) -> Arc<RuleRef> {
-    Arc::new(RuleRef {
-        policy: policy.name.to_string().into(),
-        rule: rule.map(|rule| Arc::clone(&rule.name)),
-        location: rule.map_or(&policy.location, |rule| &rule.location).clone(),
-    })
 }
