@@ -70,7 +70,7 @@ pub(super) struct Bank {
     /// Clauses with a path as key, once each, for a path that cannot be seen.
     by_path: Span,
     anywhere: Span,
-    trie: Trie,
+    trie: Trie<Posting>,
     /// Clauses with another text as key: by hash, and once each for a text that cannot be seen.
     others: Box<[(KeyText, HashedMap<Span>, Span)]>,
     clauses: usize,
@@ -226,17 +226,18 @@ impl BankBuilder {
                 }
             }
         }
+        let postings: Box<[Posting]> = self.slots.iter().map(|(_, posting)| *posting).collect();
         Some(Bank {
             need: self.need,
             gates: self.gates.finish(seed),
-            postings: self.slots.iter().map(|(_, posting)| *posting).collect(),
             extras: self.extras.into(),
             sets: self.sets.into(),
             patterns: self.patterns.into(),
             unkeyed,
             by_path,
             anywhere,
-            trie: self.trie.finish(nodes.into_iter(), seed),
+            trie: self.trie.finish(&nodes, &postings, seed),
+            postings,
             others: others.into(),
             clauses: self.clauses,
         })
@@ -272,23 +273,23 @@ impl Bank {
     /// The first rule, in the order of the model, that acts on a request whose connection has these gates open.
     pub(super) fn find(&self, open: &[u32], asked: &Asked<'_>) -> Option<u32> {
         let mut search = Search { bank: self, open, asked, best: NOTHING };
-        search.visit(self.unkeyed);
+        search.visit(self.slice(self.unkeyed));
         match asked.request.path {
             Fact::Known(path) => {
-                search.visit(self.anywhere);
-                self.trie.visit(path, asked.seed, &mut |span| search.visit(span));
+                search.visit(self.slice(self.anywhere));
+                self.trie.visit(path, &self.postings, asked.seed, &mut |postings| search.visit(postings));
             }
-            Fact::Unknown if self.need == Need::Possibly => search.visit(self.by_path),
+            Fact::Unknown if self.need == Need::Possibly => search.visit(self.slice(self.by_path)),
             Fact::Unknown | Fact::Absent => {}
         }
         for (of, by_hash, every) in &self.others {
             match text_of(*of, asked) {
                 Fact::Known(text) => {
                     if let Some(span) = by_hash.get(&asked.seed.caseless(text)) {
-                        search.visit(*span);
+                        search.visit(self.slice(*span));
                     }
                 }
-                Fact::Unknown if self.need == Need::Possibly => search.visit(*every),
+                Fact::Unknown if self.need == Need::Possibly => search.visit(self.slice(*every)),
                 Fact::Unknown | Fact::Absent => {}
             }
         }
@@ -329,7 +330,7 @@ impl Bank {
     }
 
     fn slice(&self, span: Span) -> &[Posting] {
-        self.postings.get(span.start as usize..span.end as usize).unwrap_or_default()
+        span.slice(&self.postings)
     }
 
     /// Bytes of the heap, for `--stats`.
@@ -373,8 +374,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn visit(&mut self, span: Span) {
-        let postings = self.bank.slice(span);
+    fn visit(&mut self, postings: &[Posting]) {
         if postings.len() <= SHORT {
             for posting in postings {
                 if posting.rule < self.best && self.open.contains(&posting.gate) && self.admits(posting) {

@@ -135,7 +135,13 @@ impl Table {
     }
 
     fn judge(&self, plan: &Plan, leg: &PlannedLeg, registry: &Registry, asked: &Asked<'_>, which: Which) -> Outcome {
-        let asked = &asked.of_destination(leg.declares, registry);
+        let of_destination;
+        let asked = if leg.declares.is_some() {
+            of_destination = asked.of_destination(leg.declares, registry);
+            &of_destination
+        } else {
+            asked
+        };
         if let Some((subject, port)) = leg.probed
             && is_declared_probe(registry, subject, port, asked.request)
             && !self.admin_denies(plan, leg, asked, which)
@@ -144,26 +150,27 @@ impl Table {
         }
         let mut allowed = None;
         let mut closed = None;
-        for units in stacks(plan.units(leg)) {
-            for units in tiers(units) {
-                let denial = |reason, rule| Outcome { action: Action::Deny, reason, rule: Some(rule) };
-                closed = closed.or_else(|| closing(units, which));
-                match self.answer(plan, units, asked, which) {
-                    Answer::Deny(rule) => return denial(Reason::DenyRule, RuleId::Rule(rule)),
-                    Answer::Closed(closer) if leg.has_endpoint || closer.broken => {
-                        return denial(closer.reason(), RuleId::Policy(closer.policy));
-                    }
-                    Answer::Closed(closer) => return denial(Reason::NoEndpoint, RuleId::Policy(closer.policy)),
-                    Answer::Allow(rule) => {
-                        let outcome = Outcome { reason: Reason::AllowRule, rule: Some(RuleId::Rule(rule)), ..OPEN };
-                        allowed = allowed.or(Some(outcome));
-                        // Final in this stack; what closes it all the same counts below.
-                        closed =
-                            closed.or_else(|| tiers(units_of_stack(plan, leg, units)).find_map(|u| closing(u, which)));
-                        break;
-                    }
-                    Answer::Silent => {}
+        let mut decided: Option<Stack> = None;
+        for units in tiers(plan.units(leg)) {
+            let closer = closing(units, which);
+            closed = closed.or(closer);
+            let stack = units.first().map(|live| live.stack);
+            if decided.is_some() && decided == stack {
+                continue;
+            }
+            let denial = |reason, rule| Outcome { action: Action::Deny, reason, rule: Some(rule) };
+            match self.answer(plan, units, closer, asked, which) {
+                Answer::Deny(rule) => return denial(Reason::DenyRule, RuleId::Rule(rule)),
+                Answer::Closed(closer) => {
+                    let reason = if leg.has_endpoint || closer.broken { closer.reason() } else { Reason::NoEndpoint };
+                    return denial(reason, RuleId::Policy(closer.policy));
                 }
+                Answer::Allow(rule) => {
+                    let outcome = Outcome { reason: Reason::AllowRule, rule: Some(RuleId::Rule(rule)), ..OPEN };
+                    allowed = allowed.or(Some(outcome));
+                    decided = stack;
+                }
+                Answer::Silent => {}
             }
         }
         // SPEC: a Service without a ready endpoint is denied where the direction is closed.
@@ -176,13 +183,13 @@ impl Table {
     }
 
     /// What the units of one tier of one stack say together.
-    fn answer(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which) -> Answer {
+    fn answer(&self, plan: &Plan, units: &[Live], closer: Option<Closer>, asked: &Asked<'_>, which: Which) -> Answer {
         let said = if is_ordered(units) {
             self.first_of(plan, units, asked, which)
         } else {
             self.strongest_of(plan, units, asked, which)
         };
-        match (said, closing(units, which)) {
+        match (said, closer) {
             (Said::Deny(rule), _) => Answer::Deny(rule),
             (Said::Allow(rule), _) => Answer::Allow(rule),
             (Said::Pass, Some(closer)) if closer.broken => Answer::Closed(closer),
@@ -228,10 +235,9 @@ impl Table {
 
     /// An Admin Deny comes before the pods' declared probes.
     fn admin_denies(&self, plan: &Plan, leg: &PlannedLeg, asked: &Asked<'_>, which: Which) -> bool {
-        stacks(plan.units(leg))
-            .flat_map(tiers)
+        tiers(plan.units(leg))
             .filter(|units| units.first().is_some_and(|live| live.tier == Tier::Admin))
-            .any(|units| matches!(self.answer(plan, units, asked, which), Answer::Deny(_)))
+            .any(|units| matches!(self.answer(plan, units, closing(units, which), asked, which), Answer::Deny(_)))
     }
 
     fn outlook(&self, plan: &Plan, leg: &PlannedLeg, asked: &Asked<'_>) -> Outlook {
@@ -246,14 +252,13 @@ impl Table {
             }
         }
         if !leg.has_endpoint
-            && let Some(closer) = stacks(units).flat_map(tiers).find_map(|units| closing(units, Which::Enforced))
+            && let Some(closer) = tiers(units).find_map(|units| closing(units, Which::Enforced))
         {
             let denial = whole.denial.or(Some((Reason::NoEndpoint, RuleId::Policy(closer.policy))));
             return Outlook { may_allow: false, may_deny: true, denial };
         }
         let admin_denies = || {
-            let admin =
-                stacks(units).flat_map(tiers).filter(|units| units.first().is_some_and(|u| u.tier == Tier::Admin));
+            let admin = tiers(units).filter(|units| units.first().is_some_and(|u| u.tier == Tier::Admin));
             let denies = |units: &[Live]| {
                 if is_ordered(units) {
                     let ordered = self.ordered_outlook(plan, units, asked);
@@ -386,13 +391,7 @@ fn stacks(units: &[Live]) -> impl Iterator<Item = &[Live]> {
 }
 
 fn tiers(units: &[Live]) -> impl Iterator<Item = &[Live]> {
-    units.chunk_by(|one, other| one.tier == other.tier)
-}
-
-/// All units of the stack that these belong to.
-fn units_of_stack<'a>(plan: &'a Plan, leg: &PlannedLeg, units: &[Live]) -> &'a [Live] {
-    let stack: Option<Stack> = units.first().map(|live| live.stack);
-    stacks(plan.units(leg)).find(|units| units.first().map(|live| live.stack) == stack).unwrap_or_default()
+    units.chunk_by(|one, other| (one.stack, one.tier) == (other.stack, other.tier))
 }
 
 /// Whether this is exactly a probe that the pod's spec declares: port, method and path. That it comes from the pod's

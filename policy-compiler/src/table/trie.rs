@@ -15,6 +15,13 @@ pub(super) struct Span {
     pub(super) end: u32,
 }
 
+impl Span {
+    /// The postings themselves.
+    pub(super) fn slice<P>(self, postings: &[P]) -> &[P] {
+        postings.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
 /// Where a pattern is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
@@ -47,8 +54,8 @@ pub(super) enum Exactness {
 }
 
 /// One node.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Node {
+#[derive(Clone, Copy, Debug)]
+struct Node<P> {
     number: u32,
     /// Where its postings start, and how many there are of each [`Reach`], in that order.
     start: u32,
@@ -60,15 +67,19 @@ pub(super) struct Node {
     has_literal: bool,
     /// There is more behind a variable segment than an end.
     has_more_behind_variable: bool,
+    /// The posting, where all these spans together hold only one.
+    ///
+    /// PERF: in a large table most nodes hold one, and to look for it elsewhere costs as much as all the rest.
+    only: Option<P>,
 }
 
 /// Its key and itself.
 ///
-/// PERF: one cache line, the bytes of a segment of usual length included.
+/// PERF: two neighbouring cache lines, the bytes of a segment of usual length included.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Slot {
-    node: Node,
+#[repr(align(32))]
+struct Slot<P> {
+    node: Node<P>,
     /// Number of the node that it hangs from, or [`NONE`] in an empty slot.
     parent: u32,
     /// Length of the segment, or [`NONE`] for a variable one.
@@ -77,14 +88,14 @@ struct Slot {
     segment: [u8; INLINE],
 }
 
-/// The nodes, found by the number of their parent and their segment.
+/// The nodes, found by the number of their parent and their segment. A posting is a `P`.
 #[derive(Clone, Debug)]
-pub(super) struct Trie {
+pub(super) struct Trie<P> {
     /// What all paths start with, and the node there.
     stem: Box<[u8]>,
-    top: Node,
+    top: Node<P>,
     /// Open addressing; half of it is empty.
-    slots: Box<[Slot]>,
+    slots: Box<[Slot<P>]>,
     texts: Box<[u8]>,
 }
 
@@ -255,13 +266,12 @@ impl TrieBuilder {
         }
     }
 
-    /// The finished trie, with the postings of nodes by their number.
-    pub(super) fn finish(self, postings: impl Iterator<Item = (u32, Reach, Span)>, seed: &Seed) -> Trie {
-        let mut nodes: Vec<Node> =
-            (0..).zip(&self.drafts).map(|(number, _)| Node { number, ..Node::default() }).collect();
-        for (number, reach, span) in postings {
-            if let Some(node) = nodes.get_mut(number as usize) {
-                node.post(reach, span);
+    /// The finished trie. `spans` are the postings of each node: by its number, then by reach, without a gap.
+    pub(super) fn finish<P: Copy>(self, spans: &[(u32, Reach, Span)], postings: &[P], seed: &Seed) -> Trie<P> {
+        let mut nodes: Vec<Node<P>> = (0..).zip(&self.drafts).map(|(number, _)| Node::new(number)).collect();
+        for (number, reach, span) in spans {
+            if let Some(node) = nodes.get_mut(*number as usize) {
+                node.post(*reach, *span);
             }
         }
         for (number, draft) in self.drafts.iter().enumerate() {
@@ -271,6 +281,7 @@ impl TrieBuilder {
             if let Some(node) = nodes.get_mut(number) {
                 node.has_literal = draft.literals > 0;
                 (node.variable_end, node.has_more_behind_variable) = variable.unwrap_or_default();
+                node.only = node.the_only(postings).copied();
             }
         }
         let (stem, top) = self.stem(&nodes);
@@ -289,11 +300,11 @@ impl TrieBuilder {
     }
 
     /// The segments that all paths begin with, and the node behind them.
-    fn stem(&self, nodes: &[Node]) -> (Vec<u8>, Node) {
+    fn stem<P: Copy>(&self, nodes: &[Node<P>]) -> (Vec<u8>, Node<P>) {
         let mut stem = Vec::new();
         let mut number = ROOT;
         loop {
-            let node = nodes.get(number as usize).copied().unwrap_or_default();
+            let node = nodes.get(number as usize).copied().unwrap_or(Node::new(number));
             match self.drafts.get(number as usize) {
                 Some(Draft { literals: 1, literal, variable: None, .. }) if !node.goes_on() && node.end == 0 => {
                     let segment = self.drafts.get(*literal as usize).and_then(|draft| draft.segment.as_deref());
@@ -350,7 +361,21 @@ fn plain_start(source: &str) -> &[u8] {
 
 // === impl Node ===
 
-impl Node {
+impl<P> Node<P> {
+    const fn new(number: u32) -> Self {
+        Self {
+            number,
+            start: 0,
+            end: 0,
+            below: 0,
+            beyond: 0,
+            variable_end: Span { start: 0, end: 0 },
+            has_literal: false,
+            has_more_behind_variable: false,
+            only: None,
+        }
+    }
+
     /// Postings come by reach, in its order, without a gap.
     fn post(&mut self, reach: Reach, span: Span) {
         if self.end + self.below + self.beyond == 0 {
@@ -361,6 +386,25 @@ impl Node {
             Reach::End => self.end = count,
             Reach::Below => self.below = count,
             Reach::Beyond => self.beyond = count,
+        }
+    }
+
+    fn the_only<'p>(&self, postings: &'p [P]) -> Option<&'p P> {
+        let own = Span { start: self.start, end: self.start + self.end + self.below + self.beyond };
+        match (own.slice(postings), self.variable_end.slice(postings)) {
+            ([only], []) | ([], [only]) => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The postings of one of its spans.
+    fn postings<'p>(&'p self, span: Span, all: &'p [P]) -> &'p [P] {
+        if span.start == span.end {
+            return &[];
+        }
+        match &self.only {
+            Some(only) => std::slice::from_ref(only),
+            None => span.slice(all),
         }
     }
 
@@ -384,24 +428,10 @@ impl Node {
 
 // === impl Slot ===
 
-impl Slot {
-    const EMPTY: Self = Self {
-        node: Node {
-            number: NONE,
-            start: 0,
-            end: 0,
-            below: 0,
-            beyond: 0,
-            variable_end: Span { start: 0, end: 0 },
-            has_literal: false,
-            has_more_behind_variable: false,
-        },
-        parent: NONE,
-        length: 0,
-        segment: [0; INLINE],
-    };
+impl<P> Slot<P> {
+    const EMPTY: Self = Self { node: Node::new(NONE), parent: NONE, length: 0, segment: [0; INLINE] };
 
-    fn of(draft: &Draft, node: Node, texts: &mut Vec<u8>) -> Self {
+    fn of(draft: &Draft, node: Node<P>, texts: &mut Vec<u8>) -> Self {
         let Some(bytes) = &draft.segment else {
             return Self { node, parent: draft.parent, length: NONE, ..Self::EMPTY };
         };
@@ -439,8 +469,8 @@ impl Slot {
 
 // === impl Trie ===
 
-impl Trie {
-    fn insert(&mut self, slot: Slot, hash: u64) {
+impl<P> Trie<P> {
+    fn insert(&mut self, slot: Slot<P>, hash: u64) {
         let mut at = self.position(hash);
         while self.slots.get(at).is_some_and(|held| !held.is_empty()) {
             at = self.after(at);
@@ -451,7 +481,7 @@ impl Trie {
     }
 
     /// INVARIANT: it ends, because some slot is empty.
-    fn child(&self, parent: u32, segment: Option<&[u8]>, seed: &Seed) -> Option<&Node> {
+    fn child(&self, parent: u32, segment: Option<&[u8]>, seed: &Seed) -> Option<&Node<P>> {
         let mut at = self.position(key(parent, segment, seed));
         loop {
             let slot = self.slots.get(at)?;
@@ -474,21 +504,27 @@ impl Trie {
         if at + 1 == self.slots.len() { 0 } else { at + 1 }
     }
 
-    /// Hands over all postings at places to which a path leads.
-    pub(super) fn visit(&self, path: &[u8], seed: &Seed, see: &mut impl FnMut(Span)) {
+    /// Hands over all postings at places to which a path leads. `postings` are those that it was finished with.
+    pub(super) fn visit(&self, path: &[u8], postings: &[P], seed: &Seed, see: &mut impl FnMut(&[P])) {
         let Some(left) = path.strip_prefix(&*self.stem) else { return };
-        match left {
-            [] => self.descend(&self.top, None, seed, see),
-            [b'/', left @ ..] => self.descend(&self.top, Some(left), seed, see),
-            _ => {}
-        }
+        let left = match left {
+            [] => None,
+            [b'/', left @ ..] => Some(left),
+            _ => return,
+        };
+        self.descend(&self.top, left, seed, &mut |node, span| {
+            let postings = node.postings(span, postings);
+            if !postings.is_empty() {
+                see(postings);
+            }
+        });
     }
 
     /// `left` is what comes after the node's segment and a slash; `None` where the path ends.
     ///
     /// INVARIANT: it never goes deeper than the trie, whose depth is bounded when it is built.
-    fn descend(&self, node: &Node, left: Option<&[u8]>, seed: &Seed, see: &mut impl FnMut(Span)) {
-        node.spans(left.is_some()).into_iter().for_each(&mut *see);
+    fn descend(&self, node: &Node<P>, left: Option<&[u8]>, seed: &Seed, see: &mut impl FnMut(&Node<P>, Span)) {
+        node.spans(left.is_some()).into_iter().for_each(|span| see(node, span));
         let Some(left) = left else { return };
         let (segment, left) = cut(left);
         if node.has_literal
@@ -504,7 +540,7 @@ impl Trie {
                 self.descend(child, left, seed, see);
             }
         } else if left.is_none() {
-            see(node.variable_end);
+            see(node, node.variable_end);
         }
     }
 
@@ -516,7 +552,7 @@ impl Trie {
 
 /// Up to the first slash, and what comes behind it.
 fn cut(path: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match memchr::memchr(b'/', path) {
+    match path.iter().position(|byte| *byte == b'/') {
         Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..)),
         None => (path, None),
     }
