@@ -22,23 +22,31 @@ use crate::table::trie::{Exactness, Place, Span, Trie, TrieBuilder};
 
 /// A clause at one place.
 ///
-/// PERF: everything that most decisions need of a clause is here, in half a cache line.
+/// PERF: what many clauses have in common is kept once, where it stays in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Posting {
     gate: u32,
     /// Number of the rule among those of the unit.
     rule: u32,
-    /// Index of an [`Extra`], or [`NOTHING`].
-    extra: u32,
-    comparison: Comparison,
-    /// Method states that it accepts.
+    /// Index of a [`Form`].
+    form: u32,
+}
+
+/// What is asked of a request where a clause was found and its gate is open. Clauses that ask the same share it.
+#[derive(Clone, Debug)]
+struct Form {
+    /// Method states that are accepted.
     methods: u64,
-    /// Protocol states that it accepts.
+    /// Protocol states that are accepted.
     protocols: u16,
+    comparison: Comparison,
+    residue: Residue,
+    /// The first second in which the rule is gone.
+    expires: i64,
 }
 
 /// What is left to compare of the key where the posting was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Comparison {
     /// Nothing.
     Nothing,
@@ -48,21 +56,13 @@ enum Comparison {
     Pattern(u32),
 }
 
-/// What few clauses have.
-#[derive(Clone, Debug)]
-struct Extra {
-    residue: Residue,
-    /// The first second in which the rule is gone.
-    expires: i64,
-}
-
 /// Rules of one effect.
 #[derive(Clone, Debug)]
 pub(super) struct Bank {
     need: Need,
     gates: Gates,
     postings: Box<[Posting]>,
-    extras: Box<[Extra]>,
+    forms: Box<[Form]>,
     sets: Box<[AsciiSet]>,
     patterns: Box<[(KeyText, Pattern)]>,
     /// Clauses without a key.
@@ -86,14 +86,17 @@ pub(super) struct BankBuilder {
     need: Need,
     gates: GatesBuilder,
     slots: Vec<(Slot, Posting)>,
-    extras: Vec<Extra>,
-    extra_numbers: HashMap<(Normal, i64), u32, foldhash::fast::RandomState>,
+    forms: Vec<Form>,
+    form_numbers: HashMap<FormKey, u32, foldhash::fast::RandomState>,
     sets: Vec<AsciiSet>,
     clauses: usize,
     patterns: Vec<(KeyText, Pattern)>,
     pattern_numbers: HashMap<u64, Vec<u32>, foldhash::fast::RandomState>,
     trie: TrieBuilder,
 }
+
+/// Methods, protocols, comparison, residue and expiry.
+type FormKey = (u64, u16, Comparison, Normal, i64);
 
 /// Where a posting goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,8 +117,8 @@ impl BankBuilder {
             need,
             gates: GatesBuilder::default(),
             slots: Vec::new(),
-            extras: Vec::new(),
-            extra_numbers: HashMap::default(),
+            forms: Vec::new(),
+            form_numbers: HashMap::default(),
             sets: Vec::new(),
             clauses: 0,
             patterns: Vec::new(),
@@ -135,42 +138,49 @@ impl BankBuilder {
 
     fn add_clause(&mut self, rule: u32, expires: i64, clause: Clause, seed: &Seed) {
         let gate = self.gates.number(clause.gate);
-        let extra = self.extra(clause.residue, expires);
         self.clauses += 1;
-        let Clause { methods, protocols, key, .. } = clause;
-        let posting = Posting { gate, rule, extra, methods, protocols, comparison: Comparison::Nothing };
+        let Clause { methods, protocols, key, residue, .. } = clause;
+        let form = self.form((methods, protocols, Comparison::Nothing, residue.clone(), expires));
+        let whole = Posting { gate, rule, form };
         let Some(key) = key else {
-            self.slots.push((Slot::Unkeyed, posting));
+            self.slots.push((Slot::Unkeyed, whole));
             return;
         };
         let is_path = matches!(key.of, KeyText::Path | KeyText::PathEitherSlash);
-        self.slots.push((if is_path { Slot::EveryPath } else { Slot::EveryText(key.of) }, posting));
+        self.slots.push((if is_path { Slot::EveryPath } else { Slot::EveryText(key.of) }, whole));
         for pattern in key.is {
-            if is_path {
-                let (places, exactness) = self.trie.places(&pattern, key.of == KeyText::PathEitherSlash, seed);
-                let comparison = match exactness {
-                    Exactness::Exact => Comparison::Nothing,
-                    Exactness::Of(set) => Comparison::Of(self.set(set)),
-                    Exactness::Candidate => Comparison::Pattern(self.pattern(key.of, &pattern, seed)),
-                };
-                let posting = Posting { comparison, ..posting };
-                self.slots.extend(places.into_iter().map(|place| (Slot::Path(place), posting)));
-            } else if let Pattern::Exact(bytes) | Pattern::ExactIgnoreCase(bytes) = &pattern {
-                let comparison = Comparison::Pattern(self.pattern(key.of, &pattern, seed));
-                self.slots.push((Slot::Text(key.of, seed.caseless(bytes)), Posting { comparison, ..posting }));
-            }
+            let (slots, comparison) = self.slots_of(key.of, &pattern, seed);
+            let form = self.form((methods, protocols, comparison, residue.clone(), expires));
+            self.slots.extend(slots.into_iter().map(|slot| (slot, Posting { gate, rule, form })));
         }
     }
 
-    /// The number of what few clauses have: the same for those that have the same.
-    fn extra(&mut self, residue: Normal, expires: i64) -> u32 {
-        if residue == Normal::True && expires == i64::MAX {
-            return NOTHING;
+    /// Where a key is found that must match a pattern, and what is left to compare there.
+    fn slots_of(&mut self, of: KeyText, pattern: &Pattern, seed: &Seed) -> (Vec<Slot>, Comparison) {
+        if !matches!(of, KeyText::Path | KeyText::PathEitherSlash) {
+            let (Pattern::Exact(text) | Pattern::ExactIgnoreCase(text)) = pattern else {
+                // INVARIANT: other texts are keys by whole texts alone.
+                return (Vec::new(), Comparison::Nothing);
+            };
+            let slot = Slot::Text(of, seed.caseless(text));
+            return (vec![slot], Comparison::Pattern(self.pattern(of, pattern, seed)));
         }
-        let Self { extra_numbers, extras, gates, .. } = self;
-        *extra_numbers.entry((residue, expires)).or_insert_with_key(|(residue, expires)| {
-            extras.push(Extra { residue: Residue::of(residue.clone(), gates), expires: *expires });
-            index(extras.len() - 1)
+        let (places, exactness) = self.trie.places(pattern, of == KeyText::PathEitherSlash, seed);
+        let comparison = match exactness {
+            Exactness::Exact => Comparison::Nothing,
+            Exactness::Of(set) => Comparison::Of(self.set(set)),
+            Exactness::Candidate => Comparison::Pattern(self.pattern(of, pattern, seed)),
+        };
+        (places.into_iter().map(Slot::Path).collect(), comparison)
+    }
+
+    /// The number of a form: the same for those that ask the same.
+    fn form(&mut self, key: FormKey) -> u32 {
+        let Self { form_numbers, forms, gates, .. } = self;
+        *form_numbers.entry(key).or_insert_with_key(|(methods, protocols, comparison, residue, expires)| {
+            let (methods, protocols, comparison, expires) = (*methods, *protocols, *comparison, *expires);
+            forms.push(Form { methods, protocols, comparison, residue: Residue::of(residue.clone(), gates), expires });
+            index(forms.len() - 1)
         })
     }
 
@@ -230,7 +240,7 @@ impl BankBuilder {
         Some(Bank {
             need: self.need,
             gates: self.gates.finish(seed),
-            extras: self.extras.into(),
+            forms: self.forms.into(),
             sets: self.sets.into(),
             patterns: self.patterns.into(),
             unkeyed,
@@ -300,10 +310,9 @@ impl Bank {
     pub(super) fn find_certain(&self, open: &[u32], now: i64) -> Option<u32> {
         self.leading(open, now)
             .filter(|posting| {
-                let all = posting.methods == u64::MAX && posting.protocols == u16::MAX;
-                let has_residue =
-                    self.extras.get(posting.extra as usize).is_some_and(|extra| !extra.residue.is_empty());
-                all && !has_residue && self.slice(self.unkeyed).binary_search(posting).is_ok()
+                let is_any =
+                    |form: &Form| form.methods == u64::MAX && form.protocols == u16::MAX && form.residue.is_empty();
+                self.form(posting).is_some_and(is_any) && self.slice(self.unkeyed).binary_search(posting).is_ok()
             })
             .map(|posting| posting.rule)
             .min()
@@ -325,8 +334,12 @@ impl Bank {
                     let from = postings.partition_point(|posting| posting.gate < *gate);
                     postings.get(from..).unwrap_or_default().iter().take_while(|posting| posting.gate == *gate)
                 })
-                .filter(move |posting| self.extras.get(posting.extra as usize).is_none_or(|extra| now < extra.expires))
+                .filter(move |posting| self.form(posting).is_some_and(|form| now < form.expires))
         })
+    }
+
+    fn form(&self, posting: &Posting) -> Option<&Form> {
+        self.forms.get(posting.form as usize)
     }
 
     fn slice(&self, span: Span) -> &[Posting] {
@@ -336,11 +349,11 @@ impl Bank {
     /// Bytes of the heap, for `--stats`.
     pub(super) fn bytes(&self) -> usize {
         let patterns = self.patterns.iter().map(|(_, pattern)| heap::of_pattern(pattern)).sum::<usize>();
-        let residues = self.extras.iter().map(|extra| heap::of_residue(&extra.residue)).sum::<usize>();
+        let residues = self.forms.iter().map(|form| heap::of_residue(&form.residue)).sum::<usize>();
         let maps = self.others.iter().map(|(_, map, _)| map.capacity() * (size_of::<(u64, Span)>() + 1));
         size_of_val(&*self.postings)
             + size_of_val(&*self.sets)
-            + size_of_val(&*self.extras)
+            + size_of_val(&*self.forms)
             + size_of_val(&*self.patterns)
             + size_of_val(&*self.others)
             + patterns
@@ -402,23 +415,17 @@ impl Search<'_> {
     }
 
     fn admits(&self, posting: &Posting) -> bool {
-        if posting.methods & self.asked.method == 0 || posting.protocols & self.asked.protocol == 0 {
-            return false;
-        }
-        if !self.matches(posting) {
-            return false;
-        }
-        if posting.extra == NOTHING {
-            return true;
-        }
-        self.bank.extras.get(posting.extra as usize).is_some_and(|extra| {
-            self.asked.request.now < extra.expires && extra.residue.is_met(self.asked, self.open, self.bank.need)
-        })
+        let Some(form) = self.bank.form(posting) else { return false };
+        form.methods & self.asked.method != 0
+            && form.protocols & self.asked.protocol != 0
+            && self.matches(form.comparison)
+            && self.asked.request.now < form.expires
+            && form.residue.is_met(self.asked, self.open, self.bank.need)
     }
 
     /// Whether the key is what the pattern says, as far as the place where it was found leaves that open.
-    fn matches(&self, posting: &Posting) -> bool {
-        match posting.comparison {
+    fn matches(&self, comparison: Comparison) -> bool {
+        match comparison {
             Comparison::Nothing => true,
             Comparison::Of(set) => match (self.bank.sets.get(set as usize), self.asked.request.path) {
                 (Some(set), Fact::Known(path)) => path.iter().all(|byte| *byte == b'/' || set.contains(*byte)),

@@ -16,6 +16,10 @@ pub(super) struct Span {
 }
 
 impl Span {
+    fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
     /// The postings themselves.
     pub(super) fn slice<P>(self, postings: &[P]) -> &[P] {
         postings.get(self.start as usize..self.end as usize).unwrap_or_default()
@@ -57,27 +61,47 @@ pub(super) enum Exactness {
 #[derive(Clone, Copy, Debug)]
 struct Node<P> {
     number: u32,
-    /// Where its postings start, and how many there are of each [`Reach`], in that order.
+    has_literal: bool,
+    /// There is more behind a variable segment than an end.
+    has_more_behind_variable: bool,
+    lists: Lists<P>,
+}
+
+/// The postings of a node.
+///
+/// PERF: in a large table most nodes have one, and to look for it elsewhere costs as much as all the rest.
+#[derive(Clone, Copy, Debug)]
+enum Lists<P> {
+    /// One in all.
+    One(P, At),
+    /// Any number.
+    Many(Spans),
+}
+
+/// At which of its lists a node has its only posting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Own(Reach),
+    VariableEnd,
+}
+
+/// Where the postings of a node stand among all.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spans {
+    /// Where its own start, and how many there are of each [`Reach`], in that order.
     start: u32,
     end: u32,
     below: u32,
     beyond: u32,
-    /// The end of the node behind a variable segment.
+    /// Those of the end of the node behind a variable segment.
     variable_end: Span,
-    has_literal: bool,
-    /// There is more behind a variable segment than an end.
-    has_more_behind_variable: bool,
-    /// The posting, where all these spans together hold only one.
-    ///
-    /// PERF: in a large table most nodes hold one, and to look for it elsewhere costs as much as all the rest.
-    only: Option<P>,
 }
 
 /// Its key and itself.
 ///
-/// PERF: two neighbouring cache lines, the bytes of a segment of usual length included.
+/// PERF: one cache line, the bytes of a segment of usual length included.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
+#[repr(align(64))]
 struct Slot<P> {
     node: Node<P>,
     /// Number of the node that it hangs from, or [`NONE`] in an empty slot.
@@ -268,23 +292,29 @@ impl TrieBuilder {
 
     /// The finished trie. `spans` are the postings of each node: by its number, then by reach, without a gap.
     pub(super) fn finish<P: Copy>(self, spans: &[(u32, Reach, Span)], postings: &[P], seed: &Seed) -> Trie<P> {
-        let mut nodes: Vec<Node<P>> = (0..).zip(&self.drafts).map(|(number, _)| Node::new(number)).collect();
+        let mut found = vec![Spans::default(); self.drafts.len()];
         for (number, reach, span) in spans {
-            if let Some(node) = nodes.get_mut(*number as usize) {
-                node.post(*reach, *span);
+            if let Some(held) = found.get_mut(*number as usize) {
+                held.post(*reach, *span);
             }
         }
-        for (number, draft) in self.drafts.iter().enumerate() {
-            let variable =
-                draft.variable.and_then(|child| Some((nodes.get(child as usize)?, self.drafts.get(child as usize)?)));
-            let variable = variable.map(|(child, draft)| (child.end(), child.goes_on() || draft.has_children()));
-            if let Some(node) = nodes.get_mut(number) {
-                node.has_literal = draft.literals > 0;
-                (node.variable_end, node.has_more_behind_variable) = variable.unwrap_or_default();
-                node.only = node.the_only(postings).copied();
-            }
-        }
-        let (stem, top) = self.stem(&nodes);
+        let nodes: Vec<Node<P>> = (0u32..)
+            .zip(self.drafts.iter().zip(&found))
+            .map(|(number, (draft, spans))| {
+                let child = draft
+                    .variable
+                    .and_then(|child| Some((self.drafts.get(child as usize)?, found.get(child as usize)?)));
+                let variable_end = child.map(|(_, spans)| spans.own(Reach::End)).unwrap_or_default();
+                Node {
+                    number,
+                    has_literal: draft.literals > 0,
+                    has_more_behind_variable: child
+                        .is_some_and(|(draft, spans)| draft.has_children() || spans.goes_on()),
+                    lists: Lists::of(Spans { variable_end, ..*spans }, postings),
+                }
+            })
+            .collect();
+        let (stem, top) = self.stem(&nodes, &found);
         let mut trie = Trie {
             stem: stem.into(),
             top,
@@ -300,13 +330,14 @@ impl TrieBuilder {
     }
 
     /// The segments that all paths begin with, and the node behind them.
-    fn stem<P: Copy>(&self, nodes: &[Node<P>]) -> (Vec<u8>, Node<P>) {
+    fn stem<P: Copy>(&self, nodes: &[Node<P>], spans: &[Spans]) -> (Vec<u8>, Node<P>) {
         let mut stem = Vec::new();
         let mut number = ROOT;
         loop {
             let node = nodes.get(number as usize).copied().unwrap_or(Node::new(number));
+            let is_bare = spans.get(number as usize).is_none_or(|spans| !spans.goes_on() && spans.end == 0);
             match self.drafts.get(number as usize) {
-                Some(Draft { literals: 1, literal, variable: None, .. }) if !node.goes_on() && node.end == 0 => {
+                Some(Draft { literals: 1, literal, variable: None, .. }) if is_bare => {
                     let segment = self.drafts.get(*literal as usize).and_then(|draft| draft.segment.as_deref());
                     stem.push(b'/');
                     stem.extend_from_slice(segment.unwrap_or_default());
@@ -363,20 +394,46 @@ fn plain_start(source: &str) -> &[u8] {
 
 impl<P> Node<P> {
     const fn new(number: u32) -> Self {
-        Self {
-            number,
-            start: 0,
-            end: 0,
-            below: 0,
-            beyond: 0,
-            variable_end: Span { start: 0, end: 0 },
-            has_literal: false,
-            has_more_behind_variable: false,
-            only: None,
+        let spans = Spans { start: 0, end: 0, below: 0, beyond: 0, variable_end: Span { start: 0, end: 0 } };
+        Self { number, has_literal: false, has_more_behind_variable: false, lists: Lists::Many(spans) }
+    }
+}
+
+// === impl Lists ===
+
+impl<P: Copy> Lists<P> {
+    fn of(spans: Spans, postings: &[P]) -> Self {
+        let lists = [At::Own(Reach::End), At::Own(Reach::Below), At::Own(Reach::Beyond), At::VariableEnd];
+        let mut held = lists.into_iter().filter(|at| !spans.at(*at).is_empty());
+        match (held.next(), held.next()) {
+            (Some(at), None) => match spans.at(at).slice(postings) {
+                [only] => Self::One(*only, at),
+                _ => Self::Many(spans),
+            },
+            _ => Self::Many(spans),
         }
     }
+}
 
-    /// Postings come by reach, in its order, without a gap.
+impl<P> Lists<P> {
+    /// The postings of one list, where it has any.
+    fn each(&self, at: At, all: &[P], see: &mut impl FnMut(&[P])) {
+        match self {
+            Self::One(only, held) if *held == at => see(std::slice::from_ref(only)),
+            Self::One(..) => {}
+            Self::Many(spans) => {
+                let span = spans.at(at);
+                if !span.is_empty() {
+                    see(span.slice(all));
+                }
+            }
+        }
+    }
+}
+
+// === impl Spans ===
+
+impl Spans {
     fn post(&mut self, reach: Reach, span: Span) {
         if self.end + self.below + self.beyond == 0 {
             self.start = span.start;
@@ -389,36 +446,21 @@ impl<P> Node<P> {
         }
     }
 
-    fn the_only<'p>(&self, postings: &'p [P]) -> Option<&'p P> {
-        let own = Span { start: self.start, end: self.start + self.end + self.below + self.beyond };
-        match (own.slice(postings), self.variable_end.slice(postings)) {
-            ([only], []) | ([], [only]) => Some(only),
-            _ => None,
-        }
-    }
-
-    /// The postings of one of its spans.
-    fn postings<'p>(&'p self, span: Span, all: &'p [P]) -> &'p [P] {
-        if span.start == span.end {
-            return &[];
-        }
-        match &self.only {
-            Some(only) => std::slice::from_ref(only),
-            None => span.slice(all),
-        }
-    }
-
-    /// The postings of paths that end here, or of those that go on. Each span is in order for itself.
-    fn spans(&self, goes_on: bool) -> [Span; 2] {
+    fn own(&self, reach: Reach) -> Span {
         let below = self.start + self.end;
         let beyond = below + self.below;
-        let end = Span { start: self.start, end: below };
-        let rest = Span { start: beyond, end: beyond + self.beyond };
-        [Span { start: below, end: beyond }, if goes_on { rest } else { end }]
+        match reach {
+            Reach::End => Span { start: self.start, end: below },
+            Reach::Below => Span { start: below, end: beyond },
+            Reach::Beyond => Span { start: beyond, end: beyond + self.beyond },
+        }
     }
 
-    fn end(&self) -> Span {
-        Span { start: self.start, end: self.start + self.end }
+    fn at(&self, at: At) -> Span {
+        match at {
+            At::Own(reach) => self.own(reach),
+            At::VariableEnd => self.variable_end,
+        }
     }
 
     fn goes_on(&self) -> bool {
@@ -512,20 +554,16 @@ impl<P> Trie<P> {
             [b'/', left @ ..] => Some(left),
             _ => return,
         };
-        self.descend(&self.top, left, seed, &mut |node, span| {
-            let postings = node.postings(span, postings);
-            if !postings.is_empty() {
-                see(postings);
-            }
-        });
+        self.descend(&self.top, left, seed, &mut |node, at| node.lists.each(at, postings, see));
     }
 
     /// `left` is what comes after the node's segment and a slash; `None` where the path ends.
     ///
     /// INVARIANT: it never goes deeper than the trie, whose depth is bounded when it is built.
-    fn descend(&self, node: &Node<P>, left: Option<&[u8]>, seed: &Seed, see: &mut impl FnMut(&Node<P>, Span)) {
-        node.spans(left.is_some()).into_iter().for_each(|span| see(node, span));
-        let Some(left) = left else { return };
+    fn descend(&self, node: &Node<P>, left: Option<&[u8]>, seed: &Seed, see: &mut impl FnMut(&Node<P>, At)) {
+        see(node, At::Own(Reach::Below));
+        let Some(left) = left else { return see(node, At::Own(Reach::End)) };
+        see(node, At::Own(Reach::Beyond));
         let (segment, left) = cut(left);
         if node.has_literal
             && let Some(child) = self.child(node.number, Some(segment), seed)
@@ -540,7 +578,7 @@ impl<P> Trie<P> {
                 self.descend(child, left, seed, see);
             }
         } else if left.is_none() {
-            see(node, node.variable_end);
+            see(node, At::VariableEnd);
         }
     }
 
@@ -555,5 +593,125 @@ fn cut(path: &[u8]) -> (&[u8], Option<&[u8]>) {
     match path.iter().position(|byte| *byte == b'/') {
         Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..)),
         None => (path, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::interpret::pattern::matches;
+
+    const SET: AsciiSet = AsciiSet::alphanumeric_and(b"");
+
+    fn segment() -> impl Strategy<Value = Segment> {
+        let literal = prop::sample::select(vec!["a", "b", "", "a-segment-that-is-too-long-for-a-slot", "a+b"]);
+        prop_oneof![
+            3 => literal.prop_map(|text| Segment::Literal(text.as_bytes().into())),
+            1 => Just(Segment::Variable),
+            1 => Just(Segment::Of(SET)),
+        ]
+    }
+
+    fn pattern() -> impl Strategy<Value = Pattern> {
+        let segments = || prop::collection::vec(segment(), 0..4);
+        let rest = prop::sample::select(vec![Rest::Nothing, Rest::Below, Rest::Of(SET)]);
+        prop_oneof![
+            3 => (segments(), rest).prop_map(|(segments, rest)| Pattern::Segments { segments, rest }),
+            1 => path().prop_map(|path| Pattern::Exact(path.into())),
+            1 => path().prop_map(|path| Pattern::Prefix(path.into())),
+            1 => prop::sample::select(vec![b"*".as_slice(), b"a", b"/"]).prop_map(|bytes| Pattern::Prefix(bytes.into())),
+            1 => Just(Pattern::Suffix(b"/a"[..].into())),
+            // Deeper than the trie.
+            1 => Just(Pattern::Exact("/a".repeat(DEPTH + 1).into_bytes().into())),
+        ]
+    }
+
+    fn path() -> impl Strategy<Value = Vec<u8>> {
+        let names = vec!["a", "b", "", "c", "a-segment-that-is-too-long-for-a-slot", "a+b"];
+        let shallow = prop::collection::vec(prop::sample::select(names), 1..5);
+        let path = shallow.prop_map(|segments| format!("/{}", segments.join("/")).into_bytes());
+        prop_oneof![9 => path, 1 => Just("/a".repeat(DEPTH + 1).into_bytes())]
+    }
+
+    fn is_of(set: AsciiSet, path: &[u8]) -> bool {
+        path.iter().all(|byte| *byte == b'/' || set.contains(*byte))
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_leads_to_every_pattern_that_it_matches(
+            patterns in prop::collection::vec((pattern(), any::<bool>()), 1..8),
+            paths in prop::collection::vec(path(), 1..8),
+        ) {
+            let seed = Seed::default();
+            let mut builder = TrieBuilder::default();
+            let mut placed: Vec<(Place, usize)> = Vec::new();
+            let mut exactness = Vec::new();
+            for (number, (pattern, either_slash)) in patterns.iter().enumerate() {
+                let (places, how) = builder.places(pattern, *either_slash, &seed);
+                placed.extend(places.into_iter().map(|place| (place, number)));
+                exactness.push(how);
+            }
+            placed.sort_unstable();
+            let postings: Vec<usize> = placed.iter().map(|(_, number)| *number).collect();
+            let anywhere = placed.iter().filter(|(place, _)| *place == Place::Anywhere).map(|(_, number)| *number);
+            let anywhere: BTreeSet<usize> = anywhere.collect();
+            let mut spans = Vec::new();
+            let mut start = 0;
+            for group in placed.chunk_by(|(one, _), (other, _)| one == other) {
+                let end = start + group.len() as u32;
+                if let Place::Node(node, reach) = group[0].0 {
+                    spans.push((node, reach, Span { start, end }));
+                }
+                start = end;
+            }
+            let trie = builder.finish(&spans, &postings, &seed);
+            for path in &paths {
+                let mut seen = anywhere.clone();
+                trie.visit(path, &postings, &seed, &mut |found| seen.extend(found));
+                let other = match path.strip_suffix(b"/") {
+                    Some(without) => without.to_vec(),
+                    None => [path, &b"/"[..]].concat(),
+                };
+                for (number, (pattern, either_slash)) in patterns.iter().enumerate() {
+                    let expected = matches(pattern, path) || (*either_slash && matches(pattern, &other));
+                    let shown = String::from_utf8_lossy(path);
+                    match exactness[number] {
+                        Exactness::Exact => prop_assert_eq!(seen.contains(&number), expected, "{:?} {}", pattern, shown),
+                        Exactness::Of(set) => {
+                            let is_met = seen.contains(&number) && is_of(set, path);
+                            prop_assert_eq!(is_met, expected, "{:?} {}", pattern, shown);
+                        }
+                        Exactness::Candidate => prop_assert!(!expected || seen.contains(&number), "{:?} {}", pattern, shown),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_is_one_cache_line() {
+        assert_eq!(size_of::<Slot<[u32; 3]>>(), 64);
+    }
+
+    #[test]
+    fn the_start_of_an_expression_is_never_longer_than_what_all_matches_share() {
+        for (source, expected) in [
+            ("/api/v[0-9]+", "/api/v"),
+            ("/api/v?", "/api/"),
+            ("/a*", "/"),
+            ("/a{2}", "/"),
+            ("/a|/b", ""),
+            ("(?i)/a", ""),
+            ("/a.b", "/a"),
+            ("^/a", ""),
+            ("/plain", "/plain"),
+        ] {
+            assert_eq!(plain_start(source), expected.as_bytes(), "{source}");
+        }
     }
 }
