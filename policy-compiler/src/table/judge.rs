@@ -6,19 +6,10 @@ use crate::registry::{Registry, WorkloadId};
 use crate::table::Table;
 use crate::table::asked::Asked;
 use crate::table::bank::Bank;
-use crate::table::plan::{Live, Plan, PlannedLeg};
+use crate::table::plan::{Closer, Live, Plan, PlannedLeg, PlannedTier, Which};
 use crate::table::unit::Act;
 use crate::verdict::{Action, Audit, Reason, RuleId, Verdict};
 use crate::world::ConnectionVerdict;
-
-/// Which of the two tables is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
-    /// What acts.
-    Enforced,
-    /// What would act if the policies in mode Audit did.
-    Shadow,
-}
 
 /// What one leg, or all of them together, came to.
 #[derive(Clone, Copy, Debug)]
@@ -60,13 +51,6 @@ struct Ordered {
     may_allow: bool,
     may_deny: bool,
     end: End,
-}
-
-/// The policy that closes a direction.
-#[derive(Clone, Copy, Debug)]
-struct Closer {
-    policy: u32,
-    broken: bool,
 }
 
 /// What the requests of a connection could come to.
@@ -151,15 +135,13 @@ impl Table {
         let mut allowed = None;
         let mut closed = None;
         let mut decided: Option<Stack> = None;
-        for units in tiers(plan.units(leg)) {
-            let closer = closing(units, which);
-            closed = closed.or(closer);
-            let stack = units.first().map(|live| live.stack);
-            if decided.is_some() && decided == stack {
+        for tier in plan.tiers(leg) {
+            closed = closed.or(tier.closer(which));
+            if decided == Some(tier.stack) {
                 continue;
             }
             let denial = |reason, rule| Outcome { action: Action::Deny, reason, rule: Some(rule) };
-            match self.answer(plan, units, closer, asked, which) {
+            match self.answer(plan, tier, asked, which) {
                 Answer::Deny(rule) => return denial(Reason::DenyRule, RuleId::Rule(rule)),
                 Answer::Closed(closer) => {
                     let reason = if leg.has_endpoint || closer.broken { closer.reason() } else { Reason::NoEndpoint };
@@ -168,7 +150,7 @@ impl Table {
                 Answer::Allow(rule) => {
                     let outcome = Outcome { reason: Reason::AllowRule, rule: Some(RuleId::Rule(rule)), ..OPEN };
                     allowed = allowed.or(Some(outcome));
-                    decided = stack;
+                    decided = Some(tier.stack);
                 }
                 Answer::Silent => {}
             }
@@ -183,13 +165,13 @@ impl Table {
     }
 
     /// What the units of one tier of one stack say together.
-    fn answer(&self, plan: &Plan, units: &[Live], closer: Option<Closer>, asked: &Asked<'_>, which: Which) -> Answer {
-        let said = if is_ordered(units) {
-            self.first_of(plan, units, asked, which)
+    fn answer(&self, plan: &Plan, tier: &PlannedTier, asked: &Asked<'_>, which: Which) -> Answer {
+        let said = if tier.is_ordered {
+            self.first_of(plan, tier, asked, which)
         } else {
-            self.strongest_of(plan, units, asked, which)
+            self.strongest_of(plan, tier, asked, which)
         };
-        match (said, closer) {
+        match (said, tier.closer(which)) {
             (Said::Deny(rule), _) => Answer::Deny(rule),
             (Said::Allow(rule), _) => Answer::Allow(rule),
             (Said::Pass, Some(closer)) if closer.broken => Answer::Closed(closer),
@@ -199,16 +181,16 @@ impl Table {
     }
 
     /// An unordered tier: a Deny beats an Allow.
-    fn strongest_of(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which) -> Said {
-        if let Some(rule) = self.find(plan, units, asked, which, Act::Deny) {
+    fn strongest_of(&self, plan: &Plan, tier: &PlannedTier, asked: &Asked<'_>, which: Which) -> Said {
+        if let Some(rule) = self.find(plan, tier, asked, which, Act::Deny) {
             return Said::Deny(rule);
         }
-        self.find(plan, units, asked, which, Act::Allow).map_or(Said::Nothing, Said::Allow)
+        self.find(plan, tier, asked, which, Act::Allow).map_or(Said::Nothing, Said::Allow)
     }
 
     /// An ordered tier: the first rule that acts, by position in the model.
-    fn first_of(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which) -> Said {
-        let first = |act| self.find(plan, units, asked, which, act).unwrap_or(u32::MAX);
+    fn first_of(&self, plan: &Plan, tier: &PlannedTier, asked: &Asked<'_>, which: Which) -> Said {
+        let first = |act| self.find(plan, tier, asked, which, act).unwrap_or(u32::MAX);
         let (deny, allow, pass) = (first(Act::Deny), first(Act::Allow), first(Act::Pass));
         match deny.min(allow).min(pass) {
             u32::MAX => Said::Nothing,
@@ -219,8 +201,8 @@ impl Table {
     }
 
     /// The first rule of these units that acts in this way.
-    fn find(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>, which: Which, act: Act) -> Option<u32> {
-        let found = units.iter().filter(|live| which.has(live)).filter_map(|live| {
+    fn find(&self, plan: &Plan, tier: &PlannedTier, asked: &Asked<'_>, which: Which, act: Act) -> Option<u32> {
+        let found = plan.units(tier, which).filter_map(|live| {
             let open = plan.open(live, act);
             if open.is_empty() { None } else { self.of_unit(live, act, |bank| bank.find(open, asked)) }
         });
@@ -235,16 +217,15 @@ impl Table {
 
     /// An Admin Deny comes before the pods' declared probes.
     fn admin_denies(&self, plan: &Plan, leg: &PlannedLeg, asked: &Asked<'_>, which: Which) -> bool {
-        tiers(plan.units(leg))
-            .filter(|units| units.first().is_some_and(|live| live.tier == Tier::Admin))
-            .any(|units| matches!(self.answer(plan, units, closing(units, which), asked, which), Answer::Deny(_)))
+        let admin = plan.tiers(leg).iter().filter(|tier| tier.tier == Tier::Admin);
+        admin.into_iter().any(|tier| matches!(self.answer(plan, tier, asked, which), Answer::Deny(_)))
     }
 
     fn outlook(&self, plan: &Plan, leg: &PlannedLeg, asked: &Asked<'_>) -> Outlook {
-        let units = plan.units(leg);
+        let tiers = plan.tiers(leg);
         let mut whole = Outlook { may_allow: true, may_deny: false, denial: None };
-        for units in stacks(units) {
-            let part = self.stack_outlook(plan, units, asked);
+        for stack in tiers.chunk_by(|one, other| one.stack == other.stack) {
+            let part = self.stack_outlook(plan, stack, asked);
             whole.may_deny |= part.may_deny;
             if !part.may_allow && whole.may_allow {
                 whole.may_allow = false;
@@ -252,19 +233,19 @@ impl Table {
             }
         }
         if !leg.has_endpoint
-            && let Some(closer) = tiers(units).find_map(|units| closing(units, Which::Enforced))
+            && let Some(closer) = tiers.iter().find_map(|tier| tier.closer(Which::Enforced))
         {
             let denial = whole.denial.or(Some((Reason::NoEndpoint, RuleId::Policy(closer.policy))));
             return Outlook { may_allow: false, may_deny: true, denial };
         }
         let admin_denies = || {
-            let admin = tiers(units).filter(|units| units.first().is_some_and(|u| u.tier == Tier::Admin));
-            let denies = |units: &[Live]| {
-                if is_ordered(units) {
-                    let ordered = self.ordered_outlook(plan, units, asked);
+            let admin = tiers.iter().filter(|tier| tier.tier == Tier::Admin);
+            let denies = |tier: &PlannedTier| {
+                if tier.is_ordered {
+                    let ordered = self.ordered_outlook(plan, tier, asked);
                     matches!(ordered.end, End::Deny(_)) && !ordered.may_allow
                 } else {
-                    self.certain_denial(plan, units, asked).is_some()
+                    self.certain_denial(plan, tier, asked).is_some()
                 }
             };
             admin.into_iter().any(denies)
@@ -275,15 +256,15 @@ impl Table {
         whole
     }
 
-    fn stack_outlook(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>) -> Outlook {
+    fn stack_outlook(&self, plan: &Plan, stack: &[PlannedTier], asked: &Asked<'_>) -> Outlook {
         let now = asked.request.now;
         let (mut may_allow, mut may_deny) = (false, false);
-        for units in tiers(units) {
-            if is_ordered(units) {
-                let ordered = self.ordered_outlook(plan, units, asked);
+        for tier in stack {
+            if tier.is_ordered {
+                let ordered = self.ordered_outlook(plan, tier, asked);
                 may_deny |= ordered.may_deny;
                 may_allow |= ordered.may_allow;
-                let closer = closing(units, Which::Enforced);
+                let closer = tier.closer(Which::Enforced);
                 let denial = match (ordered.end, closer) {
                     (End::Deny(rule), _) => (Reason::DenyRule, RuleId::Rule(rule)),
                     (End::Allow, _) => return Outlook { may_allow: true, may_deny, denial: None },
@@ -298,8 +279,8 @@ impl Table {
                 };
                 return Outlook { may_allow, may_deny: true, denial: (!may_allow).then_some(denial) };
             }
-            let acting = || units.iter().filter(|live| Which::Enforced.has(live));
-            if let Some(stop) = self.certain_denial(plan, units, asked) {
+            let acting = || plan.units(tier, Which::Enforced);
+            if let Some(stop) = self.certain_denial(plan, tier, asked) {
                 return Outlook { may_allow, may_deny: true, denial: (!may_allow).then_some(stop) };
             }
             let live_in = |live: &Live, act: Act| {
@@ -308,10 +289,10 @@ impl Table {
             };
             may_deny |= acting().any(|live| live_in(live, Act::Deny));
             may_allow |= acting().any(|live| live_in(live, Act::Allow));
-            if self.find(plan, units, asked, Which::Enforced, Act::Allow).is_some() {
+            if self.find(plan, tier, asked, Which::Enforced, Act::Allow).is_some() {
                 return Outlook { may_allow: true, may_deny, denial: None };
             }
-            if let Some(closer) = closing(units, Which::Enforced) {
+            if let Some(closer) = tier.closer(Which::Enforced) {
                 let denial = (!may_allow).then_some((closer.reason(), RuleId::Policy(closer.policy)));
                 return Outlook { may_allow, may_deny: true, denial };
             }
@@ -320,10 +301,10 @@ impl Table {
     }
 
     /// What the rules of an ordered tier could come to. Rules behind one that certainly acts have no say.
-    fn ordered_outlook(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>) -> Ordered {
+    fn ordered_outlook(&self, plan: &Plan, tier: &PlannedTier, asked: &Asked<'_>) -> Ordered {
         let now = asked.request.now;
         let each = |act, find: &dyn Fn(&Bank, &[u32]) -> Option<u32>| {
-            let acting = units.iter().filter(|live| Which::Enforced.has(live));
+            let acting = plan.units(tier, Which::Enforced);
             let found = acting.filter_map(|live| self.of_unit(live, act, |bank| find(bank, plan.open(live, act))));
             found.min().unwrap_or(u32::MAX)
         };
@@ -346,8 +327,8 @@ impl Table {
     }
 
     /// A Deny that possibly matches whatever the request.
-    fn certain_denial(&self, plan: &Plan, units: &[Live], asked: &Asked<'_>) -> Option<(Reason, RuleId)> {
-        let acting = || units.iter().filter(|live| Which::Enforced.has(live));
+    fn certain_denial(&self, plan: &Plan, tier: &PlannedTier, asked: &Asked<'_>) -> Option<(Reason, RuleId)> {
+        let acting = || plan.units(tier, Which::Enforced);
         let certain = acting().filter_map(|live| {
             let open = plan.open(live, Act::Deny);
             self.of_unit(live, Act::Deny, |bank| bank.find_certain(open, asked.request.now))
@@ -360,38 +341,6 @@ impl Closer {
     fn reason(self) -> Reason {
         if self.broken { Reason::BrokenPolicy } else { Reason::NoRule }
     }
-}
-
-impl Which {
-    fn has(self, live: &Live) -> bool {
-        match self {
-            Self::Enforced => live.enforced,
-            Self::Shadow => live.shadow,
-        }
-    }
-}
-
-/// The first policy of a tier that closes the direction, a broken one first. Admin never closes, unless it is broken.
-fn closing(units: &[Live], which: Which) -> Option<Closer> {
-    let acting = || units.iter().filter(|live| which.has(live));
-    if let Some(policy) = acting().filter_map(|live| live.breaks).min() {
-        return Some(Closer { policy, broken: true });
-    }
-    let closes = acting().filter(|live| live.tier != Tier::Admin).filter_map(|live| live.closes).min();
-    closes.map(|policy| Closer { policy, broken: false })
-}
-
-/// Whether these units, of one tier, are asked rule by rule.
-fn is_ordered(units: &[Live]) -> bool {
-    units.first().is_some_and(|live| live.tier.is_ordered(live.stack))
-}
-
-fn stacks(units: &[Live]) -> impl Iterator<Item = &[Live]> {
-    units.chunk_by(|one, other| one.stack == other.stack)
-}
-
-fn tiers(units: &[Live]) -> impl Iterator<Item = &[Live]> {
-    units.chunk_by(|one, other| (one.stack, one.tier) == (other.stack, other.tier))
 }
 
 /// Whether this is exactly a probe that the pod's spec declares: port, method and path. That it comes from the pod's

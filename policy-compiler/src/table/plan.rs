@@ -33,6 +33,7 @@ struct Resident {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(super) legs: Vec<PlannedLeg>,
+    tiers: Vec<PlannedTier>,
     live: Vec<Live>,
     gates: Vec<u32>,
     pub(super) source: Option<IpAddr>,
@@ -46,6 +47,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug)]
 pub(super) struct PlannedLeg {
     live: Range<usize>,
+    tiers: Range<usize>,
     /// Somebody is at the end of the way: not a Service without a ready endpoint.
     pub(super) has_endpoint: bool,
     /// The workload and its port, where the connection could carry a declared probe.
@@ -54,17 +56,48 @@ pub(super) struct PlannedLeg {
     pub(super) declares: Option<(WorkloadId, u16)>,
 }
 
+/// The units of one tier of one stack that have a say.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedTier {
+    live: Range<usize>,
+    pub(super) stack: Stack,
+    pub(super) tier: Tier,
+    /// Its units are asked rule by rule.
+    pub(super) is_ordered: bool,
+    /// By [`Which`].
+    closers: [Option<Closer>; WHICH.len()],
+}
+
+/// Which of the two tables is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// What acts.
+    Enforced,
+    /// What would act if the policies in mode Audit did.
+    Shadow,
+}
+
+/// Both; the index of each is its number.
+const WHICH: [Which; 2] = [Which::Enforced, Which::Shadow];
+
+/// The policy that closes a direction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closer {
+    pub(super) policy: u32,
+    pub(super) broken: bool,
+}
+
 /// One unit that has a say.
 #[derive(Clone, Debug)]
 pub(super) struct Live {
     pub(super) unit: u32,
     pub(super) direction: Direction,
-    pub(super) stack: Stack,
-    pub(super) tier: Tier,
-    pub(super) enforced: bool,
-    pub(super) shadow: bool,
-    pub(super) closes: Option<u32>,
-    pub(super) breaks: Option<u32>,
+    stack: Stack,
+    tier: Tier,
+    enforced: bool,
+    shadow: bool,
+    closes: Option<u32>,
+    breaks: Option<u32>,
     /// Ranges of [`Plan::gates`], by [`Act`].
     open: [Range<u32>; ACTS.len()],
 }
@@ -106,6 +139,7 @@ impl Plan {
     ) -> Self {
         let mut plan = Self {
             legs: Vec::new(),
+            tiers: Vec::new(),
             live: Vec::new(),
             gates: Vec::new(),
             source: connection.source.address,
@@ -184,7 +218,8 @@ impl Plan {
         let port = leg.destination.port;
         let probed = may_be_probe(leg).then_some(leg.subject).zip(port);
         let declares = leg.destination.workload.zip(port).filter(|_| probe::on(leg).is_some());
-        let planned = PlannedLeg { live: start..self.live.len(), has_endpoint: port.is_some(), probed, declares };
+        let planned =
+            PlannedLeg { live: start..self.live.len(), tiers: 0..0, has_endpoint: port.is_some(), probed, declares };
         if let Some(before) = self.legs.last()
             && before.has_endpoint == planned.has_endpoint
             && before.probed.is_none()
@@ -198,7 +233,26 @@ impl Plan {
             self.live.truncate(start);
             return;
         }
-        self.legs.push(planned);
+        let first = self.tiers.len();
+        self.push_tiers(start);
+        self.legs.push(PlannedLeg { tiers: first..self.tiers.len(), ..planned });
+    }
+
+    /// Groups the units of the last leg, which come in the order of stacks and tiers.
+    fn push_tiers(&mut self, mut start: usize) {
+        let same = |one: &Live, other: &Live| (one.stack, one.tier) == (other.stack, other.tier);
+        for units in self.live.get(start..).unwrap_or_default().chunk_by(same) {
+            let Some(Live { stack, tier, .. }) = units.first() else { continue };
+            let live = start..start + units.len();
+            start = live.end;
+            self.tiers.push(PlannedTier {
+                live,
+                stack: *stack,
+                tier: *tier,
+                is_ordered: tier.is_ordered(*stack),
+                closers: WHICH.map(|which| closer(units, which)),
+            });
+        }
     }
 
     fn is_same(&self, one: Range<usize>, other: Range<usize>) -> bool {
@@ -211,9 +265,14 @@ impl Plan {
             })
     }
 
-    /// The units that judge a leg, in the order of stacks and tiers.
-    pub(super) fn units(&self, leg: &PlannedLeg) -> &[Live] {
-        self.live.get(leg.live.clone()).unwrap_or_default()
+    /// What judges a leg, in the order of stacks and tiers.
+    pub(super) fn tiers(&self, leg: &PlannedLeg) -> &[PlannedTier] {
+        self.tiers.get(leg.tiers.clone()).unwrap_or_default()
+    }
+
+    /// The units of a tier that are in a table.
+    pub(super) fn units(&self, tier: &PlannedTier, which: Which) -> impl Iterator<Item = &Live> {
+        self.live.get(tier.live.clone()).unwrap_or_default().iter().filter(move |live| which.has(live))
     }
 
     /// Conditions of the unit's rules that hold as surely as they have to for this act.
@@ -221,6 +280,32 @@ impl Plan {
         let Some(Range { start, end }) = live.open.get(act as usize) else { return &[] };
         self.gates.get(*start as usize..*end as usize).unwrap_or_default()
     }
+}
+
+impl Which {
+    fn has(self, live: &Live) -> bool {
+        match self {
+            Self::Enforced => live.enforced,
+            Self::Shadow => live.shadow,
+        }
+    }
+}
+
+impl PlannedTier {
+    /// The first policy that closes the direction, a broken one first.
+    pub(super) fn closer(&self, which: Which) -> Option<Closer> {
+        self.closers.get(which as usize).copied().flatten()
+    }
+}
+
+/// Of the units of one tier. Admin never closes, unless it is broken.
+fn closer(units: &[Live], which: Which) -> Option<Closer> {
+    let acting = || units.iter().filter(|live| which.has(live));
+    if let Some(policy) = acting().filter_map(|live| live.breaks).min() {
+        return Some(Closer { policy, broken: true });
+    }
+    let closes = acting().filter(|live| live.tier != Tier::Admin).filter_map(|live| live.closes).min();
+    closes.map(|policy| Closer { policy, broken: false })
 }
 
 fn position(length: usize) -> u32 {
