@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::facts::{Place, Transport};
 use crate::settings::Settings;
@@ -165,8 +165,9 @@ pub struct Registry {
     by_address: Map<IpAddr, Owner>,
     /// Everybody who claims an address that several do.
     contested: Map<IpAddr, Vec<Claimant>>,
-    workload_names: Names,
-    service_names: Names,
+    /// Indexed when first asked for: a change of an address asks for no name.
+    workload_names: OnceLock<Names>,
+    service_names: OnceLock<Names>,
 }
 
 /// Positions by namespace and name; of two of the same name the first.
@@ -195,7 +196,8 @@ impl Registry {
     /// Indexes addresses. An address with two owners is nobody's; a `hostNetwork` workload owns none.
     #[must_use]
     pub fn new(workloads: Vec<Workload>, services: Vec<Service>, nodes: Vec<Node>) -> Self {
-        let mut by_address: Map<IpAddr, Owner> = Map::default();
+        let owners = workloads.len() + services.len() + nodes.len();
+        let mut by_address: Map<IpAddr, Owner> = Map::with_capacity_and_hasher(owners, Default::default());
         let mut contested: Map<IpAddr, Vec<Claimant>> = Map::default();
         let mut claim = |address: IpAddr, claimant: Claimant| {
             let address = address.to_canonical();
@@ -220,9 +222,7 @@ impl Registry {
         for (index, service) in (0u32..).zip(&services) {
             service.ips.iter().for_each(|ip| claim(*ip, Claimant::Service(ServiceId(index))));
         }
-        let workload_names = names(workloads.iter().map(|workload| (&workload.namespace, &workload.name)));
-        let service_names = names(services.iter().map(|service| (&service.namespace, &service.name)));
-        Self { workloads, services, nodes, by_address, contested, workload_names, service_names }
+        Self { workloads, services, nodes, by_address, contested, ..Self::default() }
     }
 
     /// Who is at an address, as a peer.
@@ -281,13 +281,15 @@ impl Registry {
     /// The workload with this namespace and name.
     #[must_use]
     pub fn find_workload(&self, namespace: &str, name: &str) -> Option<WorkloadId> {
-        self.workload_names.get(namespace)?.get(name).copied().map(WorkloadId)
+        let held = self.workloads.iter().map(|workload| (&workload.namespace, &workload.name));
+        self.workload_names.get_or_init(|| names(held)).get(namespace)?.get(name).copied().map(WorkloadId)
     }
 
     /// The service with this namespace and name.
     #[must_use]
     pub fn find_service(&self, namespace: &str, name: &str) -> Option<ServiceId> {
-        self.service_names.get(namespace)?.get(name).copied().map(ServiceId)
+        let held = self.services.iter().map(|service| (&service.namespace, &service.name));
+        self.service_names.get_or_init(|| names(held)).get(namespace)?.get(name).copied().map(ServiceId)
     }
 }
 

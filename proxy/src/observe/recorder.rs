@@ -307,7 +307,7 @@ impl Pair {
 }
 
 fn refusal_kind(event: &RequestEvent<'_>) -> Kind {
-    let rule = event.verdict.rule.as_ref().map(|rule| (&rule.policy, &rule.rule));
+    let rule = event.verdict.rule.and_then(|id| event.world.named(id)).map(|named| (named.policy, named.rule));
     let why = (event.verdict.action, event.verdict.reason, event.refusal, event.revoked, rule);
     Kind::new(event.source.ip(), event.destination.ip(), event.destination.port(), why)
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastwall_policy::canonical::Refusal;
-use eastwall_policy::diagnostic::Location;
+use eastwall_policy::dialect;
 use eastwall_policy::facts::{Direction, Protocol};
 use eastwall_policy::registry::{Registry, WorkloadId};
-use eastwall_policy::verdict::{Action, Audit, Proof, Reason, RuleRef, Verdict};
+use eastwall_policy::source;
+use eastwall_policy::verdict::{Action, Audit, Proof, Reason, RuleId, Verdict};
 use eastwall_policy::world::World;
 use serde_json::Value;
 
@@ -16,23 +17,31 @@ use super::{Alert, AlertKind, ConnectionEnd, ConnectionRecorder, Destination, Lo
 fn world() -> World {
     let workloads =
         "- {name: web, namespace: shop, ips: [10.0.0.3]}\n- {name: orders, namespace: shop, ips: [10.0.0.2]}\n";
-    World::new(Arc::default(), Arc::new(Registry::parse("w", &workloads.into()).0), 7)
+    let policy = "\
+apiVersion: eastwall.dev/v1alpha1
+kind: FirewallPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  subject: [{serviceAccount: orders}]
+  ingress:
+  - {name: web-reads, from: [{serviceAccount: web}], http: [{methods: [GET]}]}
+";
+    let model = dialect::compile(&source::parse("orders.yaml", &policy.into())).model;
+    World::new(model, Arc::new(Registry::parse("w", &workloads.into()).0), 7)
 }
 
 fn allow() -> Verdict {
-    Verdict { action: Action::Allow, reason: Reason::AllowRule, rule: Some(rule()), proof: Proof::Address, audit: None }
+    Verdict {
+        action: Action::Allow,
+        reason: Reason::AllowRule,
+        rule: Some(RuleId::Rule(0)),
+        proof: Proof::Address,
+        audit: None,
+    }
 }
 
 fn deny() -> Verdict {
     Verdict { action: Action::Deny, reason: Reason::NoRule, ..allow() }
-}
-
-fn rule() -> Arc<RuleRef> {
-    Arc::new(RuleRef {
-        policy: "FirewallPolicy shop/orders".into(),
-        rule: Some("web-reads".into()),
-        location: Location { file: "orders.yaml".into(), line: 7, column: 5 },
-    })
 }
 
 fn event<'a>(world: &'a World, verdict: &'a Verdict) -> RequestEvent<'a> {
@@ -87,7 +96,7 @@ impl Bench {
 #[test]
 fn the_line_of_a_denial() {
     let (bench, world) = (Bench::new(), world());
-    let audit = Audit { action: Action::Allow, reason: Reason::AllowRule, rule: Some(rule()) };
+    let audit = Audit { action: Action::Allow, reason: Reason::AllowRule, rule: Some(RuleId::Rule(0)) };
     let verdict = Verdict { audit: Some(audit), ..deny() };
     let connection = bench.connection(&world);
     let id = connection.decision_id();
