@@ -115,12 +115,21 @@ struct Slot<P> {
 /// The nodes, found by the number of their parent and their segment. A posting is a `P`.
 #[derive(Clone, Debug)]
 pub(super) struct Trie<P> {
-    /// What all paths start with, and the node there.
-    stem: Box<[u8]>,
+    stem: Stem,
+    /// The node at the stem.
     top: Node<P>,
     /// Open addressing; half of it is empty.
     slots: Box<[Slot<P>]>,
     texts: Box<[u8]>,
+}
+
+/// What all paths start with: whole segments.
+///
+/// PERF: in place, since it is read for every request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stem {
+    length: u8,
+    bytes: [u8; INLINE],
 }
 
 /// Collects places.
@@ -316,7 +325,7 @@ impl TrieBuilder {
             .collect();
         let (stem, top) = self.stem(&nodes, &found);
         let mut trie = Trie {
-            stem: stem.into(),
+            stem,
             top,
             slots: vec![Slot::EMPTY; self.drafts.len().saturating_sub(1) * 2 + 1].into(),
             texts: Box::default(),
@@ -329,9 +338,9 @@ impl TrieBuilder {
         trie
     }
 
-    /// The segments that all paths begin with, and the node behind them.
-    fn stem<P: Copy>(&self, nodes: &[Node<P>], spans: &[Spans]) -> (Vec<u8>, Node<P>) {
-        let mut stem = Vec::new();
+    /// The segments that all paths begin with, as far as there is room, and the node behind them.
+    fn stem<P: Copy>(&self, nodes: &[Node<P>], spans: &[Spans]) -> (Stem, Node<P>) {
+        let mut stem = Stem::default();
         let mut number = ROOT;
         loop {
             let node = nodes.get(number as usize).copied().unwrap_or(Node::new(number));
@@ -339,8 +348,10 @@ impl TrieBuilder {
             match self.drafts.get(number as usize) {
                 Some(Draft { literals: 1, literal, variable: None, .. }) if is_bare => {
                     let segment = self.drafts.get(*literal as usize).and_then(|draft| draft.segment.as_deref());
-                    stem.push(b'/');
-                    stem.extend_from_slice(segment.unwrap_or_default());
+                    match segment.and_then(|segment| stem.with(segment)) {
+                        Some(longer) => stem = longer,
+                        None => return (stem, node),
+                    }
                     number = *literal;
                 }
                 _ => return (stem, node),
@@ -468,6 +479,24 @@ impl Spans {
     }
 }
 
+// === impl Stem ===
+
+impl Stem {
+    /// Longer by a slash and a segment, if there is room.
+    fn with(mut self, segment: &[u8]) -> Option<Self> {
+        let start = usize::from(self.length);
+        let (slash, space) = self.bytes.get_mut(start..=start + segment.len())?.split_first_mut()?;
+        *slash = b'/';
+        space.copy_from_slice(segment);
+        self.length = u8::try_from(start + 1 + segment.len()).ok()?;
+        Some(self)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
+
 // === impl Slot ===
 
 impl<P> Slot<P> {
@@ -548,7 +577,7 @@ impl<P> Trie<P> {
 
     /// Hands over all postings at places to which a path leads. `postings` are those that it was finished with.
     pub(super) fn visit(&self, path: &[u8], postings: &[P], seed: &Seed, see: &mut impl FnMut(&[P])) {
-        let Some(left) = path.strip_prefix(&*self.stem) else { return };
+        let Some(left) = path.strip_prefix(self.stem.bytes()) else { return };
         let left = match left {
             [] => None,
             [b'/', left @ ..] => Some(left),
@@ -584,7 +613,7 @@ impl<P> Trie<P> {
 
     /// Bytes of the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.stem.len() + size_of_val(&*self.slots) + self.texts.len()
+        size_of_val(&*self.slots) + self.texts.len()
     }
 }
 
