@@ -16,7 +16,7 @@ mod split;
 pub mod tree;
 mod unpack;
 
-pub use fields::{Fields, Findings};
+pub use fields::{Fields, Findings, Unconfirmed};
 pub use reader::Reader;
 pub use tree::{Key, Node, Span, Value};
 

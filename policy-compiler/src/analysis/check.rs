@@ -53,7 +53,7 @@ fn mentions(compiled: &Compiled, registry: &Registry) -> Vec<Diagnostic> {
             registry.workloads.iter().any(|workload| selects(who, workload))
         }
     };
-    compiled.mentions.iter().filter(|mention| !is_there(&mention.of)).map(|mention| mention.finding.clone()).collect()
+    compiled.mentions.iter().filter(|mention| !is_there(&mention.of)).map(|mention| mention.finding.confirm()).collect()
 }
 
 /// Whether a subject expression holds of a workload. Atoms that are not about a subject hold of nobody.

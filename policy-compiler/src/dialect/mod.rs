@@ -13,7 +13,7 @@ use crate::model::{Atom, Directions, Expr, Mode, Model, PeerAtom, Policy, Policy
 use crate::registry::Registry;
 use crate::registry::kubernetes::{self, Objects};
 use crate::settings::Settings;
-use crate::source::{Document, Findings, Sources, Span};
+use crate::source::{Document, Findings, Sources, Span, Unconfirmed};
 
 mod cidr;
 mod cilium;
@@ -63,7 +63,7 @@ pub struct Compiled {
     /// Documents of kinds that are no policy: passed over, counted.
     pub passed_over: Vec<(String, usize)>,
     /// What the policies name, with the places: checked against a registry by `analysis::check`.
-    pub mentions: Vec<Mention>,
+    pub mentions: Vec<Arc<Mention>>,
     /// What the Kubernetes objects among the documents say of who is where.
     pub objects: Arc<Objects>,
     /// What each document was read as, for the next time.
@@ -89,8 +89,8 @@ impl Compiled {
 pub struct Mention {
     /// What.
     pub of: Mentioned,
-    /// The finding to report if it does not exist; its message is complete.
-    pub finding: Diagnostic,
+    /// The finding if it does not exist.
+    pub finding: Unconfirmed,
 }
 
 /// See [`Mention`].
@@ -126,7 +126,7 @@ pub struct Outcome {
     /// All findings.
     pub diagnostics: Told,
     /// What the policies name.
-    pub mentions: Vec<Mention>,
+    pub mentions: Vec<Arc<Mention>>,
 }
 
 impl Outcome {

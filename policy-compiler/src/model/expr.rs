@@ -29,6 +29,7 @@ impl Expr {
             (Some(only), true) => only,
             (Some(last), false) => {
                 parts.push(last);
+                parts.shrink_to_fit();
                 Self::All(parts)
             }
         }
@@ -43,6 +44,7 @@ impl Expr {
             (Some(only), true) => only,
             (Some(last), false) => {
                 parts.push(last);
+                parts.shrink_to_fit();
                 Self::Any(parts)
             }
         }

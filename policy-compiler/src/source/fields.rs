@@ -2,6 +2,7 @@
 //!
 //! A reader goes on after an error, so that one run tells everything that is wrong with a document.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Document, Key, Node, Span, Value};
@@ -10,17 +11,51 @@ use crate::diagnostic::{Code, Diagnostic, Location, Snippet, shortened};
 /// Collects what is wrong with one document.
 #[derive(Clone, Debug)]
 pub struct Findings {
+    of: About,
+    list: Vec<Diagnostic>,
+}
+
+/// What findings are about.
+#[derive(Clone, Debug)]
+struct About {
     file: Arc<str>,
     text: Arc<str>,
-    policy: Option<String>,
-    list: Vec<Diagnostic>,
+    policy: Option<Arc<str>>,
+}
+
+/// A finding that may turn out to be none, and is put into words only if it is one.
+#[derive(Clone, Debug)]
+pub struct Unconfirmed {
+    of: About,
+    code: Code,
+    span: Span,
+    message: Box<str>,
+    help: Cow<'static, str>,
+}
+
+impl Unconfirmed {
+    /// It is one.
+    #[must_use]
+    pub fn confirm(&self) -> Diagnostic {
+        self.of.diagnostic(self.code, self.span, &*self.message).help(&*self.help)
+    }
+}
+
+impl About {
+    fn diagnostic(&self, code: Code, span: Span, message: impl Into<String>) -> Diagnostic {
+        let mut diagnostic = Diagnostic::new(code, super::location(&self.file, span), message);
+        diagnostic.length = span.length as usize;
+        diagnostic.policy = self.policy.as_deref().map(Into::into);
+        diagnostic.snippet = Snippet::of(&self.text, span.start as usize, span.column);
+        diagnostic
+    }
 }
 
 impl Findings {
     /// For a text, not yet for a policy.
     #[must_use]
     pub fn new(file: Arc<str>, text: Arc<str>) -> Self {
-        Self { file, text, policy: None, list: Vec::new() }
+        Self { of: About { file, text, policy: None }, list: Vec::new() }
     }
 
     /// For one document.
@@ -29,11 +64,12 @@ impl Findings {
         let mut findings = Self::new(Arc::clone(&document.location.file), Arc::clone(&document.file_text));
         if !document.name.is_empty() {
             let (kind, namespace, name) = (&document.kind, &document.namespace, &document.name);
-            findings.policy = Some(shortened(if namespace.is_empty() {
+            let policy = shortened(if namespace.is_empty() {
                 format!("{kind} {name}")
             } else {
                 format!("{kind} {namespace}/{name}")
-            }));
+            });
+            findings.of.policy = Some(policy.into());
         }
         findings
     }
@@ -61,17 +97,25 @@ impl Findings {
     /// A finding that is not (yet) part of the collection.
     #[must_use]
     pub fn diagnostic(&self, code: Code, span: Span, message: impl Into<String>) -> Diagnostic {
-        let mut diagnostic = Diagnostic::new(code, self.location(span), message);
-        diagnostic.length = span.length as usize;
-        diagnostic.policy.clone_from(&self.policy);
-        diagnostic.snippet = Snippet::of(&self.text, span.start as usize, span.column);
-        diagnostic
+        self.of.diagnostic(code, span, message)
+    }
+
+    /// A finding if something turns out so.
+    #[must_use]
+    pub fn unconfirmed(
+        &self,
+        code: Code,
+        span: Span,
+        message: impl Into<Box<str>>,
+        help: impl Into<Cow<'static, str>>,
+    ) -> Unconfirmed {
+        Unconfirmed { of: self.of.clone(), code, span, message: message.into(), help: help.into() }
     }
 
     /// A place of this document.
     #[must_use]
     pub fn location(&self, span: Span) -> Location {
-        super::location(&self.file, span)
+        super::location(&self.of.file, span)
     }
 
     /// Whether the document is refused.

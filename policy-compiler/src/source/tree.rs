@@ -424,10 +424,17 @@ impl Builder<'_> {
 }
 
 impl Open {
+    /// Trees are kept while their documents are.
     fn close(self) -> Node {
         let value = match self.kind {
-            OpenKind::List(items) => Value::List(items),
-            OpenKind::Map { entries, .. } => Value::Map(entries),
+            OpenKind::List(mut items) => {
+                items.shrink_to_fit();
+                Value::List(items)
+            }
+            OpenKind::Map { mut entries, .. } => {
+                entries.shrink_to_fit();
+                Value::Map(entries)
+            }
         };
         Node { span: self.span, value }
     }

@@ -173,9 +173,12 @@ fn refused(document: &Document, settings: &Settings) -> Refused {
     }
 }
 
-fn protected(spec: &Spec, findings: &Findings, document: &Document) -> Mention {
-    let finding = findings
-        .diagnostic(Code::SelectsNothing, document.root.span, "the policy selects no workload")
-        .help("check namespace and labels of `endpointSelector`");
-    Mention { of: Mentioned::Protected(spec.policy.subject.clone()), finding }
+fn protected(spec: &Spec, findings: &Findings, document: &Document) -> Arc<Mention> {
+    let finding = findings.unconfirmed(
+        Code::SelectsNothing,
+        document.root.span,
+        "the policy selects no workload",
+        "check namespace and labels of `endpointSelector`",
+    );
+    Arc::new(Mention { of: Mentioned::Protected(spec.policy.subject.clone()), finding })
 }

@@ -147,12 +147,15 @@ fn refused(document: &Document, settings: &Settings) -> Refused {
     refused
 }
 
-fn protected(policy: &Policy, findings: &Findings, document: &Document) -> Mention {
+fn protected(policy: &Policy, findings: &Findings, document: &Document) -> Arc<Mention> {
     let message = "the policy selects no workload";
-    let finding = findings
-        .diagnostic(Code::SelectsNothing, document.root.span, message)
-        .help("check namespace and labels of `selector`");
-    Mention { of: Mentioned::Protected(policy.subject.clone()), finding }
+    let finding = findings.unconfirmed(
+        Code::SelectsNothing,
+        document.root.span,
+        message,
+        "check namespace and labels of `selector`",
+    );
+    Arc::new(Mention { of: Mentioned::Protected(policy.subject.clone()), finding })
 }
 
 /// The namespace of a document that names none, as `kubectl` would have it.

@@ -222,11 +222,14 @@ pub(super) fn refused(document: &Document) -> Refused {
     Refused { name: name_of(document), location: document.location.clone(), closure: Some(closure) }
 }
 
-fn protected(server: &Server<'_>, policy: &Policy) -> Mention {
-    let finding = Findings::of(server.document)
-        .diagnostic(Code::SelectsNothing, server.document.root.span, "the `Server` selects no workload")
-        .help("check namespace and labels of `podSelector`");
-    Mention { of: Mentioned::Protected(policy.subject.clone()), finding }
+fn protected(server: &Server<'_>, policy: &Policy) -> Arc<Mention> {
+    let finding = Findings::of(server.document).unconfirmed(
+        Code::SelectsNothing,
+        server.document.root.span,
+        "the `Server` selects no workload",
+        "check namespace and labels of `podSelector`",
+    );
+    Arc::new(Mention { of: Mentioned::Protected(policy.subject.clone()), finding })
 }
 
 /// What is valid, and probably not meant.

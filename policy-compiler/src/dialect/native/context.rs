@@ -17,27 +17,31 @@ pub(super) struct Context<'a> {
     /// The policy's own namespace; `None` for a cluster policy.
     pub(super) namespace: Option<Arc<str>>,
     /// What it names.
-    pub(super) mentions: Vec<Mention>,
+    pub(super) mentions: Vec<Arc<Mention>>,
 }
 
 impl Context<'_> {
     /// Says that the document names workloads for which `peer` atoms hold.
     pub(super) fn mention_somebody(&mut self, span: Span, who: &str, atoms: &[PeerAtom]) {
         let subject = Expr::all(atoms.iter().map(|atom| Expr::Is(Atom::Subject(atom.clone()))));
-        let finding = self
-            .findings
-            .diagnostic(Code::NobodyYet, span, format!("no workload {who}"))
-            .help("it matches nobody until there is one; check the spelling");
-        self.mentions.push(Mention { of: Mentioned::Somebody(subject), finding });
+        let finding = self.findings.unconfirmed(
+            Code::NobodyYet,
+            span,
+            format!("no workload {who}"),
+            "it matches nobody until there is one; check the spelling",
+        );
+        self.mentions.push(Arc::new(Mention { of: Mentioned::Somebody(subject), finding }));
     }
 
     /// Says that the document names a Service.
     pub(super) fn mention_service(&mut self, span: Span, namespace: &Arc<str>, name: &Arc<str>) {
-        let finding = self
-            .findings
-            .diagnostic(Code::DanglingService, span, format!("there is no Service `{namespace}/{name}`"))
-            .help("check the name and the namespace; without `namespace` the policy's own is meant");
+        let finding = self.findings.unconfirmed(
+            Code::DanglingService,
+            span,
+            format!("there is no Service `{namespace}/{name}`"),
+            "check the name and the namespace; without `namespace` the policy's own is meant",
+        );
         let of = Mentioned::Service { namespace: Arc::clone(namespace), name: Arc::clone(name) };
-        self.mentions.push(Mention { of, finding });
+        self.mentions.push(Arc::new(Mention { of, finding }));
     }
 }

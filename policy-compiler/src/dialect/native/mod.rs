@@ -115,7 +115,7 @@ pub(super) struct Read {
     policy: Option<Arc<Policy>>,
     replaces: Vec<(PolicyName, Span)>,
     findings: Findings,
-    mentions: Vec<super::Mention>,
+    mentions: Vec<Arc<super::Mention>>,
     /// What stands in for it if it has an error.
     refusal: Refused,
 }

@@ -55,10 +55,13 @@ pub(super) fn read(document: &Document, settings: &Settings) -> Read {
             .get("metadata")
             .and_then(|node| node.get("name"))
             .map_or(document.root.span, |node| node.span);
-        let finding = findings
-            .diagnostic(Code::SelectsNothing, place, format!("`{}` protects no workload", policy.name))
-            .help("no workload matches its `subject`; check labels, accounts and the namespace");
-        mentions.push(Mention { of: Mentioned::Protected(policy.subject.clone()), finding });
+        let finding = findings.unconfirmed(
+            Code::SelectsNothing,
+            place,
+            format!("`{}` protects no workload", policy.name),
+            "no workload matches its `subject`; check labels, accounts and the namespace",
+        );
+        mentions.push(Arc::new(Mention { of: Mentioned::Protected(policy.subject.clone()), finding }));
         Arc::new(policy)
     });
     Read { policy, replaces, findings, mentions, refusal }

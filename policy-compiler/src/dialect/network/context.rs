@@ -13,7 +13,7 @@ use crate::source::{Document, Findings, Span};
 pub(super) struct Context<'a> {
     pub(super) findings: Findings,
     pub(super) settings: &'a Settings,
-    pub(super) mentions: Vec<Mention>,
+    pub(super) mentions: Vec<Arc<Mention>>,
     pub(super) name: PolicyName,
     /// The direction of the rule that is read.
     pub(super) direction: Direction,
@@ -33,22 +33,26 @@ impl<'a> Context<'a> {
 
     /// Notes that a rule speaks of workloads of which these hold: that there is none is worth a warning.
     pub(super) fn mention(&mut self, span: Span, who: &[PeerAtom]) {
-        let finding = self
-            .findings
-            .diagnostic(Code::NobodyYet, span, "no workload is selected by this peer")
-            .help("check labels and the namespace; a peer of pods never matches addresses outside the cluster");
+        let finding = self.findings.unconfirmed(
+            Code::NobodyYet,
+            span,
+            "no workload is selected by this peer",
+            "check labels and the namespace; a peer of pods never matches addresses outside the cluster",
+        );
         let all = Expr::all(who.iter().map(|atom| Expr::Is(Atom::Subject(atom.clone()))));
-        self.mentions.push(Mention { of: Mentioned::Somebody(all), finding });
+        self.mentions.push(Arc::new(Mention { of: Mentioned::Somebody(all), finding }));
     }
 
     /// Notes that a rule names a port: that no workload declares it, for this transport where one is said, is worth a
     /// warning.
     pub(super) fn mention_port(&mut self, span: Span, name: &Arc<str>, transport: Option<Transport>) {
-        let finding = self
-            .findings
-            .diagnostic(Code::NobodyYet, span, format!("no workload declares a port `{name}`"))
-            .help("the name and the transport are those of a container's port, never of a Service's");
-        self.mentions.push(Mention { of: Mentioned::Port { name: Arc::clone(name), transport }, finding });
+        let finding = self.findings.unconfirmed(
+            Code::NobodyYet,
+            span,
+            format!("no workload declares a port `{name}`"),
+            "the name and the transport are those of a container's port, never of a Service's",
+        );
+        self.mentions.push(Arc::new(Mention { of: Mentioned::Port { name: Arc::clone(name), transport }, finding }));
     }
 }
 

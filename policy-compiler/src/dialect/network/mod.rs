@@ -146,13 +146,16 @@ fn refused(document: &Document, settings: &Settings) -> Refused {
     refused
 }
 
-fn protected(policy: &Policy, findings: &Findings, document: &Document) -> Mention {
+fn protected(policy: &Policy, findings: &Findings, document: &Document) -> Arc<Mention> {
     let field = if document.kind == NAMESPACED { "podSelector" } else { "subject" };
     let place = document.root.get("spec").and_then(|spec| spec.get(field)).unwrap_or(&document.root);
-    let finding = findings
-        .diagnostic(Code::SelectsNothing, place.span, format!("`{}` protects no workload", policy.name))
-        .help(format!("no workload matches its `{field}`; check labels and the namespace"));
-    Mention { of: Mentioned::Protected(policy.subject.clone()), finding }
+    let finding = findings.unconfirmed(
+        Code::SelectsNothing,
+        place.span,
+        format!("`{}` protects no workload", policy.name),
+        format!("no workload matches its `{field}`; check labels and the namespace"),
+    );
+    Arc::new(Mention { of: Mentioned::Protected(policy.subject.clone()), finding })
 }
 
 /// Kind, namespace (`default` where a namespaced policy names none; none of a cluster-wide one) and name.
