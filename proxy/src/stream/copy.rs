@@ -1,4 +1,5 @@
-//! Copies between two sockets until both directions have ended: one task, one buffer a direction, no timer per byte.
+//! Copies between two sockets until both directions have ended: one task, one buffer a direction, no timer per byte. What
+//! comes in bulk goes through a pipe of the kernel instead of the buffer.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +10,9 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Buffer, Deadline};
+use super::Deadline;
+use super::buffer::{Buffer, SIZE};
+use super::pipe::Pipe;
 
 /// How a copy ended, and what passed.
 #[derive(Debug)]
@@ -38,6 +41,9 @@ pub(crate) struct Copy<'a> {
 #[derive(Debug)]
 struct Way {
     buffer: Buffer,
+    /// Where bulk is in flight. It is taken when there is something to move, and given back when there is nothing.
+    pipe: Option<Pipe>,
+    is_bulk: bool,
     total: u64,
     finished: bool,
     closed: bool,
@@ -89,7 +95,7 @@ impl<'a> Copy<'a> {
 impl Way {
     fn new(buffer: Buffer) -> Self {
         let total = buffer.bytes().len() as u64;
-        Self { buffer, total, finished: false, closed: false }
+        Self { buffer, pipe: None, is_bulk: false, total, finished: false, closed: false }
     }
 
     /// Ready when the source has ended and that end was passed on.
@@ -102,28 +108,61 @@ impl Way {
                 }
                 self.buffer.consume(written);
             }
+            if let Some(pipe) = &mut self.pipe {
+                ready!(pipe.poll_drain(to, context))?;
+            }
             if self.finished {
                 if !self.closed {
+                    self.pipe = None;
                     self.buffer.release();
                     ready!(Pin::new(&mut *to).poll_shutdown(context))?;
                     self.closed = true;
                 }
                 return Poll::Ready(Ok(()));
             }
-            match self.buffer.poll_read(from, context) {
+            match self.poll_read(context, from) {
                 Poll::Ready(read) => {
                     let read = read?;
                     self.total += read as u64;
                     self.finished = read == 0;
                 }
                 Poll::Pending => {
+                    self.pipe = None;
                     self.buffer.release();
                     return Poll::Pending;
                 }
             }
         }
     }
+
+    /// Reads into the pipe while bytes come in bulk, else into the buffer.
+    fn poll_read(&mut self, context: &mut Context<'_>, from: &mut TcpStream) -> Poll<io::Result<usize>> {
+        if self.is_bulk {
+            // Without a descriptor to be had bytes are copied.
+            if self.pipe.is_none() {
+                ready!(from.poll_read_ready(context))?;
+                self.pipe = Pipe::take();
+            }
+            if let Some(pipe) = &mut self.pipe {
+                match ready!(pipe.poll_fill(from, context)) {
+                    // A kernel that cannot, for these sockets: bytes are copied.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                    read => {
+                        self.is_bulk = read.as_ref().is_ok_and(|read| *read >= BULK);
+                        return Poll::Ready(read);
+                    }
+                }
+            }
+        }
+        self.pipe = None;
+        let read = ready!(self.buffer.poll_read(from, context))?;
+        self.is_bulk = read >= SIZE;
+        Poll::Ready(Ok(read))
+    }
 }
+
+/// Less at once is cheaper to copy than to move pages for.
+const BULK: usize = 4 * 1024;
 
 /// Closes with RST instead of FIN, so that the peer sees at once that this was no ordinary end.
 pub(crate) fn reset(stream: TcpStream) {
@@ -170,6 +209,67 @@ mod tests {
         let copied = copy.await.unwrap();
         assert!(copied.result.is_ok());
         assert_eq!((copied.received, copied.sent), (6, 20));
+    }
+
+    #[tokio::test]
+    async fn bulk_and_single_words_pass_whole_and_in_order() {
+        let (mut client, mut proxy_client) = pair().await;
+        let (mut proxy_upstream, mut server) = pair().await;
+        let idle = Duration::from_secs(60);
+        let bulk: Vec<u8> = (0..3_000_001u32).map(|n| (n % 251) as u8).collect();
+        let talk = async {
+            for word in [&b"ping"[..], &bulk, b"pong", &bulk, b"end"] {
+                let (sent, got) = tokio::join!(client.write_all(word), async {
+                    let mut got = vec![0; word.len()];
+                    server.read_exact(&mut got).await.map(|_| got)
+                });
+                sent.unwrap();
+                assert!(got.unwrap() == word);
+                // And back.
+                let (sent, got) = tokio::join!(server.write_all(word), async {
+                    let mut got = vec![0; word.len()];
+                    client.read_exact(&mut got).await.map(|_| got)
+                });
+                sent.unwrap();
+                assert!(got.unwrap() == word);
+            }
+            drop((client, server));
+        };
+        let (copied, ()) = tokio::join!(copy(&mut proxy_client, b"", &mut proxy_upstream, idle), talk);
+        copied.result.unwrap();
+        let total = 2 * bulk.len() as u64 + 11;
+        assert_eq!((copied.received, copied.sent), (total, total));
+        assert!(Pipe::free() > 0, "bulk went through a pipe, and the pipe was given back");
+    }
+
+    #[tokio::test]
+    async fn a_half_close_behind_bulk_passes() {
+        let (mut client, mut proxy_client) = pair().await;
+        let (mut proxy_upstream, mut server) = pair().await;
+        let bulk = vec![7; 5_000_000];
+        let talk = async {
+            let (sent, got) = tokio::join!(
+                async {
+                    client.write_all(&bulk).await.unwrap();
+                    client.shutdown().await
+                },
+                async {
+                    let mut got = Vec::new();
+                    server.read_to_end(&mut got).await.map(|_| got)
+                }
+            );
+            sent.unwrap();
+            assert!(got.unwrap() == bulk);
+            server.write_all(b"answer").await.unwrap();
+            drop(server);
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, b"answer");
+        };
+        let idle = Duration::from_secs(60);
+        let (copied, ()) = tokio::join!(copy(&mut proxy_client, b"", &mut proxy_upstream, idle), talk);
+        copied.result.unwrap();
+        assert_eq!((copied.received, copied.sent), (5_000_000, 6));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 mod buffer;
 mod copy;
 mod deadline;
+mod pipe;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use copy::{Copied, Copy, reset};
