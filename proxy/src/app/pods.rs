@@ -30,10 +30,9 @@ pub(super) fn serve(
     recorder: Recorder,
     lifecycle: Arc<Lifecycle>,
 ) -> io::Result<Listeners> {
-    let mut watch = live.watch();
-    let world = live.load();
     // The rules are none of the connections that the time of a swap is measured by.
-    watch.judged(&world);
+    let mut swaps = live.swaps();
+    let world = live.load();
     reconcile(&node, &world, &recorder, &lifecycle);
     let listeners = node.listeners().clone();
     let mut spoofed = BTreeMap::new();
@@ -43,10 +42,9 @@ pub(super) fn serve(
     std::thread::Builder::new().name("pods".into()).spawn(move || {
         for look in (0..LOOKS_PER_COUNT).cycle() {
             // A swap, or the next try.
-            let _ = runtime.block_on(async { tokio::time::timeout(AGAIN, watch.changed()).await });
+            let _ = runtime.block_on(async { tokio::time::timeout(AGAIN, swaps.changed()).await });
             // Loaded once: a swap in between is then one more look, not one that is missed.
             let world = live.load();
-            watch.judged(&world);
             reconcile(&node, &world, &recorder, &lifecycle);
             if look == 0 {
                 let counts = node.counts();

@@ -13,7 +13,7 @@ use super::slots::{Full, Slots};
 use crate::config::Limits;
 use crate::intercept::{Acceptor, Listeners, Refused, TurnedAway};
 use crate::observe::{Alert, AlertKind, Limit, Recorder};
-use crate::policy::Live;
+use crate::policy::{Live, News};
 use crate::{connection, http1, http2};
 
 /// What the connections of one worker share. Nothing in it is shared with another worker but the world in force and
@@ -22,6 +22,8 @@ use crate::{connection, http1, http2};
 pub(crate) struct Worker {
     /// The world in force.
     pub(crate) live: Arc<Live>,
+    /// Tells its connections of the next one.
+    pub(crate) news: Rc<News>,
     /// Every bound.
     pub(crate) limits: Arc<Limits>,
     /// Where verdicts are told.
@@ -75,8 +77,10 @@ impl Workers {
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 let _alive = alive;
                 let (http1, http2) = (http1::Pool::default(), http2::Pool::default());
-                let worker = Worker { live, limits, recorder, drain, http1, http2, slots };
-                if let Err(error) = run(worker, &listeners) {
+                let (follower, swaps) = live.follow();
+                let news = Rc::new(News::new(follower));
+                let worker = Worker { live, news, limits, recorder, drain, http1, http2, slots };
+                if let Err(error) = run(worker, swaps, &listeners) {
                     tracing::error!(%error, "worker cannot run");
                 }
             })?;
@@ -106,11 +110,13 @@ impl Workers {
     }
 }
 
-fn run(worker: Worker, listeners: &Listeners) -> io::Result<()> {
+fn run(worker: Worker, swaps: watch::Receiver<u64>, listeners: &Listeners) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let worker = Rc::new(worker);
         tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        let news = Rc::clone(&worker.news);
+        tokio::task::spawn_local(async move { news.follow(swaps).await });
         accept(&worker, listeners.acceptor()?).await;
         // What was accepted goes on until the process ends.
         std::future::pending::<io::Result<()>>().await

@@ -23,7 +23,7 @@ use crate::{http1, http2, tls};
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(accepted: Accepted, worker: Rc<Worker>) {
-    let mut watch = worker.live.watch();
+    let mut watch = worker.news.watch();
     let (session, client) = Session::new(accepted, worker);
     let session = Rc::new(session);
     let copied = route(&session, client, &mut watch).await;

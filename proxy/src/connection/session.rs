@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use eastwall_policy::verdict::{Action, Verdict};
@@ -39,10 +38,9 @@ impl Session {
 
     /// The connection as the world in force sees it; resolved again only after a swap.
     pub(crate) fn judged(&self) -> Rc<Judged> {
-        let world = self.worker.live.load();
         let mut held = self.judged.borrow_mut();
-        if !Arc::ptr_eq(&held.world, &world) {
-            *held = Rc::new(self.ends.judge(world));
+        if !self.worker.live.is(&held.world) {
+            *held = Rc::new(self.ends.judge(self.worker.live.load()));
         }
         Rc::clone(&held)
     }

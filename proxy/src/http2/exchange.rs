@@ -35,7 +35,7 @@ pub(super) async fn stream(
     hurry: Rc<Hurry>,
 ) {
     let started = Instant::now();
-    let mut watch = session.worker.live.watch();
+    let mut watch = session.worker.news.watch();
     let judged = session.judged();
     watch.judged(&judged.world);
     let (parts, body) = request.into_parts();

@@ -10,7 +10,7 @@ use eastwall_policy::world::World;
 use prometheus::Histogram;
 use tokio::sync::watch;
 
-/// The world in force. Cheap to read on every request; a connection that lives on watches for the next one.
+/// The world in force. Cheap to read on every request; workers follow it and tell their connections ([`super::News`]).
 #[derive(Debug)]
 pub(crate) struct Live {
     world: ArcSwap<World>,
@@ -19,11 +19,9 @@ pub(crate) struct Live {
     has_registry: AtomicBool,
 }
 
-/// One connection's view of the changes. It owes a judgement after each swap; [`Watch::judged`] pays it, and so does
-/// dropping the watch.
+/// One worker's view of the swaps: how far all its connections have been judged.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    changed: watch::Receiver<u64>,
+pub(crate) struct Follower {
     judged: u64,
     revocations: Arc<Revocations>,
 }
@@ -37,12 +35,12 @@ struct Revocations {
 
 #[derive(Debug, Default)]
 struct Open {
-    watches: usize,
+    followers: usize,
     current: u64,
     swaps: VecDeque<Swap>,
 }
 
-/// A swap that some connections have not yet been judged after.
+/// A swap that connections of some workers have not yet been judged after.
 #[derive(Debug)]
 struct Swap {
     number: u64,
@@ -92,35 +90,40 @@ impl Live {
         self.changed.send_replace(number);
     }
 
-    /// Watches for changes, from the world in force on. Take the watch *before* the world that the connection is judged
-    /// by: a swap in between is then seen.
-    pub(crate) fn watch(&self) -> Watch {
-        let changed = self.changed.subscribe();
+    /// Whether this world is in force.
+    ///
+    /// PERF: counts nothing that workers share.
+    pub(crate) fn is(&self, world: &Arc<World>) -> bool {
+        Arc::ptr_eq(&self.world.load(), world)
+    }
+
+    /// The number of each swap from now on.
+    pub(crate) fn swaps(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Follows swaps, from the world in force on: the receiver has the number of each.
+    pub(crate) fn follow(&self) -> (Follower, watch::Receiver<u64>) {
+        let swaps = self.swaps();
         let judged = {
             let mut open = self.revocations.open();
-            open.watches += 1;
+            open.followers += 1;
             open.current
         };
-        Watch { changed, judged, revocations: Arc::clone(&self.revocations) }
+        (Follower { judged, revocations: Arc::clone(&self.revocations) }, swaps)
     }
 }
 
-// === impl Watch ===
+// === impl Follower ===
 
-impl Watch {
-    /// Waits until a world is in force that this connection was not judged by. Never, where none comes.
-    /// Cancel-safe: [`Self::judged`] alone marks a world as seen.
-    pub(crate) async fn changed(&mut self) {
-        let judged = self.judged;
-        if self.changed.wait_for(|number| *number > judged).await.is_err() {
-            // The sender lives as long as the proxy: nothing will change any more.
-            std::future::pending::<()>().await;
-        }
+impl Follower {
+    /// The last world that all connections of the worker were judged by.
+    pub(super) fn judged_last(&self) -> u64 {
+        self.judged
     }
 
-    /// Everything that lives on this connection was judged by `world`, and cut where it had to be.
-    pub(crate) fn judged(&mut self, world: &World) {
-        let number = world.generation().number;
+    /// All connections of the worker were judged by the world with this number, or a later one.
+    pub(super) fn judged(&mut self, number: u64) {
         if number > self.judged {
             self.revocations.open().settle(self.judged, number, &self.revocations.seconds);
             self.judged = number;
@@ -128,11 +131,11 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for Follower {
     fn drop(&mut self) {
-        // Under one lock: a swap in between would wait for a connection that is gone.
+        // Under one lock: a swap in between would wait for a worker that is gone.
         let mut open = self.revocations.open();
-        open.watches = open.watches.saturating_sub(1);
+        open.followers = open.followers.saturating_sub(1);
         open.settle(self.judged, u64::MAX, &self.revocations.seconds);
     }
 }
@@ -144,12 +147,12 @@ impl Revocations {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores under the lock, so that a watch is either counted here or taken with the new number.
+    /// Stores under the lock, so that a worker is either counted here or begins with the new number.
     fn swapped(&self, number: u64, store: impl FnOnce()) {
         let mut open = self.open();
         store();
         open.current = number;
-        let left = open.watches;
+        let left = open.followers;
         if left == 0 {
             self.seconds.observe(0.0);
             return;
@@ -166,7 +169,7 @@ impl Revocations {
 // === impl Open ===
 
 impl Open {
-    /// One connection that was judged last by `from` is now judged by `to`.
+    /// The connections of one worker that were judged last by `from` are now judged by `to`.
     fn settle(&mut self, from: u64, to: u64, seconds: &Histogram) {
         self.swaps.retain_mut(|swap| {
             if from < swap.number && swap.number <= to {
@@ -197,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn a_swap_is_measured_when_the_last_connection_was_judged_or_gone() {
+    fn a_swap_is_measured_when_the_last_worker_is_done_or_gone() {
         let revocations = revocations();
-        revocations.open().watches = 2;
+        revocations.open().followers = 2;
         revocations.swapped(1, || ());
         settle(&revocations, 0, 1);
-        assert_eq!(revocations.seconds.get_sample_count(), 0, "one connection is left");
+        assert_eq!(revocations.seconds.get_sample_count(), 0, "one worker is left");
         revocations.swapped(2, || ());
         settle(&revocations, 0, u64::MAX);
         assert_eq!(revocations.seconds.get_sample_count(), 1, "it is gone: the first swap is done, the second is not");
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn without_connections_a_swap_is_done_at_once() {
+    fn without_workers_a_swap_is_done_at_once() {
         let revocations = revocations();
         revocations.swapped(1, || ());
         assert_eq!(revocations.seconds.get_sample_count(), 1);
@@ -221,7 +224,7 @@ mod tests {
     #[test]
     fn open_measurements_are_bounded() {
         let revocations = revocations();
-        revocations.open().watches = 1;
+        revocations.open().followers = 1;
         (1..=1_000).for_each(|number| revocations.swapped(number, || ()));
         assert_eq!(revocations.open().swaps.len(), SWAPS);
         assert_eq!(revocations.seconds.get_sample_count(), 1_000 - SWAPS as u64);

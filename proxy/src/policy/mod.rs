@@ -6,6 +6,7 @@
 mod expiry;
 mod live;
 mod maker;
+mod news;
 mod reload;
 mod self_test;
 mod sources;
@@ -16,7 +17,8 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use live::{Live, Watch};
+pub(crate) use live::Live;
+pub(crate) use news::{News, Watch};
 pub(crate) use reload::{Origin, Reloader, start};
 pub(crate) use status::Outcome;
 #[cfg(test)]
