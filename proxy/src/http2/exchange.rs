@@ -164,11 +164,11 @@ impl Call<'_> {
     /// Sends the head upstream. A connection that turns out to be closed took nothing, so another one may.
     async fn send(&self, judged: &Judged, end: bool) -> Result<(ResponseFuture, SendStream<Bytes>), NoUpstream> {
         let pool = &self.session.worker.http2;
-        let request = self.head.forwarded().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
+        let request = || self.head.forwarded().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData));
         let mut sender = pool.acquire(self.session, &judged.pool_key).await?;
-        match sender.send_request(request.clone(), end) {
+        match sender.send_request(request()?, end) {
             Ok(sent) => Ok(sent),
-            Err(_) => Ok(pool.acquire(self.session, &judged.pool_key).await?.send_request(request, end)?),
+            Err(_) => Ok(pool.acquire(self.session, &judged.pool_key).await?.send_request(request()?, end)?),
         }
     }
 
