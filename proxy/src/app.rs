@@ -1,5 +1,6 @@
 //! Wires everything: configuration, the live table, listeners, workers, admin, signals, drain.
 
+mod balance;
 mod bypass;
 mod pods;
 mod slots;

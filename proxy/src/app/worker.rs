@@ -1,4 +1,5 @@
-//! Workers: each one thread with a current-thread runtime, that accepts from every listener and keeps what it accepts.
+//! Workers: each one thread with a current-thread runtime, that accepts from every listener and keeps what it accepts,
+//! unless another has clearly less to do.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -7,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
-use super::slots::{Full, Slots};
+use super::balance::{Balance, Kept};
+use super::slots::{Full, Slot, Slots};
 use crate::config::Limits;
-use crate::intercept::{Acceptor, Listeners, Refused, TurnedAway};
+use crate::intercept::{Accepted, Acceptor, Listeners, Refused, TurnedAway};
 use crate::observe::{Alert, AlertKind, Limit, Recorder};
 use crate::policy::{Live, News};
 use crate::{connection, http1, http2};
 
 /// What the connections of one worker share. Nothing in it is shared with another worker but the world in force and
-/// the count of connections.
+/// the counts of connections.
 #[derive(Debug)]
 pub(crate) struct Worker {
     /// The world in force.
@@ -35,7 +37,22 @@ pub(crate) struct Worker {
     /// HTTP/2 connections to upstreams.
     pub(crate) http2: http2::Pool,
     slots: Arc<Slots>,
+    balance: Arc<Balance>,
+    /// All workers, in order.
+    others: Arc<[mpsc::UnboundedSender<Handed>]>,
+    /// Which of them it is.
+    number: usize,
 }
+
+/// One connection's places: of the process, and of the worker that keeps it.
+#[derive(Debug)]
+struct Places {
+    _slot: Slot,
+    kept: Kept,
+}
+
+/// A connection on its way to the worker that is to keep it. Its slot bounds how many there are.
+type Handed = (Accepted<std::net::TcpStream>, Places);
 
 /// All workers of the process.
 #[derive(Debug)]
@@ -43,6 +60,8 @@ pub(crate) struct Workers {
     drain: watch::Sender<bool>,
     slots: Arc<Slots>,
     died: Arc<Notify>,
+    #[cfg(test)]
+    balance: Arc<Balance>,
 }
 
 /// Tells when a worker's thread ends, by an error or a panic: none does while the process lives.
@@ -70,7 +89,11 @@ impl Workers {
         let drain = watch::Sender::new(false);
         let limits = Arc::new(limits);
         let died = Arc::new(Notify::new());
-        for number in 0..count.get() {
+        let balance = Balance::new(count.get());
+        let (others, handed): (Vec<_>, Vec<_>) = (0..count.get()).map(|_| mpsc::unbounded_channel()).unzip();
+        let others: Arc<[_]> = others.into();
+        for (number, handed) in handed.into_iter().enumerate() {
+            let (balance, others) = (Arc::clone(&balance), Arc::clone(&others));
             let (live, limits, slots) = (Arc::clone(live), Arc::clone(&limits), Arc::clone(&slots));
             let (recorder, drain, listeners) = (recorder.for_worker(), drain.subscribe(), listeners.clone());
             let alive = Alive(Arc::clone(&died));
@@ -79,13 +102,20 @@ impl Workers {
                 let (http1, http2) = (http1::Pool::default(), http2::Pool::default());
                 let (follower, swaps) = live.follow();
                 let news = Rc::new(News::new(follower));
-                let worker = Worker { live, news, limits, recorder, drain, http1, http2, slots };
-                if let Err(error) = run(worker, swaps, &listeners) {
+                let worker =
+                    Worker { live, news, limits, recorder, drain, http1, http2, slots, balance, others, number };
+                if let Err(error) = run(worker, swaps, handed, &listeners) {
                     tracing::error!(%error, "worker cannot run");
                 }
             })?;
         }
-        Ok(Self { drain, slots, died })
+        Ok(Self {
+            drain,
+            slots,
+            died,
+            #[cfg(test)]
+            balance,
+        })
     }
 
     /// Accepts no more, ends what is idle, lets what is in flight end within the bound. True when nothing was cut.
@@ -110,13 +140,19 @@ impl Workers {
     }
 }
 
-fn run(worker: Worker, swaps: watch::Receiver<u64>, listeners: &Listeners) -> io::Result<()> {
+fn run(
+    worker: Worker,
+    swaps: watch::Receiver<u64>,
+    handed: mpsc::UnboundedReceiver<Handed>,
+    listeners: &Listeners,
+) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let worker = Rc::new(worker);
         tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         let news = Rc::clone(&worker.news);
         tokio::task::spawn_local(async move { news.follow(swaps).await });
+        tokio::task::spawn_local(take_over(Rc::clone(&worker), handed));
         accept(&worker, listeners.acceptor()?).await;
         // What was accepted goes on until the process ends.
         std::future::pending::<io::Result<()>>().await
@@ -151,11 +187,8 @@ async fn accept(worker: &Rc<Worker>, mut acceptor: Acceptor) {
         };
         match worker.slots.take(accepted.remote.0.ip()) {
             Ok(slot) => {
-                let worker = Rc::clone(worker);
-                tokio::task::spawn_local(async move {
-                    connection::serve(accepted, worker).await;
-                    drop(slot);
-                });
+                let kept = worker.balance.keep(worker.balance.choose(worker.number));
+                keep(worker, accepted, Places { _slot: slot, kept });
             }
             Err(full) => {
                 worker.recorder.refused_connection(match full {
@@ -164,6 +197,38 @@ async fn accept(worker: &Rc<Worker>, mut acceptor: Acceptor) {
                 });
                 crate::stream::reset(accepted.stream);
             }
+        }
+    }
+}
+
+/// Serves a connection here, or hands it to the worker that was chosen for it.
+fn keep(worker: &Rc<Worker>, accepted: Accepted, places: Places) {
+    let chosen = places.kept.worker();
+    if chosen == worker.number {
+        let worker = Rc::clone(worker);
+        tokio::task::spawn_local(async move {
+            connection::serve(accepted, worker).await;
+            drop(places);
+        });
+        return;
+    }
+    match accepted.detach() {
+        Ok(accepted) => {
+            if let Some(other) = worker.others.get(chosen) {
+                // A worker that is gone ends the process.
+                let _ = other.send((accepted, places));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot hand a connection to another worker"),
+    }
+}
+
+/// Serves what others have accepted, while draining too: it was accepted before.
+async fn take_over(worker: Rc<Worker>, mut handed: mpsc::UnboundedReceiver<Handed>) {
+    while let Some((accepted, places)) = handed.recv().await {
+        match accepted.attach() {
+            Ok(accepted) => keep(&worker, accepted, places),
+            Err(error) => tracing::warn!(%error, "cannot take over a connection"),
         }
     }
 }
@@ -196,13 +261,21 @@ fn turned_away(worker: &Worker, away: &TurnedAway) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
+    use crate::observe::Destination;
+    use crate::policy::Origin;
 
     #[test]
     fn a_worker_that_ends_is_told_of_even_by_a_panic() {
         for panics in [false, true] {
-            let workers =
-                Workers { drain: watch::Sender::new(false), slots: Slots::new(1, 1), died: Arc::new(Notify::new()) };
+            let workers = Workers {
+                drain: watch::Sender::new(false),
+                slots: Slots::new(1, 1),
+                died: Arc::new(Notify::new()),
+                balance: Balance::new(1),
+            };
             let alive = Alive(Arc::clone(&workers.died));
             let thread = std::thread::spawn(move || {
                 let _alive = alive;
@@ -212,5 +285,64 @@ mod tests {
             let runtime = Builder::new_current_thread().build().unwrap();
             runtime.block_on(workers.one_died());
         }
+    }
+
+    /// Waits for what other threads do.
+    fn eventually(what: &str, is: impl Fn() -> bool) {
+        for _ in 0..500 {
+            if is() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{what}");
+    }
+
+    #[test]
+    fn four_connections_are_shared_by_two_workers() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = server.local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (policy, workloads) = (folder.path().join("policy.yaml"), folder.path().join("workloads.yaml"));
+        let port = upstream.port();
+        std::fs::write(
+            &workloads,
+            format!("- {{name: app, namespace: shop, serviceAccount: app, ips: [127.0.0.1], ports: [{{name: tcp, port: {port}}}]}}\n"),
+        )
+        .unwrap();
+        std::fs::write(
+            &policy,
+            "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {name: app, namespace: shop}\n\
+             spec: {subject: [{serviceAccount: app}], ingress: [{name: own, from: [{serviceAccount: app}], tcp: {}}]}\n",
+        )
+        .unwrap();
+        let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
+        let origin = Origin {
+            policies: vec![policy],
+            workloads: Some(workloads),
+            upstream: Some(upstream),
+            start_closed: true,
+            bounds: eastwall_policy::source::Bounds::default(),
+        };
+        let (live, _reloader) = crate::policy::start(origin, &recorder).unwrap();
+        let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream).unwrap();
+        let two = NonZeroUsize::new(2).unwrap();
+        let workers = Workers::start(two, &live, Limits::default(), &recorder, &listeners).unwrap();
+        let mut pairs: Vec<_> = (0..4)
+            .map(|_| {
+                let client = std::net::TcpStream::connect(listeners.addresses()[0]).unwrap();
+                (client, server.accept().unwrap().0)
+            })
+            .collect();
+        assert_eq!(workers.balance.open(), [2, 2]);
+        for (client, server) in &mut pairs {
+            let mut got = [0; 4];
+            client.write_all(b"ping").unwrap();
+            server.read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"ping");
+        }
+        assert_eq!(workers.connections(), 4);
+        drop(pairs);
+        eventually("a place was not given back", || workers.connections() == 0 && workers.balance.open() == [0, 0]);
     }
 }

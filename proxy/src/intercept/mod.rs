@@ -11,6 +11,7 @@ mod namespace;
 pub(crate) mod node;
 pub(crate) mod rules;
 
+use std::io;
 use std::net::SocketAddr;
 
 use eastwall_policy::facts::Direction;
@@ -32,9 +33,9 @@ pub(crate) struct Remote(pub(crate) SocketAddr);
 
 /// One accepted connection, before anything was read from it.
 #[derive(Debug)]
-pub(crate) struct Accepted {
+pub(crate) struct Accepted<S = TcpStream> {
     /// The client's socket, NODELAY set.
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: S,
     /// Where it comes from.
     pub(crate) remote: Remote,
     /// Where it wants to go.
@@ -46,4 +47,25 @@ pub(crate) struct Accepted {
     /// The pod whose listener accepted it (`namespace/name`), in node mode: a source address counts only in the
     /// namespace of the pod that owns it.
     pub(crate) pod: Option<std::sync::Arc<str>>,
+}
+
+impl Accepted {
+    /// Takes the socket out of this thread's runtime, for another thread.
+    pub(crate) fn detach(self) -> io::Result<Accepted<std::net::TcpStream>> {
+        self.exchange(TcpStream::into_std)
+    }
+}
+
+impl Accepted<std::net::TcpStream> {
+    /// Takes the socket into this thread's runtime.
+    pub(crate) fn attach(self) -> io::Result<Accepted> {
+        self.exchange(TcpStream::from_std)
+    }
+}
+
+impl<S> Accepted<S> {
+    fn exchange<T>(self, exchange: impl FnOnce(S) -> io::Result<T>) -> io::Result<Accepted<T>> {
+        let Self { stream, remote, destination, direction, dialer, pod } = self;
+        Ok(Accepted { stream: exchange(stream)?, remote, destination, direction, dialer, pod })
+    }
 }

@@ -1,5 +1,5 @@
-//! Copies between two sockets until both directions have ended: one task, one buffer a direction, no timer per byte. What
-//! comes in bulk goes through a pipe of the kernel instead of the buffer.
+//! Copies between two sockets until both directions have ended: one task, one buffer a direction, no timer per byte. Bulk
+//! data goes through a pipe instead and is never copied to user space.
 
 use std::io;
 use std::pin::Pin;
@@ -10,9 +10,11 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::Deadline;
-use super::buffer::{Buffer, SIZE};
 use super::pipe::Pipe;
+use super::{Buffer, Deadline};
+
+/// A direction that moves less than this at a time is bulk no longer: copying it costs less than passing its pages on.
+const BULK_MIN: usize = 8 * 1024;
 
 /// How a copy ended, and what passed.
 #[derive(Debug)]
@@ -37,13 +39,13 @@ pub(crate) struct Copy<'a> {
     seen: u64,
 }
 
-/// One direction.
+/// One direction. Only the buffer or only the pipe holds bytes, so that they stay in order.
 #[derive(Debug)]
 struct Way {
     buffer: Buffer,
-    /// Where bulk is in flight. It is taken when there is something to move, and given back when there is nothing.
-    pipe: Option<Pipe>,
-    is_bulk: bool,
+    pipe: Pipe,
+    /// The last that came was enough for a pipe.
+    bulk: bool,
     total: u64,
     finished: bool,
     closed: bool,
@@ -95,7 +97,7 @@ impl<'a> Copy<'a> {
 impl Way {
     fn new(buffer: Buffer) -> Self {
         let total = buffer.bytes().len() as u64;
-        Self { buffer, pipe: None, is_bulk: false, total, finished: false, closed: false }
+        Self { buffer, pipe: Pipe::default(), bulk: false, total, finished: false, closed: false }
     }
 
     /// Ready when the source has ended and that end was passed on.
@@ -108,61 +110,50 @@ impl Way {
                 }
                 self.buffer.consume(written);
             }
-            if let Some(pipe) = &mut self.pipe {
-                ready!(pipe.poll_drain(to, context))?;
-            }
+            ready!(self.pipe.poll_drain(context, to))?;
             if self.finished {
                 if !self.closed {
-                    self.pipe = None;
-                    self.buffer.release();
+                    self.release();
                     ready!(Pin::new(&mut *to).poll_shutdown(context))?;
                     self.closed = true;
                 }
                 return Poll::Ready(Ok(()));
             }
-            match self.poll_read(context, from) {
-                Poll::Ready(read) => {
-                    let read = read?;
-                    self.total += read as u64;
-                    self.finished = read == 0;
+            match self.poll_fill(context, from) {
+                Poll::Ready(came) => {
+                    let came = came?;
+                    self.total += came as u64;
+                    self.finished = came == 0;
                 }
                 Poll::Pending => {
-                    self.pipe = None;
-                    self.buffer.release();
+                    self.release();
                     return Poll::Pending;
                 }
             }
         }
     }
 
-    /// Reads into the pipe while bytes come in bulk, else into the buffer.
-    fn poll_read(&mut self, context: &mut Context<'_>, from: &mut TcpStream) -> Poll<io::Result<usize>> {
-        if self.is_bulk {
-            // Without a descriptor to be had bytes are copied.
-            if self.pipe.is_none() {
-                ready!(from.poll_read_ready(context))?;
-                self.pipe = Pipe::take();
-            }
-            if let Some(pipe) = &mut self.pipe {
-                match ready!(pipe.poll_fill(from, context)) {
-                    // A kernel that cannot, for these sockets: bytes are copied.
-                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-                    read => {
-                        self.is_bulk = read.as_ref().is_ok_and(|read| *read >= BULK);
-                        return Poll::Ready(read);
-                    }
-                }
+    /// `Ready(Ok(0))`: the end.
+    fn poll_fill(&mut self, context: &mut Context<'_>, from: &mut TcpStream) -> Poll<io::Result<usize>> {
+        if self.bulk {
+            ready!(from.poll_read_ready(context))?;
+            let moved = self.pipe.fill(from)?;
+            if moved > 0 {
+                self.bulk = moved >= BULK_MIN;
+                return Poll::Ready(Ok(moved));
             }
         }
-        self.pipe = None;
         let read = ready!(self.buffer.poll_read(from, context))?;
-        self.is_bulk = read >= SIZE;
+        self.bulk = !self.buffer.has_room();
         Poll::Ready(Ok(read))
     }
-}
 
-/// Less at once is cheaper to copy than to move pages for.
-const BULK: usize = 4 * 1024;
+    /// Who waits holds neither buffer nor pipe.
+    fn release(&mut self) {
+        self.buffer.release();
+        self.pipe.release();
+    }
+}
 
 /// Closes with RST instead of FIN, so that the peer sees at once that this was no ordinary end.
 pub(crate) fn reset(stream: TcpStream) {
@@ -173,6 +164,7 @@ pub(crate) fn reset(stream: TcpStream) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pipe;
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -239,7 +231,7 @@ mod tests {
         copied.result.unwrap();
         let total = 2 * bulk.len() as u64 + 11;
         assert_eq!((copied.received, copied.sent), (total, total));
-        assert!(Pipe::free() > 0, "bulk went through a pipe, and the pipe was given back");
+        assert!(pipe::count().0 > 0, "bulk went through a pipe, and the pipe was given back");
     }
 
     #[tokio::test]
@@ -303,6 +295,140 @@ mod tests {
         }
         assert!(got == data);
         drop(writer.await.unwrap());
+        drop(server);
+        copy.await.unwrap().result.unwrap();
+    }
+
+    /// Enough for many pipes, not a multiple of anything.
+    const BULK: usize = 5_000_003;
+
+    fn bulk(seed: usize) -> Vec<u8> {
+        (0..BULK).map(|n| ((n + seed) % 251) as u8).collect()
+    }
+
+    /// Small, bulk, small and an end.
+    async fn mixed(from: &mut TcpStream, to: &mut TcpStream, data: &[u8], before: &[u8]) {
+        from.write_all(b"fix").await.unwrap();
+        let mut small = vec![0; before.len()];
+        to.read_exact(&mut small).await.unwrap();
+        assert_eq!(small, before);
+        let mut got = Vec::new();
+        let send = async {
+            from.write_all(data).await.unwrap();
+            from.write_all(b"end").await.unwrap();
+            from.shutdown().await.unwrap();
+        };
+        let ((), read) = tokio::join!(send, to.read_to_end(&mut got));
+        assert_eq!(read.unwrap(), BULK + 3);
+        assert!(got.starts_with(data) && got.ends_with(b"end"));
+    }
+
+    /// From the client; then from the server.
+    async fn mixed_both_ways() -> Copied {
+        let (mut client, mut proxy_client) = pair().await;
+        let (mut proxy_upstream, mut server) = pair().await;
+        let copy =
+            tokio::spawn(
+                async move { copy(&mut proxy_client, b"pre", &mut proxy_upstream, Duration::from_secs(60)).await },
+            );
+        mixed(&mut client, &mut server, &bulk(0), b"prefix").await;
+        mixed(&mut server, &mut client, &bulk(7), b"fix").await;
+        copy.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn bulk_goes_through_a_pipe_and_totals_are_exact() {
+        let copied = mixed_both_ways().await;
+        copied.result.unwrap();
+        assert_eq!((copied.received, copied.sent), (BULK as u64 + 9, BULK as u64 + 6));
+        let (free, used) = pipe::count();
+        assert!(free > 0, "nothing went through a pipe");
+        assert_eq!(used, 0, "who waits, or has ended, holds none");
+    }
+
+    #[tokio::test]
+    async fn without_a_pipe_bulk_is_copied() {
+        pipe::exhaust();
+        let copied = mixed_both_ways().await;
+        copied.result.unwrap();
+        assert_eq!((copied.received, copied.sent), (BULK as u64 + 9, BULK as u64 + 6));
+        assert_eq!(pipe::count().0, 0);
+    }
+
+    #[tokio::test]
+    async fn small_messages_take_no_pipe() {
+        let (mut client, mut proxy_client) = pair().await;
+        let (mut proxy_upstream, mut server) = pair().await;
+        let mut copy = Copy::new(
+            (&mut proxy_client, Buffer::default()),
+            (&mut proxy_upstream, Buffer::default()),
+            Duration::from_secs(60),
+        );
+        let talk = async {
+            for _ in 0..100 {
+                client.write_all(&[1; 1000]).await.unwrap();
+                server.read_exact(&mut [0; 1000]).await.unwrap();
+            }
+        };
+        tokio::select! {
+            _ = copy.run() => unreachable!("nobody closed"),
+            () = talk => {}
+        }
+        assert_eq!(copy.totals(), (100_000, 0));
+        assert_eq!(pipe::count(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_cut_leaves_in_a_pipe_reaches_nobody() {
+        let (mut client, mut proxy_client) = pair().await;
+        let (mut proxy_upstream, mut server) = pair().await;
+        let mut copy = Copy::new(
+            (&mut proxy_client, Buffer::default()),
+            (&mut proxy_upstream, Buffer::default()),
+            Duration::from_secs(60),
+        );
+        let data = bulk(0);
+        // The server does not read, so that both sockets and the pipe fill up.
+        let stalled = async {
+            for piece in data.chunks(100_000).cycle() {
+                if tokio::time::timeout(Duration::from_millis(200), client.write_all(piece)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            _ = copy.run() => unreachable!("nobody closed"),
+            () = stalled => {}
+        }
+        assert_eq!(pipe::count(), (0, 1));
+        let (received, _) = copy.totals();
+        drop(copy);
+        assert_eq!(pipe::count(), (0, 0));
+        drop(proxy_upstream);
+        let mut got = Vec::new();
+        let _ = server.read_to_end(&mut got).await;
+        assert!(!got.is_empty() && (got.len() as u64) < received);
+    }
+
+    #[tokio::test]
+    async fn urgent_data_within_bulk_stalls_nothing() {
+        let (mut client, mut proxy_client) = pair().await;
+        let (mut proxy_upstream, mut server) = pair().await;
+        let copy =
+            tokio::spawn(
+                async move { copy(&mut proxy_client, b"", &mut proxy_upstream, Duration::from_secs(60)).await },
+            );
+        let data = bulk(0);
+        let send = async {
+            client.write_all(&data).await.unwrap();
+            socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap();
+            client.write_all(&data).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let mut got = Vec::new();
+        let (_, read) = tokio::join!(send, server.read_to_end(&mut got));
+        // As with any reader that does not ask for it, the urgent byte itself is left out.
+        assert_eq!(read.unwrap(), 2 * BULK);
         drop(server);
         copy.await.unwrap().result.unwrap();
     }
