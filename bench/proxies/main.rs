@@ -37,7 +37,7 @@ use rounds::Amount;
 use rules::Rules;
 use scenario::Scenario;
 
-const WHOLE: Amount = Amount { rounds: 10, seconds: 2.0, connections: 10_000, is_smoke: false };
+const WHOLE: Amount = Amount { rounds: 12, seconds: 1.0, connections: 10_000, is_smoke: false };
 const SMOKE: Amount = Amount { rounds: 1, seconds: 0.3, connections: 1_000, is_smoke: true };
 
 fn main() -> Result<(), Failure> {
