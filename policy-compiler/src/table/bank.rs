@@ -1,8 +1,8 @@
 //! The allow rules, or the deny rules, of one unit, indexed: the hot path of a decision.
 //!
-//! A clause is posted wherever it has to be looked for: under its whole path, at a node of the tree of segments, under
-//! a host, or among those without such a key. Each of these places is sorted by gate, so the few gates that are open
-//! for a connection are found in it by search, however many rules share the place.
+//! A clause is posted wherever it has to be looked for: at a node of the trie of paths, under a host, or among those
+//! without such a key. Each of these places is sorted by gate, so the few gates that are open for a connection are found
+//! in it by search, however many rules share the place.
 
 use hashbrown::HashMap;
 

@@ -1,8 +1,8 @@
 //! The compiled lookup table: what runs.
 //!
-//! Built once from a model ([`Table::build`], or [`Table::rebuild`] from the table before it) and never changed. The way of a decision: [`plan`] resolves a connection
-//! (who selects whom, which conditions over the connection hold), [`judge`] asks tiers and stacks, [`bank`] finds the
-//! rules that act. Addresses and workloads are the registry's: their change recompiles nothing.
+//! Built once from a model ([`Table::build`], or [`Table::rebuild`] from the table before it) and never changed. The way
+//! of a decision: [`plan`] resolves a connection (who selects whom, which conditions over the connection hold), [`judge`]
+//! asks tiers and stacks, [`bank`] finds the rules that act, by their paths in a [`trie`]. Addresses and workloads are the registry's: their change recompiles nothing.
 
 mod asked;
 mod attribute;

@@ -227,6 +227,24 @@ mod tests {
         assert_eq!(seconds.get_sample_count(), 2);
     }
 
+    #[test]
+    fn of_two_swaps_the_second_is_still_owed() {
+        let seconds = seconds();
+        let live = live(&seconds);
+        let news = Rc::new(News::new(live.follow().0));
+        let mut watch = news.watch();
+        for number in [2, 3] {
+            live.swap(world(number));
+            news.tell(number);
+        }
+        watch.judged(&world(2));
+        assert!(is_changed(&mut watch));
+        assert_eq!(seconds.get_sample_count(), 0);
+        watch.judged(&world(3));
+        assert!(!is_changed(&mut watch));
+        assert_eq!(seconds.get_sample_count(), 2);
+    }
+
     #[tokio::test]
     async fn whoever_waits_is_woken() {
         let seconds = seconds();
