@@ -298,33 +298,109 @@ mod tests {
         panic!("{what}");
     }
 
-    #[test]
-    fn four_connections_are_shared_by_two_workers() {
-        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let upstream = server.local_addr().unwrap();
+    /// The world of one workload that stands on this machine and may do `rule` to itself.
+    fn world(port: u16, rule: &str, recorder: &Recorder) -> (Arc<Live>, tempfile::TempDir, Box<dyn std::any::Any>) {
         let folder = tempfile::tempdir().unwrap();
         let (policy, workloads) = (folder.path().join("policy.yaml"), folder.path().join("workloads.yaml"));
-        let port = upstream.port();
         std::fs::write(
             &workloads,
-            format!("- {{name: app, namespace: shop, serviceAccount: app, ips: [127.0.0.1], ports: [{{name: tcp, port: {port}}}]}}\n"),
+            format!(
+                "- {{name: app, namespace: shop, serviceAccount: app, ips: [127.0.0.1], ports: [{{name: http, port: {port}}}]}}\n"
+            ),
         )
         .unwrap();
         std::fs::write(
             &policy,
-            "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {name: app, namespace: shop}\n\
-             spec: {subject: [{serviceAccount: app}], ingress: [{name: own, from: [{serviceAccount: app}], tcp: {}}]}\n",
+            format!(
+                "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: app, namespace: shop}}\n\
+                 spec: {{subject: [{{serviceAccount: app}}], ingress: [{{name: own, from: [{{serviceAccount: app}}], {rule}}}]}}\n"
+            ),
         )
         .unwrap();
-        let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
         let origin = Origin {
             policies: vec![policy],
             workloads: Some(workloads),
-            upstream: Some(upstream),
+            upstream: Some(([127, 0, 0, 1], port).into()),
             start_closed: true,
             bounds: eastwall_policy::source::Bounds::default(),
         };
-        let (live, _reloader) = crate::policy::start(origin, &recorder).unwrap();
+        let (live, reloader) = crate::policy::start(origin, recorder).unwrap();
+        (live, folder, Box::new(reloader))
+    }
+
+    const REQUEST: &[u8] = b"GET /orders/7 HTTP/1.1\r\nhost: orders\r\nuser-agent: test\r\naccept: */*\r\n\r\n";
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
+    const WARM: usize = 200;
+    const MANY: usize = 2_000;
+
+    #[test]
+    fn a_request_on_a_connection_that_is_kept_allocates_nothing() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = server.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let mut head = vec![0; 4096];
+            while stream.read(&mut head).is_ok_and(|read| read > 0) && stream.write_all(ANSWER).is_ok() {}
+        });
+        let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
+        let (live, _folder, _reloader) =
+            world(upstream.port(), "http: [{methods: [GET], paths: [/orders/**]}]", &recorder);
+        let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream).unwrap();
+        let (drain, (follower, _swaps)) = (watch::Sender::new(false), live.follow());
+        let worker = Rc::new(Worker {
+            news: Rc::new(News::new(follower)),
+            live,
+            limits: Arc::new(Limits::default()),
+            recorder: recorder.for_worker(),
+            drain: drain.subscribe(),
+            http1: http1::Pool::default(),
+            http2: http2::Pool::default(),
+            slots: Slots::new(10, 10),
+            balance: Balance::new(1),
+            others: Arc::new([]),
+            number: 0,
+        });
+        let address = listeners.addresses()[0];
+        let (warm, is_warm) = tokio::sync::oneshot::channel();
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let client = std::thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let mut ask = |times: usize| {
+                let mut answer = [0; 4096];
+                for _ in 0..times {
+                    stream.write_all(REQUEST).unwrap();
+                    let mut read = 0;
+                    while !answer[..read].ends_with(b"ok") {
+                        let more = stream.read(&mut answer[read..]).unwrap();
+                        assert!(more > 0, "{}", String::from_utf8_lossy(&answer[..read]));
+                        read += more;
+                    }
+                    assert!(answer.starts_with(b"HTTP/1.1 200"));
+                }
+            };
+            ask(WARM);
+            warm.send(()).unwrap();
+            ask(MANY);
+            done.send(()).unwrap();
+        });
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async {
+            let (worker, acceptor) = (Rc::clone(&worker), listeners.acceptor().unwrap());
+            tokio::task::spawn_local(async move { accept(&worker, acceptor).await });
+            is_warm.await.unwrap();
+        });
+        let counted = allocation_counter::measure(|| runtime.block_on(is_done).unwrap());
+        client.join().unwrap();
+        // Waiting allocates, and so does the record of a decision that is kept for a while, one of many.
+        assert!(counted.count_total < MANY as u64 / 20, "{counted:?}");
+    }
+
+    #[test]
+    fn four_connections_are_shared_by_two_workers() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = server.local_addr().unwrap();
+        let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
+        let (live, _folder, _reloader) = world(upstream.port(), "tcp: {}", &recorder);
         let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream).unwrap();
         let two = NonZeroUsize::new(2).unwrap();
         let workers = Workers::start(two, &live, Limits::default(), &recorder, &listeners).unwrap();
