@@ -50,17 +50,14 @@ struct Form {
 enum Comparison {
     /// Nothing.
     Nothing,
-    /// The path is made of slashes and this of [`Bank::sets`].
-    Of(u32),
+    /// The path is made of slashes and this set.
+    Of(AsciiSet),
     /// All, with this of [`Bank::patterns`].
     Pattern(u32),
 }
 
 /// Rules of one effect.
-///
-/// PERF: in this order, so that what every request needs lies together.
 #[derive(Clone, Debug)]
-#[repr(C)]
 pub(super) struct Bank {
     trie: Trie<Posting>,
     /// Clauses without a key.
@@ -71,7 +68,6 @@ pub(super) struct Bank {
     forms: Box<[Form]>,
     postings: Box<[Posting]>,
     need: Need,
-    sets: Box<[AsciiSet]>,
     patterns: Box<[(KeyText, Pattern)]>,
     /// Clauses with a path as key, once each, for a path that cannot be seen.
     by_path: Span,
@@ -91,7 +87,6 @@ pub(super) struct BankBuilder {
     slots: Vec<(Slot, Posting)>,
     forms: Vec<Form>,
     form_numbers: HashMap<FormKey, u32, foldhash::fast::RandomState>,
-    sets: Vec<AsciiSet>,
     clauses: usize,
     patterns: Vec<(KeyText, Pattern)>,
     pattern_numbers: HashMap<u64, Vec<u32>, foldhash::fast::RandomState>,
@@ -122,7 +117,6 @@ impl BankBuilder {
             slots: Vec::new(),
             forms: Vec::new(),
             form_numbers: HashMap::default(),
-            sets: Vec::new(),
             clauses: 0,
             patterns: Vec::new(),
             pattern_numbers: HashMap::default(),
@@ -153,7 +147,10 @@ impl BankBuilder {
         self.slots.push((if is_path { Slot::EveryPath } else { Slot::EveryText(key.of) }, whole));
         for pattern in key.is {
             let (slots, comparison) = self.slots_of(key.of, &pattern, seed);
-            let form = self.form((methods, protocols, comparison, residue.clone(), expires));
+            let form = match comparison {
+                Comparison::Nothing => whole.form,
+                _ => self.form((methods, protocols, comparison, residue.clone(), expires)),
+            };
             self.slots.extend(slots.into_iter().map(|slot| (slot, Posting { gate, rule, form })));
         }
     }
@@ -171,7 +168,7 @@ impl BankBuilder {
         let (places, exactness) = self.trie.places(pattern, of == KeyText::PathEitherSlash, seed);
         let comparison = match exactness {
             Exactness::Exact => Comparison::Nothing,
-            Exactness::Of(set) => Comparison::Of(self.set(set)),
+            Exactness::Of(set) => Comparison::Of(set),
             Exactness::Candidate => Comparison::Pattern(self.pattern(of, pattern, seed)),
         };
         (places.into_iter().map(Slot::Path).collect(), comparison)
@@ -185,14 +182,6 @@ impl BankBuilder {
             forms.push(Form { methods, protocols, comparison, residue: Residue::of(residue.clone(), gates), expires });
             index(forms.len() - 1)
         })
-    }
-
-    fn set(&mut self, set: AsciiSet) -> u32 {
-        let number = self.sets.iter().position(|held| *held == set).unwrap_or(self.sets.len());
-        if number == self.sets.len() {
-            self.sets.push(set);
-        }
-        index(number)
     }
 
     fn pattern(&mut self, of: KeyText, pattern: &Pattern, seed: &Seed) -> u32 {
@@ -244,7 +233,6 @@ impl BankBuilder {
             need: self.need,
             gates: self.gates.finish(seed),
             forms: self.forms.into(),
-            sets: self.sets.into(),
             patterns: self.patterns.into(),
             unkeyed,
             by_path,
@@ -355,7 +343,6 @@ impl Bank {
         let residues = self.forms.iter().map(|form| heap::of_residue(&form.residue)).sum::<usize>();
         let maps = self.others.iter().map(|(_, map, _)| map.capacity() * (size_of::<(u64, Span)>() + 1));
         size_of_val(&*self.postings)
-            + size_of_val(&*self.sets)
             + size_of_val(&*self.forms)
             + size_of_val(&*self.patterns)
             + size_of_val(&*self.others)
@@ -430,9 +417,9 @@ impl Search<'_> {
     fn matches(&self, comparison: Comparison) -> bool {
         match comparison {
             Comparison::Nothing => true,
-            Comparison::Of(set) => match (self.bank.sets.get(set as usize), self.asked.request.path) {
-                (Some(set), Fact::Known(path)) => path.iter().all(|byte| *byte == b'/' || set.contains(*byte)),
-                _ => false,
+            Comparison::Of(set) => match self.asked.request.path {
+                Fact::Known(path) => path.iter().all(|byte| *byte == b'/' || set.contains(*byte)),
+                Fact::Absent | Fact::Unknown => false,
             },
             Comparison::Pattern(pattern) => self.matches_pattern(pattern),
         }

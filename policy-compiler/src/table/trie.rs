@@ -85,6 +85,8 @@ enum At {
     VariableEnd,
 }
 
+const LISTS: [At; 4] = [At::Own(Reach::End), At::Own(Reach::Below), At::Own(Reach::Beyond), At::VariableEnd];
+
 /// Where the postings of a node stand among all.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spans {
@@ -115,21 +117,12 @@ struct Slot<P> {
 /// The nodes, found by the number of their parent and their segment. A posting is a `P`.
 #[derive(Clone, Debug)]
 pub(super) struct Trie<P> {
-    stem: Stem,
-    /// The node at the stem.
+    /// What all paths start with, and the node there.
+    stem: Box<[u8]>,
     top: Node<P>,
     /// Open addressing; half of it is empty.
     slots: Box<[Slot<P>]>,
     texts: Box<[u8]>,
-}
-
-/// What all paths start with: whole segments.
-///
-/// PERF: in place, since it is read for every request.
-#[derive(Clone, Copy, Debug, Default)]
-struct Stem {
-    length: u8,
-    bytes: [u8; INLINE],
 }
 
 /// Collects places.
@@ -323,9 +316,9 @@ impl TrieBuilder {
                 }
             })
             .collect();
-        let (stem, top) = self.stem(&nodes, &found);
+        let (stem, top) = self.stem(&nodes);
         let mut trie = Trie {
-            stem,
+            stem: stem.into(),
             top,
             slots: vec![Slot::EMPTY; self.drafts.len().saturating_sub(1) * 2 + 1].into(),
             texts: Box::default(),
@@ -338,20 +331,17 @@ impl TrieBuilder {
         trie
     }
 
-    /// The segments that all paths begin with, as far as there is room, and the node behind them.
-    fn stem<P: Copy>(&self, nodes: &[Node<P>], spans: &[Spans]) -> (Stem, Node<P>) {
-        let mut stem = Stem::default();
+    /// The segments that all paths begin with, and the node behind them.
+    fn stem<P: Copy>(&self, nodes: &[Node<P>]) -> (Vec<u8>, Node<P>) {
+        let mut stem = Vec::new();
         let mut number = ROOT;
         loop {
             let node = nodes.get(number as usize).copied().unwrap_or(Node::new(number));
-            let is_bare = spans.get(number as usize).is_none_or(|spans| !spans.goes_on() && spans.end == 0);
             match self.drafts.get(number as usize) {
-                Some(Draft { literals: 1, literal, variable: None, .. }) if is_bare => {
+                Some(Draft { literals: 1, literal, variable: None, .. }) if node.lists.is_empty() => {
                     let segment = self.drafts.get(*literal as usize).and_then(|draft| draft.segment.as_deref());
-                    match segment.and_then(|segment| stem.with(segment)) {
-                        Some(longer) => stem = longer,
-                        None => return (stem, node),
-                    }
+                    stem.push(b'/');
+                    stem.extend_from_slice(segment.unwrap_or_default());
                     number = *literal;
                 }
                 _ => return (stem, node),
@@ -414,8 +404,7 @@ impl<P> Node<P> {
 
 impl<P: Copy> Lists<P> {
     fn of(spans: Spans, postings: &[P]) -> Self {
-        let lists = [At::Own(Reach::End), At::Own(Reach::Below), At::Own(Reach::Beyond), At::VariableEnd];
-        let mut held = lists.into_iter().filter(|at| !spans.at(*at).is_empty());
+        let mut held = LISTS.into_iter().filter(|at| !spans.at(*at).is_empty());
         match (held.next(), held.next()) {
             (Some(at), None) => match spans.at(at).slice(postings) {
                 [only] => Self::One(*only, at),
@@ -427,6 +416,10 @@ impl<P: Copy> Lists<P> {
 }
 
 impl<P> Lists<P> {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Many(spans) if LISTS.into_iter().all(|at| spans.at(at).is_empty()))
+    }
+
     /// The postings of one list, where it has any.
     fn each(&self, at: At, all: &[P], see: &mut impl FnMut(&[P])) {
         match self {
@@ -476,24 +469,6 @@ impl Spans {
 
     fn goes_on(&self) -> bool {
         self.below + self.beyond > 0
-    }
-}
-
-// === impl Stem ===
-
-impl Stem {
-    /// Longer by a slash and a segment, if there is room.
-    fn with(mut self, segment: &[u8]) -> Option<Self> {
-        let start = usize::from(self.length);
-        let (slash, space) = self.bytes.get_mut(start..=start + segment.len())?.split_first_mut()?;
-        *slash = b'/';
-        space.copy_from_slice(segment);
-        self.length = u8::try_from(start + 1 + segment.len()).ok()?;
-        Some(self)
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 }
 
@@ -577,7 +552,7 @@ impl<P> Trie<P> {
 
     /// Hands over all postings at places to which a path leads. `postings` are those that it was finished with.
     pub(super) fn visit(&self, path: &[u8], postings: &[P], seed: &Seed, see: &mut impl FnMut(&[P])) {
-        let Some(left) = path.strip_prefix(self.stem.bytes()) else { return };
+        let Some(left) = path.strip_prefix(&*self.stem) else { return };
         let left = match left {
             [] => None,
             [b'/', left @ ..] => Some(left),
@@ -613,7 +588,7 @@ impl<P> Trie<P> {
 
     /// Bytes of the heap.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.slots) + self.texts.len()
+        self.stem.len() + size_of_val(&*self.slots) + self.texts.len()
     }
 }
 

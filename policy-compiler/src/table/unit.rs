@@ -46,13 +46,8 @@ struct Sides {
 
 /// Where the rules of a unit stand among all rules of the model: runs of neighbours, each by its first rule here and
 /// there.
-///
-/// PERF: the first run, most often the only one, is in place.
 #[derive(Debug, Default)]
-struct Runs {
-    first: u32,
-    others: Vec<(u32, u32)>,
-}
+struct Runs(Vec<(u32, u32)>);
 
 /// A unit in one direction.
 #[derive(Debug, Default)]
@@ -322,17 +317,13 @@ impl Runs {
             }
             here = here.saturating_add(count);
         }
-        let first = runs.first().map_or(u32::MAX, |(_, position)| *position);
-        Self { first, others: runs.split_off(runs.len().min(1)) }
+        Self(runs)
     }
 
     /// INVARIANT: the order of rules is the same here and there, so the first one here is the first one there.
     fn position(&self, rule: u32) -> u32 {
-        let before = self.others.partition_point(|(first, _)| *first <= rule).checked_sub(1);
-        match before.and_then(|run| self.others.get(run)) {
-            Some((first, position)) => position + (rule - first),
-            None => self.first.saturating_add(rule),
-        }
+        let run = self.0.partition_point(|(first, _)| *first <= rule).saturating_sub(1);
+        self.0.get(run).map_or(u32::MAX, |(first, position)| position + (rule - first))
     }
 }
 

@@ -299,7 +299,7 @@ mod tests {
     }
 
     /// The world of one workload that stands on this machine and may do `rule` to itself.
-    fn world(port: u16, rule: &str, recorder: &Recorder) -> (Arc<Live>, tempfile::TempDir, Box<dyn std::any::Any>) {
+    fn world(port: u16, rule: &str, recorder: &Recorder) -> (Arc<Live>, impl Sized) {
         let folder = tempfile::tempdir().unwrap();
         let (policy, workloads) = (folder.path().join("policy.yaml"), folder.path().join("workloads.yaml"));
         std::fs::write(
@@ -325,7 +325,7 @@ mod tests {
             bounds: eastwall_policy::source::Bounds::default(),
         };
         let (live, reloader) = crate::policy::start(origin, recorder).unwrap();
-        (live, folder, Box::new(reloader))
+        (live, (folder, reloader))
     }
 
     const REQUEST: &[u8] = b"GET /orders/7 HTTP/1.1\r\nhost: orders\r\nuser-agent: test\r\naccept: */*\r\n\r\n";
@@ -343,8 +343,7 @@ mod tests {
             while stream.read(&mut head).is_ok_and(|read| read > 0) && stream.write_all(ANSWER).is_ok() {}
         });
         let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
-        let (live, _folder, _reloader) =
-            world(upstream.port(), "http: [{methods: [GET], paths: [/orders/**]}]", &recorder);
+        let (live, _kept) = world(upstream.port(), "http: [{methods: [GET], paths: [/orders/**]}]", &recorder);
         let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream).unwrap();
         let (drain, (follower, _swaps)) = (watch::Sender::new(false), live.follow());
         let worker = Rc::new(Worker {
@@ -400,7 +399,7 @@ mod tests {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = server.local_addr().unwrap();
         let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
-        let (live, _folder, _reloader) = world(upstream.port(), "tcp: {}", &recorder);
+        let (live, _kept) = world(upstream.port(), "tcp: {}", &recorder);
         let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream).unwrap();
         let two = NonZeroUsize::new(2).unwrap();
         let workers = Workers::start(two, &live, Limits::default(), &recorder, &listeners).unwrap();
