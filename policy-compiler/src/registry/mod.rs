@@ -176,7 +176,7 @@ type Names = Map<Arc<str>, Map<Arc<str>, u32>>;
 type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// One owner of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Claimant {
     /// A workload.
     Workload(WorkloadId),

@@ -213,12 +213,10 @@ impl TrieBuilder {
         if !either_slash {
             return (found, exactness);
         }
-        if steps.last() == Some(&Some(b"")) {
-            steps.pop();
-        } else {
-            steps.push(Some(b""));
-        }
-        if !steps.is_empty() {
+        steps.push(Some(b""));
+        found.push(Place::Node(self.plant(&steps, seed), Reach::End));
+        steps.pop();
+        if steps.pop() == Some(Some(b"")) && !steps.is_empty() {
             found.push(Place::Node(self.plant(&steps, seed), Reach::End));
         }
         (found, Exactness::Candidate)
@@ -695,6 +693,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_slash_more_or_less_is_looked_for_on_both_sides_of_a_pattern_that_ends_in_one() {
+        let seed = Seed::default();
+        let mut builder = TrieBuilder::default();
+        let (mut places, _) = builder.places(&Pattern::Exact(b"/a/"[..].into()), true, &seed);
+        places.sort_unstable();
+        let spans = (0..).zip(&places).map(|(start, place)| match place {
+            Place::Node(node, reach) => (*node, *reach, Span { start, end: start + 1 }),
+            Place::Anywhere => panic!("placed nowhere"),
+        });
+        let trie = builder.finish(&spans.collect::<Vec<_>>(), &places, &seed);
+        let found = [b"/".as_slice(), b"/a", b"/a/", b"/a//", b"/a///"].map(|path| {
+            let mut found = 0;
+            trie.visit(path, &places, &seed, &mut |postings| found += postings.len());
+            found
+        });
+        assert_eq!(found, [0, 1, 1, 1, 0]);
     }
 
     #[test]

@@ -9,7 +9,8 @@ fn world(policies: &str, workloads: &str) -> World {
     let compiled = dialect::compile(&source::parse("p.yaml", &policies.into()));
     assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
     let (registry, findings) = Registry::parse("w.yaml", &workloads.into());
-    assert!(findings.is_empty(), "{findings:?}");
+    let is_error = |finding: &crate::diagnostic::Diagnostic| finding.severity == crate::diagnostic::Severity::Error;
+    assert!(!findings.iter().any(is_error), "{findings:?}");
     World::new(compiled.model, Arc::new(registry), 1)
 }
 
@@ -75,4 +76,35 @@ fn a_server_name_is_shown_only_where_there_is_a_client_hello() {
     for change in difference.changes.iter().filter(|change| shown(change)) {
         assert!(matches!(change.witness["protocol"].as_str(), Some("tls" | "http" | "http2" | "grpc")), "{difference}");
     }
+}
+
+/// Whoever claims an address with several owners is asked when it is reached; nobody is asked at an address that is not
+/// registered.
+#[test]
+fn an_address_with_several_owners_does_not_stand_for_one_of_nobody() {
+    let workloads = r"
+- {name: a, namespace: shop, serviceAccount: web, ips: [10.0.0.1, 'fd00::1']}
+- {name: b, namespace: shop, serviceAccount: web, ips: [10.0.0.2, 'fd00::1']}
+";
+    let open = r#"
+apiVersion: eastwall.dev/v1alpha1
+kind: FirewallPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  subject: [{any: true}]
+  directions: [Ingress, Egress]
+  egress: [{to: [{any: true}], ports: ["1-65535"], tcp: {}}]
+"#;
+    let deny = r#"
+apiVersion: eastwall.dev/v1alpha1
+kind: ClusterFirewallPolicy
+metadata: {name: deny}
+spec:
+  tier: Admin
+  subject: [{any: true}]
+  egress: [{action: Deny, to: [{namespace: shop}], ports: ["1-65535"], tcp: {}}]
+"#;
+    let options = Options { now: 0, budget: BUDGET, direction: None };
+    let difference = diff(&world(&format!("{open}---{deny}"), workloads), &world(open, workloads), options);
+    assert!(difference.is_wider(), "{difference}");
 }

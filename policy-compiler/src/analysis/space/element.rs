@@ -16,8 +16,10 @@ pub(super) enum Lift {
     Whole,
     /// About what comes before this byte.
     Before(u8),
-    /// About a path (before `?`), with and without one trailing slash.
+    /// About a path (before `?`), with or without one trailing slash.
     EitherSlash,
+    /// About a path (before `?`), with and without one trailing slash.
+    BothSlashes,
     /// Any value.
     AnyValue,
     /// Every value.
@@ -68,7 +70,7 @@ impl Element {
         match self.lift {
             Lift::AnyPart => [start, start, start, 0],
             Lift::EveryPart => [start, start, 0, 0],
-            Lift::EitherSlash => [start, DEAD, EMPTY, 0],
+            Lift::EitherSlash | Lift::BothSlashes => [start, DEAD, EMPTY, 0],
             Lift::AnyWord | Lift::EveryWord => [start, 0, 0, 0],
             _ => [start, 0, 0, 0],
         }
@@ -81,14 +83,14 @@ impl Element {
             (Lift::Whole, Some(byte)) => [self.next(one, byte), 0, 0, 0],
             (Lift::Before(end), Some(byte)) if byte == end => self.settled(one),
             (Lift::Before(_), Some(byte)) => [self.next(one, byte), 0, 0, 0],
-            (Lift::EitherSlash, Some(b'?')) => {
+            (Lift::EitherSlash | Lift::BothSlashes, Some(b'?')) => {
                 if self.is_true(state) {
                     SETTLED_TRUE
                 } else {
                     SETTLED_FALSE
                 }
             }
-            (Lift::EitherSlash, Some(byte)) => {
+            (Lift::EitherSlash | Lift::BothSlashes, Some(byte)) => {
                 let kind = match (three, byte) {
                     (EMPTY, b'/') => ROOT,
                     (_, b'/') => SLASH,
@@ -131,7 +133,7 @@ impl Element {
             (Lift::AnyWord | Lift::EveryWord, None | Some(b' ')) => [self.first(), 0, three | two, 0],
             (Lift::AnyWord | Lift::EveryWord, Some(byte)) => [self.next(one, byte), 1, three, 0],
             // Only lists have a next value.
-            (Lift::Whole | Lift::Before(_) | Lift::EitherSlash, None) => SETTLED_FALSE,
+            (Lift::Whole | Lift::Before(_) | Lift::EitherSlash | Lift::BothSlashes, None) => SETTLED_FALSE,
         }
     }
 
@@ -143,16 +145,17 @@ impl Element {
         let [one, two, three, _] = state;
         match self.lift {
             Lift::Whole | Lift::Before(_) | Lift::AnyValue | Lift::EveryValue | Lift::Joined => self.accepts(one),
-            Lift::EitherSlash => {
-                self.accepts(one)
-                    || match three {
-                        ROOT => false,
-                        SLASH => self.accepts(two),
-                        _ => {
-                            let with = self.next(one, b'/');
-                            self.accepts(with)
-                        }
+            Lift::EitherSlash | Lift::BothSlashes => {
+                let is = self.accepts(one);
+                let other = match three {
+                    ROOT => is,
+                    SLASH => self.accepts(two),
+                    _ => {
+                        let with = self.next(one, b'/');
+                        self.accepts(with)
                     }
+                };
+                if self.lift == Lift::BothSlashes { is && other } else { is || other }
             }
             Lift::EveryPart => self.accepts(two),
             Lift::AnyPart => self.accepts(one) || self.accepts(three),
@@ -171,7 +174,9 @@ impl Element {
         match (state, self.lift) {
             (SETTLED_TRUE, _) => Outlook::Always,
             (SETTLED_FALSE, _) => Outlook::Never,
-            ([DEAD, ..], Lift::Whole | Lift::Before(_) | Lift::Joined | Lift::EveryValue) => Outlook::Never,
+            ([DEAD, ..], Lift::Whole | Lift::Before(_) | Lift::Joined | Lift::BothSlashes | Lift::EveryValue) => {
+                Outlook::Never
+            }
             ([DEAD, DEAD, ..], Lift::EitherSlash) => Outlook::Never,
             (
                 [SURE, ..],

@@ -20,7 +20,7 @@ use crate::model::interpret::leg::{Destination, Leg};
 use crate::model::interpret::peer::cluster_account;
 use crate::model::interpret::{tier, truth};
 use crate::model::{Atom, Expr, NodeScope, Pattern, PeerAtom, PortAtom, Stack, Text, content};
-use crate::registry::{Registry, ServiceId, WorkloadId};
+use crate::registry::{Claimant, Registry, ServiceId, WorkloadId};
 use crate::world::World;
 
 /// One end of a flow, as `decide` is told of it.
@@ -371,6 +371,8 @@ struct Signature {
     node: Option<String>,
     ports: Vec<String>,
     is_workload: bool,
+    /// Who is asked at an address with several owners.
+    claimants: Vec<Claimant>,
 }
 
 impl Signer<'_> {
@@ -457,6 +459,14 @@ impl Signer<'_> {
             node: self.node(end),
             ports: self.ports(end),
             is_workload: end.workload.is_some(),
+            claimants: self.claimants(end).to_vec(),
+        }
+    }
+
+    fn claimants(&self, end: &End) -> &[Claimant] {
+        match (self.worlds.first(), end.workload, end.address) {
+            (Some(world), None, Some(address)) => world.registry().claimants(address),
+            _ => &[],
         }
     }
 

@@ -149,6 +149,7 @@ fn question_words(question: &Question) -> String {
         (Lift::EveryPart | Lift::EveryValue | Lift::EveryWord, _) => format!("all {patterns}"),
         (Lift::AnyPart | Lift::AnyValue | Lift::AnyWord, Text::Header(_) | Text::Query(_)) => format!("any {patterns}"),
         (Lift::EitherSlash, _) => format!("{patterns} (with or without `/`)"),
+        (Lift::BothSlashes, _) => format!("{patterns} (with and without `/`)"),
         _ => patterns,
     }
 }

@@ -234,7 +234,7 @@ impl Builder {
     /// The questions of which any is enough for this one.
     fn ask(&mut self, of: &Text, each: Each, is: &[Pattern]) -> Result<Vec<u32>, Undecided> {
         let lift = lift(of, each);
-        if matches!(lift, Lift::EveryPart | Lift::EveryValue | Lift::EveryWord) {
+        if matches!(lift, Lift::BothSlashes | Lift::EveryPart | Lift::EveryValue | Lift::EveryWord) {
             return Ok(vec![self.question(lift, of.clone(), is.to_vec(), true)?]);
         }
         is.iter().map(|pattern| self.question(lift, of.clone(), vec![pattern.clone()], true)).collect()
@@ -262,18 +262,15 @@ impl Builder {
 
     /// What holds of one single value that is no member of the domain's automaton.
     fn holds(&self, value: &[u8]) -> Box<[u32]> {
-        let asterisk = |of: &Text, with: &Pattern| {
-            matches!(of, Text::Path | Text::PathEitherSlash) && value == b"*" && matches!(with, Pattern::Regex { .. })
+        let is = |question: &Question, value: &[u8]| {
+            let of_path = matches!(question.of, Text::Path | Text::PathEitherSlash);
+            let asterisk = |with: &Pattern| of_path && value.starts_with(b"*") && matches!(with, Pattern::Regex { .. });
+            question.patterns.iter().any(|with| !asterisk(with) && pattern::matches(with, value))
         };
-        let holds = (0u32..).zip(&self.questions).filter(|(_, question)| {
-            question.patterns.iter().any(|with| !asterisk(&question.of, with) && pattern::matches(with, value))
-                && (question.of != Text::PathEitherSlash || value == b"*" || value == b"/")
-                || question.of == Text::PathEitherSlash
-                    && value == b"*"
-                    && question
-                        .patterns
-                        .iter()
-                        .any(|with| !asterisk(&question.of, with) && pattern::matches(with, b"*/"))
+        let holds = (0u32..).zip(&self.questions).filter(|(_, question)| match question.lift {
+            Lift::EitherSlash => is(question, value) || is(question, &[value, b"/"].concat()),
+            Lift::BothSlashes => is(question, value) && is(question, &[value, b"/"].concat()),
+            _ => is(question, value),
         });
         holds.map(|(at, _)| at).collect()
     }
@@ -283,6 +280,7 @@ impl Builder {
 fn lift(of: &Text, each: Each) -> Lift {
     match (of, each) {
         (Text::Path, _) => Lift::Before(b'?'),
+        (Text::PathEitherSlash, Each::Every) => Lift::BothSlashes,
         (Text::PathEitherSlash, _) => Lift::EitherSlash,
         (Text::Host, _) => Lift::Before(b':'),
         (Text::Header(_), Each::Every) => Lift::EveryPart,
