@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -18,7 +19,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::sync::Notify;
 
 use super::answer::Answer;
-use super::head::{self, Head, strip};
+use super::head::{self, Forward, Head, strip};
 use super::pool::NoUpstream;
 use super::relay::{Broken, reason, relay};
 use super::serve::Hurry;
@@ -41,8 +42,8 @@ pub(super) async fn stream(
     let (parts, body) = request.into_parts();
     let protocol = head::protocol(&parts.method, &parts.headers);
     let scope = judged.world.canonical_scope(&judged.flow);
-    let head = match Head::new(parts, scope, &session.worker.limits) {
-        Ok(head) => head,
+    let (head, forward) = match Head::new(parts, protocol, scope, &session.worker.limits) {
+        Ok(read) => read,
         Err(refusal) => return reject(&session, &judged, refusal, protocol, started, &mut respond),
     };
     let asked = Instant::now();
@@ -52,7 +53,7 @@ pub(super) async fn stream(
     if verdict.action != Action::Allow {
         return call.deny(&judged, &verdict, false, &mut given);
     }
-    let end = call.run(&judged, body, &mut given, &mut watch).await;
+    let end = call.run(&judged, forward, body, &mut given, &mut watch).await;
     match end {
         End::Done => {}
         End::Revoked(judged, verdict) => return call.deny(&judged, &verdict, true, &mut given),
@@ -97,12 +98,19 @@ enum End {
 // === impl Call ===
 
 impl Call<'_> {
-    async fn run(&self, judged: &Judged, mut body: RecvStream, given: &mut Given, watch: &mut Watch) -> End {
+    async fn run(
+        &self,
+        judged: &Judged,
+        forward: Forward,
+        mut body: RecvStream,
+        given: &mut Given,
+        watch: &mut Watch,
+    ) -> End {
         let again = |judged: &Judged| judged.world.request_verdict(&judged.flow, &self.head.request(now()));
         let sent = tokio::select! {
             biased;
             (judged, verdict) = revoked(self.session, watch, again) => return End::Revoked(judged, verdict),
-            sent = self.send(judged, body.is_end_stream()) => sent,
+            sent = self.send(judged, forward, body.is_end_stream()) => sent,
             // Whoever waits for a place upstream and leaves must not go on waiting.
             reset = poll_fn(|context| given.respond.poll_reset(context)) => {
                 return End::Reset(reset.unwrap_or(Reason::CANCEL));
@@ -161,15 +169,16 @@ impl Call<'_> {
         }
     }
 
-    /// Sends the head upstream. A connection that turns out to be closed took nothing, so another one may.
-    async fn send(&self, judged: &Judged, end: bool) -> Result<(ResponseFuture, SendStream<Bytes>), NoUpstream> {
-        let pool = &self.session.worker.http2;
-        let request = || self.head.forwarded().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData));
-        let mut sender = pool.acquire(self.session, &judged.pool_key).await?;
-        match sender.send_request(request()?, end) {
-            Ok(sent) => Ok(sent),
-            Err(_) => Ok(pool.acquire(self.session, &judged.pool_key).await?.send_request(request()?, end)?),
-        }
+    /// Sends the head upstream.
+    async fn send(
+        &self,
+        judged: &Judged,
+        forward: Forward,
+        end: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), NoUpstream> {
+        let mut sender = self.session.worker.http2.acquire(self.session, &judged.pool_key).await?;
+        let request = self.head.forwarded(forward).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(sender.send_request(request, end)?)
     }
 
     fn deny(&self, judged: &Judged, verdict: &Verdict, revoked: bool, given: &mut Given) {

@@ -12,7 +12,6 @@ use crate::config::Limits;
 #[derive(Debug)]
 pub(super) struct Head {
     method: Method,
-    headers: HeaderMap,
     bytes: Vec<u8>,
     fields: Vec<Field>,
     path: Option<(usize, usize)>,
@@ -22,9 +21,22 @@ pub(super) struct Head {
     protocol: Protocol,
 }
 
+/// What goes upstream beside the bytes that were judged.
+#[derive(Debug)]
+pub(super) struct Forward {
+    headers: HeaderMap,
+    /// The target as it came, where that is how it is written canonically.
+    same: Option<Uri>,
+}
+
 impl Head {
-    /// Checks and canonicalises; what has two readings is refused.
-    pub(super) fn new(parts: http::request::Parts, scope: &CanonicalScope, limits: &Limits) -> Result<Self, Refusal> {
+    /// Checks and canonicalises; what has two readings is refused. `protocol`: that of [`protocol`].
+    pub(super) fn new(
+        parts: http::request::Parts,
+        protocol: Protocol,
+        scope: &CanonicalScope,
+        limits: &Limits,
+    ) -> Result<(Self, Forward), Refusal> {
         let http::request::Parts { method, uri, mut headers, .. } = parts;
         let target = uri.authority().map_or(0, |authority| authority.as_str().len())
             + uri.path_and_query().map_or(0, |path| path.as_str().len());
@@ -70,8 +82,32 @@ impl Head {
         // The name of the destination goes upstream as `:authority`.
         headers.remove(HOST);
         let fields = keep(&mut headers, &mut bytes)?;
-        let protocol = protocol(&method, &headers);
-        Ok(Self { method, headers, bytes, fields, path, query, host, host_port, protocol })
+        let head = Self { method, bytes, fields, path, query, host, host_port, protocol };
+        let same = head.is_written(&uri).then_some(uri);
+        Ok((head, Forward { headers, same }))
+    }
+
+    /// Whether this is, byte by byte, the target that [`Self::target`] writes.
+    fn is_written(&self, uri: &Uri) -> bool {
+        let Some(((authority, target), path)) = uri.authority().zip(uri.path_and_query()).zip(self.path) else {
+            return false;
+        };
+        // INVARIANT: a port has one spelling, or is refused.
+        let is_host = match authority.as_str().as_bytes().strip_prefix(self.part(self.host)) {
+            Some([]) => self.host_port.is_none(),
+            Some([b':', ..]) => self.host_port.is_some(),
+            _ => false,
+        };
+        let is_target = match (target.as_str().as_bytes().strip_prefix(self.part(path)), self.query) {
+            (Some([]), None) => true,
+            (Some([b'?', query @ ..]), Some(held)) => query == self.part(held),
+            _ => false,
+        };
+        uri.scheme_str() == Some(Scheme::Http.name()) && is_host && is_target
+    }
+
+    fn part(&self, (from, to): (usize, usize)) -> &[u8] {
+        self.bytes.get(from..to).unwrap_or_default()
     }
 
     /// gRPC, or HTTP/2 of any other kind.
@@ -86,14 +122,13 @@ impl Head {
 
     /// The canonical request.
     pub(super) fn request(&self, now: i64) -> Request<'_> {
-        let part = |(from, to): (usize, usize)| self.bytes.get(from..to).unwrap_or_default();
-        let optional = |range: Option<(usize, usize)>| range.map_or(Fact::Absent, |range| Fact::Known(part(range)));
+        let optional = |range: Option<(usize, usize)>| range.map_or(Fact::Absent, |at| Fact::Known(self.part(at)));
         Request {
             method: Fact::Known(self.method.as_str().as_bytes()),
             // The way of a tunnel cannot be seen: unknown, so that a Deny of some path refuses it.
             path: if self.is_connect() { Fact::Unknown } else { optional(self.path) },
             query: optional(self.query),
-            host: Fact::Known(part(self.host)),
+            host: Fact::Known(self.part(self.host)),
             host_port: self.host_port,
             headers: Fact::Known(Headers { bytes: &self.bytes, fields: &self.fields }),
             upgrade: if self.is_connect() { Fact::Known(b"connect") } else { Fact::Absent },
@@ -104,9 +139,20 @@ impl Head {
     }
 
     /// The request as it goes upstream: the bytes that were judged.
-    pub(super) fn forwarded(&self) -> Option<http::Request<()>> {
-        let text =
-            |(from, to): (usize, usize)| self.bytes.get(from..to).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    pub(super) fn forwarded(&self, forward: Forward) -> Option<http::Request<()>> {
+        let mut request = http::Request::new(());
+        *request.uri_mut() = match forward.same {
+            Some(uri) => uri,
+            None => self.target()?,
+        };
+        *request.method_mut() = self.method.clone();
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = forward.headers;
+        Some(request)
+    }
+
+    fn target(&self) -> Option<Uri> {
+        let text = |part| std::str::from_utf8(self.part(part)).ok();
         let mut authority = text(self.host)?.to_owned();
         if let Some(port) = self.host_port {
             authority.push(':');
@@ -119,14 +165,9 @@ impl Head {
                 target.push('?');
                 target.push_str(text(query)?);
             }
-            uri = uri.scheme("http").path_and_query(target);
+            uri = uri.scheme(Scheme::Http.name()).path_and_query(target);
         }
-        let mut request = http::Request::new(());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri.build().ok()?;
-        *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.headers.clone();
-        Some(request)
+        uri.build().ok()
     }
 }
 

@@ -22,8 +22,9 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Entry {
+    sender: RefCell<Option<SendRequest<Bytes>>>,
     /// Locked while somebody dials, so that a burst of streams opens one connection.
-    sender: Mutex<Option<SendRequest<Bytes>>>,
+    dialling: Mutex<()>,
     used: Cell<Instant>,
 }
 
@@ -39,24 +40,26 @@ pub(super) enum NoUpstream {
 }
 
 impl Pool {
-    /// A connection that takes one more stream now. Nothing was sent on it for this stream.
+    /// A connection that takes one more stream now, if it is asked before anything else happens: one that is closed, or
+    /// closing, is not given.
     pub(super) async fn acquire(&self, session: &Session, key: &PoolKey) -> Result<SendRequest<Bytes>, NoUpstream> {
         let entry = self.entry(key);
         entry.used.set(Instant::now());
-        let held = entry.sender.lock().await.clone();
+        let held = entry.sender.borrow().clone();
         if let Some(sender) = held
             && let Ok(ready) = sender.ready().await
         {
             return Ok(ready);
         }
-        let mut held = entry.sender.lock().await;
+        let dialling = entry.dialling.lock().await;
         // Somebody else may have dialled while we waited for the lock.
-        if let Some(sender) = held.clone()
+        let held = entry.sender.borrow().clone();
+        if let Some(sender) = held
             && let Some(Ok(ready)) = now_or_never(sender.ready())
         {
             return Ok(ready);
         }
-        *held = None;
+        entry.sender.take();
         let stream = session.dial().await?;
         let limits = &session.worker.limits;
         let handshake = Builder::new()
@@ -77,8 +80,8 @@ impl Pool {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        *held = Some(sender.clone());
-        drop(held);
+        entry.sender.replace(Some(sender.clone()));
+        drop(dialling);
         Ok(sender.ready().await?)
     }
 
@@ -87,7 +90,8 @@ impl Pool {
         if let Some(entry) = held.get(key) {
             return Rc::clone(entry);
         }
-        let entry = Rc::new(Entry { sender: Mutex::new(None), used: Cell::new(Instant::now()) });
+        let entry =
+            Rc::new(Entry { sender: RefCell::new(None), dialling: Mutex::new(()), used: Cell::new(Instant::now()) });
         held.insert(key.clone(), Rc::clone(&entry));
         entry
     }

@@ -64,8 +64,7 @@ async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mu
         connection.graceful_shutdown();
     }
     let hurry = Rc::new(Hurry::default());
-    let idle = tokio::time::sleep(limits.idle_timeout);
-    tokio::pin!(idle);
+    let mut idle = Deadline::new(tokio::time::Instant::now() + limits.idle_timeout);
     let mut unfinished: Option<Deadline> = None;
     loop {
         let accepted = tokio::select! {
@@ -93,12 +92,12 @@ async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mu
                     if !connection.has_streams() {
                         return Err(io::ErrorKind::PermissionDenied.into());
                     }
-                    idle.as_mut().reset(tokio::time::Instant::now() + LAST_WORD);
+                    idle.set(tokio::time::Instant::now() + LAST_WORD);
                 }
                 watch.judged(&judged.world);
                 continue;
             }
-            () = &mut idle => {
+            () = poll_fn(|context| idle.poll(context)) => {
                 let again = if counts.cut.get() {
                     return Err(io::ErrorKind::PermissionDenied.into());
                 } else if connection.has_streams() {
@@ -111,7 +110,7 @@ async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mu
                     connection.graceful_shutdown();
                     limits.head_timeout
                 };
-                idle.as_mut().reset(tokio::time::Instant::now() + again);
+                idle.set(tokio::time::Instant::now() + again);
                 continue;
             }
         };
@@ -132,8 +131,10 @@ async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mu
             }
             Some(Ok((request, respond))) => {
                 hurry.streams.set(hurry.streams.get() + 1);
-                idle.as_mut().reset(tokio::time::Instant::now() + limits.idle_timeout);
-                tokio::task::spawn_local(exchange::stream(Rc::clone(session), request, respond, Rc::clone(&hurry)));
+                idle.set(tokio::time::Instant::now() + limits.idle_timeout);
+                let stream = exchange::stream(Rc::clone(session), request, respond, Rc::clone(&hurry));
+                // PERF: the runtime moves a task several times.
+                tokio::task::spawn_local(Box::pin(stream));
             }
             Some(Err(error)) => {
                 if let Some(limit) = met(&error, counts) {

@@ -108,3 +108,20 @@ spec:
     let difference = diff(&world(&format!("{open}---{deny}"), workloads), &world(open, workloads), options);
     assert!(difference.is_wider(), "{difference}");
 }
+
+#[test]
+fn who_proves_to_be_of_a_namespace_is_told_where_nobody_is_registered() {
+    let workloads = "- {name: web, namespace: shop, serviceAccount: web, ips: [10.0.0.3]}\n";
+    let rule = |from: &str| {
+        policy(&format!("  ingress: [{{from: [{from}], ports: [80], tcp: {{}}}}]\n")).replace("orders}]", "web}]")
+    };
+    let options = Options { now: 0, budget: BUDGET, direction: None };
+    let of = |from: &str| world(&rule(from), workloads);
+    for (from, identity) in [
+        ("{namespace: office}", "spiffe://cluster.local/ns/office/sa/other"),
+        ("{serviceAccount: clerk, namespace: office}", "spiffe://cluster.local/ns/office/sa/clerk"),
+    ] {
+        let difference = diff(&of("{cidr: 203.0.113.0/24}"), &of(from), options);
+        assert!(difference.to_string().contains(identity), "{from}: {difference}");
+    }
+}

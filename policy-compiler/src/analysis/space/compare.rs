@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::diagram::{Function, NONE};
 use super::difference::{Change, Comparison, Kind, Open, Options};
-use super::ends::visit;
+use super::ends::{Group, visit};
 use super::function::{Requests, Variables};
 use super::program::Program;
 use super::reading::{Alone, Marks, Reading};
@@ -279,7 +279,11 @@ impl Worker<'_, '_> {
             .into_iter()
             .filter_map(|((from, ranges), entries)| {
                 let names = |members: Vec<&Vec<String>>| members.into_iter().flatten().cloned().collect::<Vec<_>>();
-                let from = from.iter().filter_map(|at| Some(&self.survey.source(*at)?.members)).collect();
+                let from: Vec<&Group> = from.iter().filter_map(|at| self.survey.source(*at)).collect();
+                let workloads = from.iter().flat_map(|group| group.workloads.iter().copied()).collect();
+                let is_named =
+                    |group: &&&Group| !self.survey.worlds.iter().any(|world| group.adds_nothing_to(&workloads, world));
+                let from = from.iter().filter(is_named).map(|group| &group.members).collect();
                 let to = entries.iter().filter_map(|entry| Some(&self.survey.destination(entry.destination)?.members));
                 Some((names(from), names(to.collect()), ports_in_words(&ranges), *entries.first()?))
             })

@@ -44,6 +44,8 @@ pub(super) struct Group {
     pub(super) members: Vec<String>,
     /// Those that are registered workloads.
     pub(super) workloads: Vec<WorkloadId>,
+    /// What those prove to be that are nobody registered.
+    pub(super) strangers: Vec<Arc<str>>,
 }
 
 /// Both roles.
@@ -51,6 +53,26 @@ pub(super) struct Group {
 pub(super) struct Ends {
     pub(super) sources: Vec<Group>,
     pub(super) destinations: Vec<Group>,
+}
+
+impl Group {
+    fn of(end: End) -> Self {
+        let strangers = end.principal.iter().filter(|_| end.workload.is_none()).cloned().collect();
+        Self { members: vec![end.name.clone()], workloads: end.workload.into_iter().collect(), strangers, end }
+    }
+
+    /// Only strangers, of whom one proves to be what one of these workloads is: to name them as well says nothing.
+    pub(super) fn adds_nothing_to(&self, workloads: &BTreeSet<WorkloadId>, world: &World) -> bool {
+        let identities =
+            self.strangers.iter().filter_map(|held| cluster_account(held, &world.model().settings.trust_domain));
+        let held = |(namespace, account): (&str, &str)| {
+            workloads
+                .iter()
+                .filter_map(|id| world.registry().workload(*id))
+                .any(|workload| *workload.namespace == *namespace && *workload.service_account == *account)
+        };
+        self.strangers.len() == self.members.len() && identities.into_iter().any(held)
+    }
 }
 
 impl End {
@@ -94,9 +116,81 @@ struct Questions {
     /// Patterns of proven identities.
     principals: Vec<Pattern>,
     asks_proof: bool,
+    accounts: Accounts,
     fqdns: Vec<Pattern>,
     annotations: BTreeSet<Arc<str>>,
 }
+
+/// Namespaces and service accounts that rules name.
+#[derive(Default)]
+struct Accounts {
+    namespaces: BTreeSet<Arc<str>>,
+    names: BTreeSet<Arc<str>>,
+    /// Those that one condition asks for together.
+    pairs: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Something is asked of the namespace or the account, named or not.
+    are_asked: bool,
+}
+
+impl Accounts {
+    fn note(&mut self, condition: &Expr) {
+        match condition {
+            Expr::True | Expr::False => {}
+            Expr::Is(Atom::Peer(peer)) => match peer {
+                PeerAtom::Namespace(name) => self.are_asked |= self.namespaces.insert(Arc::clone(name)),
+                PeerAtom::ServiceAccount(name) => self.are_asked |= self.names.insert(Arc::clone(name)),
+                PeerAtom::NamespaceLabels(_) | PeerAtom::Service { .. } | PeerAtom::ServiceNamed { .. } => {
+                    self.are_asked = true;
+                }
+                _ => {}
+            },
+            Expr::Is(_) => {}
+            Expr::Any(parts) => parts.iter().for_each(|part| self.note(part)),
+            Expr::All(parts) => {
+                parts.iter().for_each(|part| self.note(part));
+                let namespace = parts.iter().find_map(|part| match part {
+                    Expr::Is(Atom::Peer(PeerAtom::Namespace(name))) => Some(name),
+                    _ => None,
+                });
+                let account = parts.iter().find_map(|part| match part {
+                    Expr::Is(Atom::Peer(PeerAtom::ServiceAccount(name))) => Some(name),
+                    _ => None,
+                });
+                self.pairs.extend(namespace.zip(account).map(|(one, other)| (Arc::clone(one), Arc::clone(other))));
+            }
+            Expr::Not(inner) => self.note(inner),
+        }
+    }
+
+    /// Namespaces with accounts that rules can tell apart, and those of the registry: all combinations where they are
+    /// few, else those that somebody has or one condition names.
+    fn told_apart(&self, registry: &Registry) -> BTreeSet<(Arc<str>, Arc<str>)> {
+        if !self.are_asked {
+            return BTreeSet::new();
+        }
+        let other: Arc<str> = Arc::from("other");
+        let held = || registry.workloads.iter();
+        let mut namespaces: BTreeSet<Arc<str>> = held().map(|held| Arc::from(&*held.namespace)).collect();
+        namespaces.extend(self.namespaces.iter().cloned().chain([Arc::clone(&other)]));
+        let mut names = self.names.clone();
+        names.insert(Arc::clone(&other));
+        if namespaces.len() * names.len() <= COMBINATIONS {
+            let with = |namespace: &Arc<str>| {
+                let namespace = Arc::clone(namespace);
+                names.iter().map(move |name| (Arc::clone(&namespace), Arc::clone(name)))
+            };
+            return namespaces.iter().flat_map(with).collect();
+        }
+        let mut pairs = self.pairs.clone();
+        pairs.extend(held().map(|held| (Arc::from(&*held.namespace), Arc::from(&*held.service_account))));
+        pairs.extend(namespaces.into_iter().map(|namespace| (namespace, Arc::clone(&other))));
+        pairs.extend(names.into_iter().map(|name| (Arc::clone(&other), name)));
+        pairs
+    }
+}
+
+/// Of namespaces and accounts.
+const COMBINATIONS: usize = 1024;
 
 impl Questions {
     fn of(worlds: &[&World]) -> Self {
@@ -106,6 +200,7 @@ impl Questions {
             nets: BTreeSet::new(),
             principals: Vec::new(),
             asks_proof: false,
+            accounts: Accounts::default(),
             fqdns: Vec::new(),
             annotations: BTreeSet::new(),
         };
@@ -115,6 +210,7 @@ impl Questions {
             questions.nets.extend(model.settings.networks.iter().chain(&model.settings.node_networks));
             for policy in &model.policies {
                 for rule in &policy.rules {
+                    questions.accounts.note(&rule.condition);
                     visit(&rule.condition, &mut |atom| {
                         if seen.insert(content::of_atom(atom)) {
                             questions.note(atom);
@@ -186,8 +282,8 @@ impl Ends {
         let mut sources = places.clone();
         if questions.asks_proof {
             sources.extend(proven(&places, worlds));
-            sources.extend(strangers(&places, &questions, worlds, budget)?);
         }
+        sources.extend(strangers(&places, &questions, worlds, budget)?);
         let mut destinations = places;
         destinations.extend(named(&destinations, &questions, first, budget)?);
         let signer = Signer { worlds, questions: &questions };
@@ -197,7 +293,7 @@ impl Ends {
                 service: Some(ServiceId(id)),
                 ..End::new(format!("service {}/{}", service.namespace, service.name))
             };
-            at_each(end, &service.ips).map(|end| Group { members: vec![end.name.clone()], end, workloads: Vec::new() })
+            at_each(end, &service.ips).map(Group::of)
         }));
         Ok(Self { sources: signer.group(sources, Direction::Outbound), destinations })
     }
@@ -291,7 +387,7 @@ fn proven(places: &[End], worlds: &[&World]) -> Vec<End> {
     ends
 }
 
-/// Identities that rules name or describe, proven from addresses where nobody is registered.
+/// Identities that rules name, describe or can tell apart, proven from addresses where nobody is registered.
 fn strangers(
     places: &[End],
     questions: &Questions,
@@ -300,9 +396,20 @@ fn strangers(
 ) -> Result<Vec<End>, Undecided> {
     let Some(first) = worlds.first() else { return Ok(Vec::new()) };
     let mut ends = Vec::new();
-    let identities = witnesses(&questions.principals, "[!-~]+", budget)?;
-    let at =
-        |place: fn(Place) -> bool| places.iter().find(|end| end.workload.is_none() && place(end.placed(first).place));
+    let mut identities: BTreeSet<String> = BTreeSet::new();
+    if questions.asks_proof {
+        identities.extend(witnesses(&questions.principals, "[!-~]+", budget)?);
+    }
+    for (namespace, account) in questions.accounts.told_apart(first.registry()) {
+        let domains = worlds.iter().map(|world| &world.model().settings.trust_domain);
+        identities.extend(domains.map(|domain| format!("spiffe://{domain}/ns/{namespace}/sa/{account}")));
+    }
+    let at = |place: fn(Place) -> bool| {
+        let is_nobodys = |address| first.registry().claimants(address).is_empty();
+        places
+            .iter()
+            .find(|end| end.workload.is_none() && end.address.is_some_and(is_nobodys) && place(end.placed(first).place))
+    };
     let (inside, outside) = (at(|place| place == Place::Unknown), at(|place| place == Place::External));
     for identity in identities {
         let foreign =
@@ -386,13 +493,14 @@ impl Signer<'_> {
                 Some(group)
                     if end.address.is_some() && end.workload.is_some_and(|id| group.workloads.contains(&id)) => {}
                 Some(group) => {
-                    group.members.push(end.name);
-                    group.workloads.extend(end.workload);
+                    let Group { members, workloads, strangers, .. } = Group::of(end);
+                    group.members.extend(members);
+                    group.workloads.extend(workloads);
+                    group.strangers.extend(strangers);
                 }
                 None => {
                     groups.insert(signature, ordered.len());
-                    let workloads = end.workload.into_iter().collect();
-                    ordered.push(Group { members: vec![end.name.clone()], workloads, end });
+                    ordered.push(Group::of(end));
                 }
             }
         }
