@@ -161,7 +161,7 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Nginx => "#009e73",
         Peer::Envoy => "#d55e00",
         Peer::Between(_) => "#0072b2",
-        Peer::Changing(_) => "#56b4e9",
+        Peer::Changing(_) | Peer::Holding(_) | Peer::Logging(_) => "#56b4e9",
         Peer::Floor(_) => "#999",
     }
 }

@@ -45,7 +45,7 @@ impl Table {
         let samples = || measured.samples.iter();
         let of = |figure: fn(&Sample) -> f64| Spread::of(samples().map(figure));
         let is_ours =
-            |other: &&Measured| Some(&other.peer) == self.scenario.peers.first() && other.rules == measured.rules;
+            |other: &&Measured| Some(&other.peer) == self.scenario.peers.first() && other.beside == measured.beside;
         let ours = self.measured.iter().find(is_ours).unwrap_or(measured);
         let percentile = |figure: fn(&Latency) -> f64| {
             Some(Spread::of(samples().filter_map(|sample| sample.done.latency.as_ref().map(figure))).median)

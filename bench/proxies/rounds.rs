@@ -24,6 +24,8 @@ pub(crate) struct Amount {
 pub(crate) struct Measured {
     pub(crate) peer: Peer,
     pub(crate) rules: usize,
+    /// How many the others of its rounds have.
+    pub(crate) beside: usize,
     /// One a round, in the order of the rounds: those of the same round make pairs.
     pub(crate) samples: Vec<Sample>,
     /// The most bytes that were ever resident.
@@ -41,7 +43,8 @@ pub(crate) fn measure(
     let backend = Backend::start(folder.path(), scenario.protocol, scenario.load.origin())?;
     let mut running = Vec::new();
     for peer in scenario.peers(rules.0).filter(|peer| programs.have(*peer)) {
-        let proxy = Running::start(peer, scenario.protocol, rules, scenario.workers, &backend, programs)?;
+        let held = if let Peer::Holding(held) = peer { Rules(held) } else { rules };
+        let proxy = Running::start(peer, scenario.protocol, held, scenario.workers, &backend, programs)?;
         running.push((proxy, Vec::new()));
     }
     let count = running.len();
@@ -65,7 +68,7 @@ pub(crate) fn measure(
     eprintln!();
     let measured = |(proxy, samples): (Running, Vec<Sample>)| {
         let peak = usage::memory(proxy.process.pid()).1;
-        Measured { peer: proxy.peer, rules: rules.0, samples, peak }
+        Measured { peer: proxy.peer, beside: rules.0, rules: proxy.setup.rules.0, samples, peak }
     };
     Ok(running.into_iter().map(measured).collect())
 }

@@ -3,7 +3,7 @@
 use crate::churn::Change;
 use crate::floor::Floor;
 use crate::load::{Load, Way};
-use crate::peers::{EVERYBODY, Mode, Peer, Protocol};
+use crate::peers::{EVERYBODY, Lines, Mode, Peer, Protocol};
 
 /// One table of the report.
 pub(crate) struct Scenario {
@@ -32,6 +32,9 @@ const MIB: u64 = 1_048_576;
 /// Envoy asks every rule in turn: with more than these a request takes it so long that nothing is learnt.
 const ENVOY_RULES: usize = 10_000;
 
+/// Eastwall without an access log, with one of denials, with one of everything.
+const LOGGING: &[Peer] = &[Peer::Eastwall, Peer::Logging(Lines::Denied), Peer::Logging(Lines::All)];
+
 /// All of them, those first that tell the most.
 pub(crate) const ALL: &[Scenario] = &[
     Scenario {
@@ -42,6 +45,15 @@ pub(crate) const ALL: &[Scenario] = &[
         workers: 1,
         sizes: &[10, 1_000, 10_000, 100_000],
         peers: EVERYBODY,
+    },
+    Scenario {
+        name: "growth",
+        about: "HTTP/1.1 on 64 connections that stay open, with ever more rules in turns",
+        protocol: Protocol::Http1,
+        load: Load::Requests { connections: 64, is_new_connection: false, is_denied: false },
+        workers: 1,
+        sizes: &[10],
+        peers: &[Peer::Holding(10), Peer::Holding(1_000), Peer::Holding(10_000), Peer::Holding(100_000)],
     },
     Scenario {
         name: "http2",
@@ -76,6 +88,24 @@ pub(crate) const ALL: &[Scenario] = &[
         workers: 1,
         sizes: &[1_000],
         peers: EVERYBODY,
+    },
+    Scenario {
+        name: "http1-logged",
+        about: "HTTP/1.1 on 64 connections that stay open, with an access log",
+        protocol: Protocol::Http1,
+        load: Load::Requests { connections: 64, is_new_connection: false, is_denied: false },
+        workers: 1,
+        sizes: &[1_000],
+        peers: LOGGING,
+    },
+    Scenario {
+        name: "http1-denied-logged",
+        about: "HTTP/1.1, denied requests on 64 connections that stay open, with an access log",
+        protocol: Protocol::Http1,
+        load: Load::Requests { connections: 64, is_new_connection: false, is_denied: true },
+        workers: 1,
+        sizes: &[1_000],
+        peers: LOGGING,
     },
     Scenario {
         name: "http1-paced",

@@ -12,22 +12,17 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Admin, Lifecycle, SocketPath};
-use crate::config::{AccessLog, Config, Mode};
+use crate::config::{Config, Mode};
 use crate::intercept::{Listeners, Node};
-use crate::observe::{Destination, Recorder};
+use crate::observe::Recorder;
 use crate::policy::{self, Live, Origin};
 
 pub(crate) use worker::{Worker, Workers};
 
 /// Runs the data plane until a signal, or `POST /drain`, ends it.
 pub(crate) fn run(config: &Config) -> io::Result<()> {
-    let destination = match &config.access_log {
-        AccessLog::Off => Destination::Off,
-        AccessLog::Stdout => Destination::Stdout,
-        AccessLog::File(path) => Destination::File(path.clone()),
-    };
     // The writer's thread ends, and with it the last line is written, when this is dropped.
-    let (recorder, _log) = Recorder::start(destination)?;
+    let (recorder, _log) = Recorder::start(config.access_log.clone())?;
     let origin = Origin {
         policies: config.policy.clone(),
         workloads: config.workloads.clone(),

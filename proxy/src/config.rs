@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::bounds::ReadingSettings;
 use crate::intercept::NodeSetup;
 use crate::intercept::rules::{Bypass, Family, PortRange, Ports};
+use crate::observe::{AccessLog, Destination};
 
 /// How traffic reaches the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -23,29 +24,6 @@ pub(crate) enum Mode {
     Sidecar,
     /// One process per node that enters each pod's network namespace.
     Node,
-}
-
-/// Where access-log lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AccessLog {
-    /// Nowhere.
-    Off,
-    /// Standard output.
-    Stdout,
-    /// Appended to this file.
-    File(PathBuf),
-}
-
-impl FromStr for AccessLog {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "off" => Self::Off,
-            "-" => Self::Stdout,
-            path => Self::File(path.into()),
-        })
-    }
 }
 
 /// Every bound, with its default. Each is a flag and a member of the configuration file; each refusal has a reason label.
@@ -256,6 +234,10 @@ pub(crate) struct Settings {
     /// Access log: a file, `-` for standard output, or `off`, which loses the lines of denials too [default: -]
     #[arg(long, value_name = "PATH|-|off")]
     access_log: Option<String>,
+    /// Lines for allowed requests too; `false`: for what was refused, revoked, or would be by the audited policies
+    /// [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    log_allowed: Option<bool>,
     /// Time that requests in flight have to end after SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME")]
     drain: Option<Span>,
@@ -410,10 +392,13 @@ impl Config {
                 .or(file.workers)
                 .or_else(|| std::thread::available_parallelism().ok())
                 .unwrap_or(NonZeroUsize::MIN),
-            access_log: access_log.map_or(AccessLog::Stdout, |text| {
-                let Ok(log) = text.parse();
-                log
-            }),
+            access_log: AccessLog {
+                destination: access_log.map_or(Destination::Stdout, |text| {
+                    let Ok(destination) = text.parse();
+                    destination
+                }),
+                allowed: flags.log_allowed.or(file.log_allowed).unwrap_or(true),
+            },
             drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
             redirected,
             limits,
@@ -560,8 +545,12 @@ mod tests {
 
     #[test]
     fn denials_are_told_unless_somebody_turns_the_log_off() {
-        for (text, expected) in [("", AccessLog::Stdout), ("accessLog: \"off\"\n", AccessLog::Off)] {
-            assert_eq!(file(&format!("{GATEWAY}{text}")).unwrap().access_log, expected);
+        for (text, destination, allowed) in [
+            ("", Destination::Stdout, true),
+            ("accessLog: \"off\"\n", Destination::Off, true),
+            ("logAllowed: false\n", Destination::Stdout, false),
+        ] {
+            assert_eq!(file(&format!("{GATEWAY}{text}")).unwrap().access_log, AccessLog { destination, allowed });
         }
     }
 

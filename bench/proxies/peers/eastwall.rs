@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Mode, Protocol, Setup, words};
+use super::{Lines, Mode, Protocol, Setup, words};
 use crate::process::Failure;
 use crate::rules::Rules;
 
@@ -19,7 +19,7 @@ pub(super) const SIDECAR_UID: u32 = 15106;
 pub(super) const REDIRECT: &str =
     "redirect apply --mode sidecar --uid 15106 --policy policies --workloads workloads.yaml --workload shop/app";
 
-pub(super) fn write(setup: &Setup, mode: Mode) -> Result<Vec<String>, Failure> {
+pub(super) fn write(setup: &Setup, mode: Mode, log: Option<Lines>) -> Result<Vec<String>, Failure> {
     let documents = setup.file(DOCUMENTS);
     fs::create_dir_all(&documents)?;
     for number in 0..setup.rules.0.div_ceil(A_DOCUMENT) {
@@ -32,8 +32,13 @@ pub(super) fn write(setup: &Setup, mode: Mode) -> Result<Vec<String>, Failure> {
         Mode::Sidecar => "sidecar".to_owned(),
         Mode::Node => "node".to_owned(),
     };
+    let log = match log {
+        None => "off",
+        Some(Lines::Denied) => "access.log --log-allowed=false",
+        Some(Lines::All) => "access.log",
+    };
     Ok(words(&format!(
-        "proxy --mode {arrives} --policy {DOCUMENTS} --workloads {WORKLOADS} --workers {workers} --access-log off \
+        "proxy --mode {arrives} --policy {DOCUMENTS} --workloads {WORKLOADS} --workers {workers} --access-log {log} \
          --drain 1s --connections 20000 --connections-per-source 20000"
     )))
 }

@@ -38,6 +38,10 @@ pub(crate) enum Peer {
     Envoy,
     /// Eastwall while something changes.
     Changing(Change),
+    /// Eastwall with so many rules, whatever the others have.
+    Holding(usize),
+    /// Eastwall with an access log.
+    Logging(Lines),
     /// Eastwall between two pods.
     Between(Mode),
     /// No policy: what a library costs by itself.
@@ -70,6 +74,15 @@ pub(crate) enum Mode {
     Sidecar,
     /// Redirected in the protected pod to a proxy outside it.
     Node,
+}
+
+/// What is in an access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lines {
+    /// What was refused.
+    Denied,
+    /// Every request.
+    All,
 }
 
 /// Where the programs are.
@@ -118,6 +131,9 @@ impl Peer {
             Self::Changing(Change::Nothing) => "the same again",
             Self::Changing(Change::Document) => "a document a second",
             Self::Changing(Change::Addresses) => "addresses each second",
+            Self::Holding(_) => "eastwall",
+            Self::Logging(Lines::Denied) => "log of denials",
+            Self::Logging(Lines::All) => "log of every request",
             Self::Between(Mode::Gateway) => "gateway",
             Self::Between(Mode::Sidecar) => "sidecar",
             Self::Between(Mode::Node) => "node",
@@ -145,8 +161,11 @@ impl Peer {
 
     pub(crate) fn start(self, setup: &Setup, programs: &Programs) -> Result<Process, Failure> {
         let (program, arguments) = match self {
-            Self::Eastwall | Self::Changing(_) => (programs.eastwall.clone(), eastwall::write(setup, Mode::Gateway)?),
-            Self::Between(mode) => (programs.eastwall.clone(), eastwall::write(setup, mode)?),
+            Self::Eastwall | Self::Changing(_) | Self::Holding(_) => {
+                (programs.eastwall.clone(), eastwall::write(setup, Mode::Gateway, None)?)
+            }
+            Self::Logging(lines) => (programs.eastwall.clone(), eastwall::write(setup, Mode::Gateway, Some(lines))?),
+            Self::Between(mode) => (programs.eastwall.clone(), eastwall::write(setup, mode, None)?),
             Self::Haproxy => ("haproxy".into(), haproxy::write(setup)?),
             Self::Nginx => ("nginx".into(), nginx::write(setup)?),
             Self::Envoy => (programs.envoy.clone().ok_or("there is no Envoy")?, envoy::write(setup)?),

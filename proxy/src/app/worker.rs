@@ -150,6 +150,7 @@ fn run(
     runtime.block_on(async {
         let worker = Rc::new(worker);
         tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        tokio::task::spawn_local(tick(Rc::clone(&worker)));
         let news = Rc::clone(&worker.news);
         tokio::task::spawn_local(async move { news.follow(swaps).await });
         tokio::task::spawn_local(take_over(Rc::clone(&worker), handed));
@@ -166,6 +167,16 @@ async fn sweep(worker: Rc<Worker>) {
         ticks.tick().await;
         worker.http1.sweep(worker.limits.pool_idle_timeout);
         worker.http2.sweep(worker.limits.pool_idle_timeout);
+    }
+}
+
+/// Tells streams that time has passed, as often as it takes to see that one is idle.
+async fn tick(worker: Rc<Worker>) {
+    let period = worker.limits.idle_timeout / http2::IDLE_TICKS;
+    let mut ticks = tokio::time::interval(period.max(Duration::from_millis(1)));
+    loop {
+        ticks.tick().await;
+        worker.news.tick();
     }
 }
 

@@ -18,6 +18,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use tokio::sync::Notify;
 
+use super::IDLE_TICKS;
 use super::answer::Answer;
 use super::head::{self, Forward, Head, strip};
 use super::pool::NoUpstream;
@@ -34,8 +35,8 @@ pub(super) async fn stream(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     hurry: Rc<Hurry>,
+    started: Instant,
 ) {
-    let started = Instant::now();
     let mut watch = session.worker.news.watch();
     let judged = session.judged();
     watch.judged(&judged.world);
@@ -46,9 +47,9 @@ pub(super) async fn stream(
         Ok(read) => read,
         Err(refusal) => return reject(&session, &judged, refusal, protocol, started, &mut respond),
     };
-    let asked = Instant::now();
-    let verdict = judged.world.request_verdict(&judged.flow, &head.request(now()));
-    let call = Call { session: &session, head: &head, started, decision: asked.elapsed() };
+    let (asked, now) = (Instant::now(), now());
+    let verdict = judged.world.request_verdict(&judged.flow, &head.request(now));
+    let call = Call { session: &session, head: &head, started, now, decision: asked.elapsed() };
     let mut given = Given { respond, stream: None, status: None };
     if verdict.action != Action::Allow {
         return call.deny(&judged, &verdict, false, &mut given);
@@ -73,6 +74,8 @@ struct Call<'a> {
     session: &'a Session,
     head: &'a Head,
     started: Instant,
+    /// When it was judged, in seconds since the epoch.
+    now: i64,
     decision: Duration,
 }
 
@@ -81,6 +84,13 @@ struct Given {
     respond: SendResponse<Bytes>,
     stream: Option<SendStream<Bytes>>,
     status: Option<u16>,
+}
+
+/// For how long nothing has moved on a stream.
+struct Quiet {
+    /// Bytes that had moved at the tick `since`.
+    seen: u64,
+    since: u64,
 }
 
 /// How a stream ended.
@@ -140,8 +150,7 @@ impl Call<'_> {
             .await
         });
         let mut down = pin!(down(&mut response, given, &moved, &answered));
-        let mut idle = pin!(tokio::time::sleep(self.session.worker.limits.idle_timeout));
-        let mut seen = 0;
+        let mut quiet = Quiet { seen: 0, since: self.session.worker.news.ticks() };
         loop {
             tokio::select! {
                 biased;
@@ -156,14 +165,10 @@ impl Call<'_> {
                         Err(Broken::Trailers) => return End::Reset(Reason::PROTOCOL_ERROR),
                     }
                 }
-                () = &mut idle => {
-                    if moved.get() == seen {
-                        self.session.worker.recorder.refused_connection(Limit::StreamIdle);
-                        return End::Reset(Reason::CANCEL);
-                    }
-                    seen = moved.get();
-                    let next = tokio::time::Instant::now() + self.session.worker.limits.idle_timeout;
-                    idle.as_mut().reset(next);
+                // Polled at each tick, because `revoked` is.
+                () = poll_fn(|_| quiet.poll(moved.get(), self.session.worker.news.ticks())) => {
+                    self.session.worker.recorder.refused_connection(Limit::StreamIdle);
+                    return End::Reset(Reason::CANCEL);
                 }
             }
         }
@@ -176,7 +181,7 @@ impl Call<'_> {
         forward: Forward,
         end: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), NoUpstream> {
-        let mut sender = self.session.worker.http2.acquire(self.session, &judged.pool_key).await?;
+        let mut sender = self.session.worker.http2.acquire(self.session, &judged.pool_key, self.started).await?;
         let request = self.head.forwarded(forward).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         Ok(sender.send_request(request, end)?)
     }
@@ -193,13 +198,25 @@ impl Call<'_> {
             verdict,
             refusal: None,
             protocol: self.head.protocol(),
-            request: Some(&self.head.request(now())),
+            request: Some(&self.head.request(self.now)),
             status,
             decision: self.decision,
             started: self.started,
             revoked,
         };
         self.session.tell(&told, id);
+    }
+}
+
+// === impl Quiet ===
+
+impl Quiet {
+    /// Ready when as many ticks have passed as make up the bound, each of them whole.
+    fn poll(&mut self, moved: u64, ticks: u64) -> Poll<()> {
+        if moved != self.seen {
+            *self = Self { seen: moved, since: ticks };
+        }
+        if ticks - self.since > u64::from(IDLE_TICKS) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

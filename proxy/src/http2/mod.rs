@@ -11,6 +11,9 @@ mod serve;
 pub(crate) use pool::Pool;
 pub(crate) use serve::serve;
 
+/// Ticks of a worker's news that make up the time after which an idle stream ends.
+pub(crate) const IDLE_TICKS: u32 = 4;
+
 /// Flow-control window of a stream. The protocol's own 64 KiB throttles one fast stream; windows of megabytes hide that
 /// a receiver is slow.
 const STREAM_WINDOW: u32 = 256 * 1024;

@@ -42,9 +42,14 @@ pub(super) enum NoUpstream {
 impl Pool {
     /// A connection that takes one more stream now, if it is asked before anything else happens: one that is closed, or
     /// closing, is not given.
-    pub(super) async fn acquire(&self, session: &Session, key: &PoolKey) -> Result<SendRequest<Bytes>, NoUpstream> {
+    pub(super) async fn acquire(
+        &self,
+        session: &Session,
+        key: &PoolKey,
+        now: Instant,
+    ) -> Result<SendRequest<Bytes>, NoUpstream> {
         let entry = self.entry(key);
-        entry.used.set(Instant::now());
+        entry.used.set(now);
         let held = entry.sender.borrow().clone();
         if let Some(sender) = held
             && let Ok(ready) = sender.ready().await

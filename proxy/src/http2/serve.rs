@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eastwall_policy::world::ConnectionVerdict;
 use h2::Reason;
@@ -131,8 +131,9 @@ async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mu
             }
             Some(Ok((request, respond))) => {
                 hurry.streams.set(hurry.streams.get() + 1);
-                idle.set(tokio::time::Instant::now() + limits.idle_timeout);
-                let stream = exchange::stream(Rc::clone(session), request, respond, Rc::clone(&hurry));
+                let started = Instant::now();
+                idle.set(tokio::time::Instant::from_std(started) + limits.idle_timeout);
+                let stream = exchange::stream(Rc::clone(session), request, respond, Rc::clone(&hurry), started);
                 // PERF: the runtime moves a task several times.
                 tokio::task::spawn_local(Box::pin(stream));
             }

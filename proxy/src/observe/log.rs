@@ -41,10 +41,25 @@ impl std::str::FromStr for Destination {
     }
 }
 
+/// What goes where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AccessLog {
+    /// Where lines go.
+    pub(crate) destination: Destination,
+    /// Lines for allowed requests too.
+    pub(crate) allowed: bool,
+}
+
+impl From<Destination> for AccessLog {
+    fn from(destination: Destination) -> Self {
+        Self { destination, allowed: true }
+    }
+}
+
 /// What the workers and the writer share.
 #[derive(Debug)]
 pub(super) struct Log {
-    destination: Destination,
+    to: AccessLog,
     workers: Mutex<Vec<Arc<Buffer>>>,
     writer: Mutex<Option<Thread>>,
     reopen: AtomicBool,
@@ -75,10 +90,10 @@ pub(crate) struct LogWriter {
 
 impl Log {
     /// Opens the destination and starts the writer.
-    pub(super) fn start(destination: Destination, metrics: &Metrics) -> io::Result<(Arc<Self>, LogWriter)> {
-        let sink = Sink::open(&destination)?;
+    pub(super) fn start(to: AccessLog, metrics: &Metrics) -> io::Result<(Arc<Self>, LogWriter)> {
+        let sink = Sink::open(&to.destination)?;
         let log = Arc::new(Self {
-            destination,
+            to,
             workers: Mutex::default(),
             writer: Mutex::default(),
             reopen: AtomicBool::new(false),
@@ -116,7 +131,11 @@ impl Log {
 
     /// Whether a line of an allowed request has any reader.
     pub(super) fn wants_allows(&self) -> bool {
-        self.destination != Destination::Off || self.recent_budget.load(Ordering::Relaxed) > 0
+        self.writes(false) || self.recent_budget.load(Ordering::Relaxed) > 0
+    }
+
+    fn writes(&self, matters: bool) -> bool {
+        self.to.destination != Destination::Off && (matters || self.to.allowed)
     }
 
     /// Appends a line (without its line feed). `matters` decides what goes first when the buffer is full.
@@ -124,7 +143,7 @@ impl Log {
         if matters || self.take_recent() {
             self.remember(line);
         }
-        if self.destination == Destination::Off {
+        if !self.writes(matters) {
             return;
         }
         // The lock is the worker's own: only the writer asks for it too, ten times a second, to swap two pointers.
@@ -191,7 +210,7 @@ impl Log {
             }
             self.recent_budget.store(RECENT_A_TICK, Ordering::Relaxed);
             if self.reopen.swap(false, Ordering::AcqRel) {
-                match Sink::open(&self.destination) {
+                match Sink::open(&self.to.destination) {
                     Ok(fresh) => sink = fresh,
                     Err(error) => tracing::error!(%error, "cannot open the access log again: the old file stays open"),
                 }

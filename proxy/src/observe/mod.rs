@@ -16,9 +16,9 @@ mod tests;
 
 pub(crate) use decision::DecisionId;
 pub(crate) use event::{Alert, AlertKind, ConnectionEnd, Limit, RequestEvent};
-pub(crate) use log::Destination;
 #[cfg(test)]
 pub(crate) use log::LogWriter;
+pub(crate) use log::{AccessLog, Destination};
 #[cfg(test)]
 pub(crate) use metrics::Metrics;
 pub(crate) use recorder::{ConnectionRecorder, Recorder};

@@ -13,7 +13,7 @@ use prometheus::IntCounter;
 use super::decision::{DecisionIds, Decisions};
 use super::event::{Alert, AlertKind, ConnectionEnd, Limit, RequestEvent};
 use super::flood::{Flood, Kind};
-use super::log::{Buffer, Destination, Log, LogWriter};
+use super::log::{AccessLog, Buffer, Log, LogWriter};
 use super::metrics::Metrics;
 use super::{DecisionId, label, line};
 
@@ -67,9 +67,9 @@ struct Pairs {
 
 impl Recorder {
     /// Starts recording: the access log's thread runs until the writer is dropped.
-    pub(crate) fn start(destination: Destination) -> io::Result<(Self, LogWriter)> {
+    pub(crate) fn start(log: impl Into<AccessLog>) -> io::Result<(Self, LogWriter)> {
         let metrics = Metrics::new().map_err(io::Error::other)?;
-        let (log, writer) = Log::start(destination, &metrics)?;
+        let (log, writer) = Log::start(log.into(), &metrics)?;
         let worker = Worker::new(&log);
         let shared = Shared { metrics, ids: DecisionIds::new()?, decisions: Decisions::default(), log };
         Ok((Self { shared: Arc::new(shared), worker }, writer))

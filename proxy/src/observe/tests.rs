@@ -12,7 +12,9 @@ use eastwall_policy::verdict::{Action, Audit, Proof, Reason, RuleId, Verdict};
 use eastwall_policy::world::World;
 use serde_json::Value;
 
-use super::{Alert, AlertKind, ConnectionEnd, ConnectionRecorder, Destination, LogWriter, Recorder, RequestEvent};
+use super::{
+    AccessLog, Alert, AlertKind, ConnectionEnd, ConnectionRecorder, Destination, LogWriter, Recorder, RequestEvent,
+};
 
 fn world() -> World {
     let workloads =
@@ -257,7 +259,7 @@ fn a_rotated_log_is_opened_again() {
 
 #[test]
 fn without_a_log_denials_can_still_be_asked_for() {
-    let (recorder, _writer) = Recorder::start("off".parse().unwrap()).unwrap();
+    let (recorder, _writer) = Recorder::start(Destination::Off).unwrap();
     let (world, verdict) = (world(), deny());
     let connection = recorder.connection(&world, Direction::Inbound, None, None);
     let id = connection.decision_id();
@@ -267,9 +269,27 @@ fn without_a_log_denials_can_still_be_asked_for() {
 }
 
 #[test]
+fn without_lines_of_what_was_allowed_the_rest_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let destination = Destination::File(folder.path().join("access.log"));
+    let (recorder, writer) = Recorder::start(AccessLog { destination, allowed: false }).unwrap();
+    let bench = Bench { folder, recorder, writer: Some(writer) };
+    let world = world();
+    let connection = bench.connection(&world);
+    let audit = Audit { action: Action::Deny, reason: Reason::DenyRule, rule: Some(RuleId::Rule(0)) };
+    for verdict in [allow(), deny(), Verdict { audit: Some(audit), ..allow() }] {
+        connection.request(&event(&world, &verdict), None);
+    }
+    assert_eq!(bench.recorder.recent().len(), 3, "the admin socket shows them all");
+    drop(connection);
+    let verdicts: Vec<Value> = bench.lines().into_iter().map(|line| line["verdict"].clone()).collect();
+    assert_eq!(verdicts, ["deny", "allow"]);
+}
+
+#[test]
 fn a_full_buffer_keeps_denials_longest_and_counts_what_it_drops() {
     let metrics = super::Metrics::new().unwrap();
-    let (log, writer) = super::log::Log::start(Destination::File("/dev/full".into()), &metrics).unwrap();
+    let (log, writer) = super::log::Log::start(Destination::File("/dev/full".into()).into(), &metrics).unwrap();
     drop(writer);
     let buffer = log.buffer();
     let line = vec![b'x'; 64 * 1024];

@@ -23,6 +23,7 @@ struct State {
     watches: Slab<Held>,
     /// Watches that were not yet judged by it.
     behind: usize,
+    ticks: u64,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl News {
     /// Nobody watches yet.
     pub(crate) fn new(follower: Follower) -> Self {
         let current = follower.judged_last();
-        Self(RefCell::new(State { follower, current, watches: Slab::new(), behind: 0 }))
+        Self(RefCell::new(State { follower, current, watches: Slab::new(), behind: 0, ticks: 0 }))
     }
 
     /// Takes news and hands them on, for as long as the worker lives.
@@ -77,6 +78,23 @@ impl News {
                 .collect()
         };
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Everybody who waits in [`Watch::changed`] is polled: time has passed, by [`Self::ticks`].
+    ///
+    /// PERF: one timer for all streams of a worker, where each would need its own.
+    pub(crate) fn tick(&self) {
+        let wakers: Vec<Waker> = {
+            let mut state = self.0.borrow_mut();
+            state.ticks += 1;
+            state.watches.iter_mut().filter_map(|(_, held)| held.waker.take()).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// How often time has passed.
+    pub(crate) fn ticks(&self) -> u64 {
+        self.0.borrow().ticks
     }
 
     /// Watches from the last world that the worker was told of. Take the watch *before* the world that the connection
@@ -159,6 +177,7 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Context;
 
     use prometheus::{Histogram, HistogramOpts};
@@ -225,6 +244,29 @@ mod tests {
         assert!(!is_changed(&mut early));
         watch.judged(&world(3));
         assert_eq!(seconds.get_sample_count(), 2);
+    }
+
+    #[test]
+    fn a_tick_polls_whoever_waits_and_is_no_swap() {
+        let live = live(&seconds());
+        let news = Rc::new(News::new(live.follow().0));
+        let mut watch = news.watch();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let polled = std::pin::pin!(watch.changed()).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        news.tick();
+        assert_eq!((woken.0.load(Ordering::Relaxed), news.ticks()), (1, 1));
+        assert!(!is_changed(&mut watch));
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[test]
