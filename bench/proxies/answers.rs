@@ -1,13 +1,12 @@
 //! Single requests, to learn whether a proxy has started and whether it judges as it was told.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use http::Request;
-use rustix::net::{self, AddressFamily, SocketType};
 
+use crate::load::wire::{Connection, get};
 use crate::peers::{Peer, Protocol, Setup};
 use crate::process::{Failure, Process};
 use crate::rules::STRANGER;
@@ -54,15 +53,7 @@ pub(crate) fn check(peer: Peer, setup: &Setup, process: &mut Process) -> Result<
 
 /// Asks from an address of this machine.
 pub(crate) fn http1(from: IpAddr, at: SocketAddr, path: &str) -> Result<u16, Failure> {
-    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    net::bind(&socket, &SocketAddr::new(from, 0))?;
-    net::connect(&socket, &at)?;
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n")?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head)?;
-    Ok(std::str::from_utf8(&head)?.get(9..).unwrap_or("").parse()?)
+    Connection::open_from(from, at)?.ask(&get(path))
 }
 
 fn http2(at: SocketAddr, path: &str) -> Result<u16, Failure> {

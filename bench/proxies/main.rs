@@ -20,6 +20,7 @@ mod rounds;
 mod rules;
 mod running;
 mod scenario;
+mod soak;
 mod spread;
 mod usage;
 
@@ -46,6 +47,7 @@ fn main() -> Result<(), Failure> {
     }
     let mut amount = WHOLE;
     let (mut out, mut note, mut only) = (None, None, None);
+    let mut soak: Option<f64> = None;
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -53,10 +55,12 @@ fn main() -> Result<(), Failure> {
             "--out" => out = arguments.next().map(PathBuf::from),
             "--note" => note = arguments.next(),
             "--only" => only = arguments.next(),
+            "--soak" => soak = arguments.next().and_then(|seconds| seconds.parse().ok()),
             _ => {
-                return Err(
-                    format!("`{argument}` is no option: --smoke, --out FOLDER, --note TEXT, --only SCENARIO").into()
-                );
+                return Err(format!(
+                    "`{argument}` is no option: --smoke, --out FOLDER, --note TEXT, --only SCENARIO, --soak SECONDS"
+                )
+                .into());
             }
         }
     }
@@ -81,6 +85,11 @@ fn main() -> Result<(), Failure> {
         memory: Vec::new(),
     };
     process::stay_on(LOAD)?;
+    if let Some(seconds) = soak {
+        let soak = soak::run(seconds, &programs)?;
+        print!("{}", soak.text());
+        return soak.write(report.machine, &out);
+    }
     for scenario in chosen {
         if scenario.needs_root() && !rustix::process::geteuid().is_root() {
             eprintln!("NOTE: {} is left out: only root makes network namespaces", scenario.name);

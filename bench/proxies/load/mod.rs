@@ -5,7 +5,7 @@ mod grpc;
 mod h2load;
 mod paced;
 mod socket;
-mod threads;
+pub(crate) mod threads;
 pub(crate) mod wire;
 mod wrk;
 

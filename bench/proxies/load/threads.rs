@@ -5,7 +5,7 @@ use std::thread::scope;
 use crate::process::Failure;
 
 /// Runs `one` for each connection at once, and gives what each came to.
-pub(super) fn each<T: Send>(
+pub(crate) fn each<T: Send>(
     connections: usize,
     one: impl Fn(usize) -> Result<T, Failure> + Sync,
 ) -> Result<Vec<T>, Failure> {

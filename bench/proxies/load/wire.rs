@@ -1,8 +1,10 @@
 //! One HTTP/1.1 connection of the load, which waits for what it reads.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use rustix::net::{self, AddressFamily, SocketType};
 
 use crate::process::Failure;
 
@@ -24,7 +26,18 @@ pub(crate) struct Head {
 
 impl Connection {
     pub(crate) fn open(at: SocketAddr) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(at)?;
+        Self::over(TcpStream::connect(at)?)
+    }
+
+    /// From an address of this machine.
+    pub(crate) fn open_from(from: IpAddr, at: SocketAddr) -> Result<Self, Failure> {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        net::bind(&socket, &SocketAddr::new(from, 0))?;
+        net::connect(&socket, &at)?;
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Result<Self, Failure> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

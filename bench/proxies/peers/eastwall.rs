@@ -7,7 +7,7 @@ use crate::process::Failure;
 use crate::rules::Rules;
 
 /// Rules of one document.
-const A_DOCUMENT: usize = 100;
+pub(crate) const A_DOCUMENT: usize = 100;
 
 /// The folder of its documents, and the file of who is where.
 pub(crate) const DOCUMENTS: &str = "policies";
