@@ -29,7 +29,7 @@ mod selector;
 pub use memo::Memos;
 
 pub use last_good::LastGood;
-pub use native::schema::schemas;
+pub use native::schema::{crds, schemas};
 
 /// A reader of documents: which are its own, and what it makes of them.
 struct FrontEnd {

@@ -1,34 +1,43 @@
-//! `eastwall schema [KIND]`: JSON Schema of the native kinds.
+//! `eastwall schema [KIND]`: the native kinds as JSON Schema, or as definitions for the Kubernetes API.
 
 use std::process::ExitCode;
 
-use eastwall_policy::dialect::schemas;
+use eastwall_policy::dialect::{crds, schemas};
 
 use super::output;
 
-/// Print the JSON Schema of a native kind, for editors
+/// Print the JSON Schema of a native kind, for editors, or its CustomResourceDefinition
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Without KIND: one schema that accepts each of them.
+#[command(after_help = "Without KIND: one schema that accepts each of them; with --crd a List of their definitions.
 
 Exit codes: 0 printed, 2 unusable call.
 
 Examples:
   eastwall schema FirewallPolicy > firewallpolicy.json
-  eastwall schema > eastwall.json        # then, as the first line of a policy: # yaml-language-server: $schema=eastwall.json")]
+  eastwall schema > eastwall.json        # then, as the first line of a policy: # yaml-language-server: $schema=eastwall.json
+  eastwall schema --crd | kubectl apply --server-side -f -")]
 pub(super) struct Schema {
     /// FirewallPolicy, ClusterFirewallPolicy, PolicyTest or DialectSettings
     #[arg(value_name = "KIND", value_parser = ["FirewallPolicy", "ClusterFirewallPolicy", "PolicyTest", "DialectSettings"])]
     kind: Option<String>,
+    /// Print what Kubernetes asks for instead: a CustomResourceDefinition
+    #[arg(long)]
+    crd: bool,
 }
 
 impl Schema {
     pub(super) fn run(&self) -> ExitCode {
-        let all = schemas();
+        let all = if self.crd { crds() } else { schemas() };
         let wanted = match &self.kind {
             Some(kind) => all.into_iter().find(|(name, _)| name == kind).map(|(_, schema)| schema),
             None => {
                 let each: Vec<_> = all.into_iter().map(|(_, schema)| schema).collect();
-                Some(serde_json::json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": each}))
+                Some(match self.crd {
+                    true => serde_json::json!({"apiVersion": "v1", "kind": "List", "items": each}),
+                    false => {
+                        serde_json::json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": each})
+                    }
+                })
             }
         };
         let Some(wanted) = wanted else { return ExitCode::from(2) };

@@ -128,6 +128,10 @@ macro_rules! limits {
         }
 
         impl Limit {
+            /// Every label.
+            #[cfg(test)]
+            pub(crate) const LABELS: &[&str] = &[$($label),+];
+
             /// As the metric names it.
             pub(crate) const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)+ }

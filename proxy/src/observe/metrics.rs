@@ -1,5 +1,6 @@
 //! The metrics of the contract, by name. Whoever counts often asks here once for a handle and keeps it.
 
+use eastwall_policy::verdict::Generation;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::series::Series;
@@ -27,6 +28,7 @@ pub(crate) struct Metrics {
     pub(super) log_dropped: Series,
     pub(super) log_collapsed: IntCounter,
     generation: IntGauge,
+    hash: IntGauge,
     /// By result.
     reloads: Series,
     revocation_seconds: Histogram,
@@ -110,7 +112,14 @@ impl Metrics {
                 "eastwall_access_log_collapsed_total",
                 "Denials that are told of only as a count in the access log",
             )?,
-            generation: gauge("eastwall_policy_generation", "Number of the table in force")?,
+            generation: gauge(
+                "eastwall_policy_generation",
+                "Number of the table in force, counted since the proxy started",
+            )?,
+            hash: gauge(
+                "eastwall_policy_hash",
+                "Hash of the policies in force, as a number: the same in proxies that have the same ones",
+            )?,
             reloads: series("eastwall_policy_reloads_total", "Reloads by result", &["result"], &[])?,
             revocation_seconds: histogram(
                 "eastwall_revocation_seconds",
@@ -136,8 +145,10 @@ impl Metrics {
     }
 
     /// The generation in force.
-    pub(crate) fn set_generation(&self, number: u64) {
-        self.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
+    pub(crate) fn set_generation(&self, generation: &Generation) {
+        self.generation.set(i64::try_from(generation.number).unwrap_or(i64::MAX));
+        // Its 48 bits are exact in the floating point of Prometheus.
+        self.hash.set(i64::from_str_radix(&generation.hash, 16).unwrap_or(-1));
     }
 
     /// One reload and how it ended.
@@ -176,7 +187,97 @@ const REVOCATION_BUCKETS: &[f64] = &[1e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.25, 0.
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use eastwall_policy::facts::Direction;
+    use eastwall_policy::verdict::Action;
+    use serde_json::{Value, json};
+
+    use super::super::event::{AlertKind, Limit};
+    use super::super::label;
     use super::*;
+    use crate::policy::Outcome;
+
+    /// What alert rules and dashboards may name: `deploy/monitoring` is checked against it.
+    fn served() -> BTreeMap<String, Value> {
+        let metrics = Metrics::new().unwrap();
+        // A series shows its labels once it counts. Taken apart, so that none is forgotten.
+        let Metrics {
+            registry,
+            requests,
+            connections: _,
+            connections_active: _,
+            decision_seconds: _,
+            bytes: _,
+            rejected_connections,
+            evasion_attempts,
+            alerts,
+            audit_differences,
+            revocations: _,
+            log_dropped,
+            log_collapsed: _,
+            generation: _,
+            hash: _,
+            reloads,
+            revocation_seconds: _,
+            unprotected,
+            pods_unserved: _,
+            unevaluated_bytes: _,
+        } = &metrics;
+        requests.counter(&[""; 6]);
+        for series in [rejected_connections, alerts, log_dropped, reloads] {
+            series.counter(&[""]);
+        }
+        evasion_attempts.counter(&[""; 2]);
+        audit_differences.counter(&[""; 3]);
+        unprotected.with_label_values(&[""]);
+        let families = registry.gather().into_iter().map(|family| {
+            let name = family.name().to_owned();
+            let labels = family.get_metric().first().unwrap().get_label();
+            let labels: BTreeMap<&str, Value> =
+                labels.iter().map(|label| (label.name(), values(&name, label.name()))).collect();
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            (name, json!({"type": kind, "help": family.help(), "labels": labels}))
+        });
+        families.collect()
+    }
+
+    /// What a label can say, where that is a fixed set of words.
+    fn values(name: &str, label: &str) -> Value {
+        let actions = [Action::Allow, Action::Deny, Action::Reject].map(label::action);
+        let alerts = [AlertKind::EvasionAttempt, AlertKind::ProtocolMismatch, AlertKind::SpoofedSource];
+        let outcomes = [Outcome::Success, Outcome::Partial, Outcome::Failure, Outcome::Unchanged];
+        match (name, label) {
+            (_, "direction") => json!([Direction::Inbound, Direction::Outbound].map(label::direction)),
+            (_, "verdict" | "enforced" | "shadow") => json!(actions),
+            (_, "limit") => json!(Limit::LABELS),
+            (_, "result") => json!(outcomes.map(Outcome::label)),
+            ("eastwall_alerts_total", "kind") => json!(alerts.map(AlertKind::label)),
+            ("eastwall_access_log_dropped_total", "kind") => json!(["denial", "allow"]),
+            _ => Value::Null,
+        }
+    }
+
+    /// `INSTA_UPDATE=always` writes it anew.
+    #[test]
+    fn the_published_list_of_metrics_is_what_is_served() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/metrics.json");
+        let text = format!("{:#}\n", json!(served()));
+        if std::env::var("INSTA_UPDATE").as_deref() == Ok("always") {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let published = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(published == text, "{} is not what the proxy serves", path.display());
+    }
+
+    #[test]
+    fn the_hash_is_a_number_that_a_scrape_keeps_exactly() {
+        let metrics = Metrics::new().unwrap();
+        metrics.set_generation(&Generation { number: 7, hash: "ffffffffffff".into() });
+        let text = metrics.render().unwrap();
+        assert!(text.contains("eastwall_policy_hash 281474976710655\n"), "{text}");
+        assert!(text.contains("eastwall_policy_generation 7\n"), "{text}");
+    }
 
     #[test]
     fn the_contracts_names_are_there() {

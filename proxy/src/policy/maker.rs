@@ -318,7 +318,7 @@ impl Maker {
         self.look_upstream(world);
         let generation = world.generation();
         self.status.generation = generation.to_string();
-        self.recorder.metrics().set_generation(generation.number);
+        self.recorder.metrics().set_generation(generation);
         tracing::info!(%generation, seconds = started.elapsed().as_secs_f64(), good = self.good, "table in force");
     }
 

@@ -6,7 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::{CLUSTER, FIREWALL, SETTINGS, TEST};
 
+mod crd;
 mod settings;
+mod structural;
+
+pub use crd::crds;
 
 /// Every kind with its schema.
 #[must_use]
@@ -230,7 +234,7 @@ fn jwt() -> Value {
 
 fn requirement(key: &str, schema: Value, description: &str) -> Value {
     let operators = words(&["In", "NotIn", "Exists", "DoesNotExist", "Matches"]);
-    let values = list(&json!({"type": ["string", "number", "boolean"]}));
+    let values = list(&json!({"type": "string"}));
     object(
         &[key],
         &[
@@ -273,7 +277,11 @@ fn test() -> Value {
     ]);
     let members = [
         ("now", text(), "RFC 3339: the time at which cases are judged"),
-        ("workloads", json!({"type": "array"}), "as in a workloads file; those of the command line where left out"),
+        (
+            "workloads",
+            json!({"type": "array", "items": {}}),
+            "as in a workloads file; those of the command line where left out",
+        ),
         ("cases", list(&object(&["expect", "dst"], &case)), "flows with the verdicts that are expected"),
     ];
     object(&["cases"], &members)
@@ -281,21 +289,28 @@ fn test() -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
     use super::schemas;
+
+    pub(super) fn is_published(path: &Path, value: &Value, call: &str) {
+        let text = format!("{value:#}\n");
+        if std::env::var("INSTA_UPDATE").as_deref() == Ok("always") {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, &text).unwrap();
+        }
+        let published = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(published == text, "{} is not what `eastwall schema {call}` prints", path.display());
+    }
 
     /// `INSTA_UPDATE=always` writes them anew.
     #[test]
     fn the_published_schemas_are_those_of_the_compiler() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema");
         for (kind, schema) in schemas() {
-            let path = folder.join(format!("{}.json", kind.to_lowercase()));
-            let text = format!("{schema:#}\n");
-            if std::env::var("INSTA_UPDATE").as_deref() == Ok("always") {
-                std::fs::create_dir_all(&folder).unwrap();
-                std::fs::write(&path, &text).unwrap();
-            }
-            let published = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(published == text, "{} is not what `eastwall schema {kind}` prints", path.display());
+            is_published(&folder.join(format!("{}.json", kind.to_lowercase())), &schema, kind);
         }
     }
 }
