@@ -1,11 +1,12 @@
 //! `RequestAuthentication`: which tokens a workload accepts.
 //!
-//! Tokens are verified elsewhere: a rule sees the claims of an accepted token. What this kind changes here is how claims
-//! read (`spaceDelimitedClaims`), and that a request without any token is refused (`presence: REQUIRED`).
+//! Tokens are verified elsewhere, by the rules that are read here: rules of an `AuthorizationPolicy` see the claims of an
+//! accepted token. What else this kind changes is how claims read (`spaceDelimitedClaims`), and that a request without
+//! any token is refused (`presence: REQUIRED`).
 
 use std::sync::Arc;
 
-use super::jwt_rule::{self, JwtRule};
+use super::jwt_rule::{self, Item};
 use super::target::Attachment;
 use crate::diagnostic::Location;
 use crate::facts::{Direction, Transport};
@@ -19,7 +20,7 @@ pub(super) struct RequestAuthentication {
     name: PolicyName,
     location: Location,
     subject: Expr,
-    rules: Vec<JwtRule>,
+    rules: Vec<Item>,
 }
 
 /// Reads one document; `None` where it selects nothing here. After an error what could be read still counts.
@@ -66,13 +67,14 @@ impl RequestAuthentication {
             closes: Directions::default(),
             rules: required.map(|rule| token_required(&rule.location)).into_iter().collect(),
             http_options: Vec::new(),
+            jwt_rules: self.rules.iter().map(|rule| Arc::clone(&rule.accepts)).collect(),
             broken: false,
         }
     }
 }
 
 fn token_required(location: &Location) -> Rule {
-    let token = Expr::Is(Atom::Present(Text::Claim(Vec::new())));
+    let token = Expr::Is(Atom::Present(Text::StringClaim(Vec::new())));
     Rule {
         name: "token-required".into(),
         location: location.clone(),
@@ -110,7 +112,7 @@ impl SpacedClaims {
         let mut entries = Vec::new();
         for document in documents {
             for rule in &document.rules {
-                let issuer = rule.issuer.as_ref().map(|issuer| {
+                let issuer = rule.accepts.issuer.as_ref().map(|issuer| {
                     let is = vec![Pattern::Exact(issuer.as_bytes().into())];
                     Expr::Is(Atom::Text { of: Text::StringClaim(vec!["iss".into()]), each: Each::Some, is })
                 });
