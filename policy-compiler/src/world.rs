@@ -12,7 +12,7 @@ use crate::model::{JwtRule, Model, content, token};
 use crate::registry::{Claimant, Registry};
 use crate::table::Table;
 use crate::table::plan::{self, Plan, Residents};
-use crate::verdict::{Action, Generation, Reason, RuleId, RuleRef, Verdict};
+use crate::verdict::{Action, Generation, Proof, Reason, RuleId, RuleRef, Verdict};
 
 /// Policies and registry, ready to answer.
 #[derive(Debug)]
@@ -265,6 +265,12 @@ impl World {
             return self.without_table(flow);
         }
         self.table.request_verdict(&flow.plan, &self.registry, request)
+    }
+
+    /// By which proof the peer of the flow is known.
+    #[must_use]
+    pub fn proof(&self, flow: &Flow) -> Proof {
+        flow.plan.proof
     }
 
     /// What a verdict of this world names.

@@ -1,5 +1,7 @@
-//! Who the two ends of a connection are.
+//! Who the two ends of a connection are, and what a token says of a request.
 
 mod ends;
+mod token;
 
 pub(crate) use ends::{Ends, Judged, PoolKey};
+pub(crate) use token::{Accepts, Keeper, Keys, TokenLimitSettings, TokenLimits, Verifier};

@@ -31,6 +31,11 @@ pub(crate) struct Metrics {
     reloads: Series,
     revocation_seconds: Histogram,
     unprotected: IntGaugeVec,
+    /// By finding.
+    tokens: Series,
+    /// By result.
+    token_keys_reads: Series,
+    token_keys_missing: IntGauge,
     pods_unserved: IntGauge,
     unevaluated_bytes: IntCounter,
 }
@@ -118,6 +123,22 @@ impl Metrics {
                 REVOCATION_BUCKETS,
             )?,
             unprotected,
+            tokens: series(
+                "eastwall_tokens_total",
+                "Tokens of requests that were looked at, by finding",
+                &["finding"],
+                &[],
+            )?,
+            token_keys_reads: series(
+                "eastwall_token_keys_reads_total",
+                "Readings of sets of keys that tokens are verified with, by result",
+                &["result"],
+                &[],
+            )?,
+            token_keys_missing: gauge(
+                "eastwall_token_keys_missing",
+                "Sets of keys that were never read, so that no token of their issuers is accepted",
+            )?,
             pods_unserved: gauge(
                 "eastwall_pods_unserved",
                 "Pods of this node that could not be served as they should be",
@@ -143,6 +164,21 @@ impl Metrics {
     /// One reload and how it ended.
     pub(crate) fn reloaded(&self, result: &str) {
         self.reloads.counter(&[result]).inc();
+    }
+
+    /// Where tokens of which something was found are counted.
+    pub(crate) fn tokens(&self, finding: &str) -> IntCounter {
+        self.tokens.counter(&[finding])
+    }
+
+    /// One reading of a set of keys and how it ended.
+    pub(crate) fn token_keys_read(&self, result: &str) {
+        self.token_keys_reads.counter(&[result]).inc();
+    }
+
+    /// How many sets of keys were never read.
+    pub(crate) fn set_token_keys_missing(&self, count: usize) {
+        self.token_keys_missing.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// How many workloads no policy closes.
