@@ -307,7 +307,7 @@ mod tests {
         KeysFrom::File(Arc::from(std::path::Path::new(name)))
     }
 
-    fn claims(more: Value) -> Value {
+    fn claims(more: &Value) -> Value {
         let mut claims =
             json!({"iss": "https://sso", "aud": "orders", "sub": "kim", "exp": NOW + 10, "role": "refund"});
         claims.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
@@ -327,16 +327,16 @@ mod tests {
         vec![
             ("a.b.c".into(), Finding::Malformed),
             ("opaque".into(), Finding::Unreadable),
-            (format!("{}=", signer.sign(&claims(json!({})))), Finding::Unreadable),
-            (signer.sign(&claims(json!({"pad": "x".repeat(9_000)}))), Finding::TooLong),
-            (stranger.sign(&claims(json!({}))), Finding::Signature),
-            (Signer::ed25519("b").sign(&claims(json!({}))), Finding::UnknownKey),
-            (rsa.sign(&claims(json!({}))), Finding::Algorithm),
-            (signer.sign(&claims(json!({"iss": "https://sso/"}))), Finding::Issuer),
-            (signer.sign(&claims(json!({"iss": 1}))), Finding::Issuer),
-            (signer.sign(&claims(json!({"aud": "stock"}))), Finding::Audience),
-            (signer.sign(&claims(json!({"exp": NOW}))), Finding::Expired),
-            (signer.sign(&claims(json!({"nbf": NOW + 1}))), Finding::NotYetValid),
+            (format!("{}=", signer.sign(&claims(&json!({})))), Finding::Unreadable),
+            (signer.sign(&claims(&json!({"pad": "x".repeat(9_000)}))), Finding::TooLong),
+            (stranger.sign(&claims(&json!({}))), Finding::Signature),
+            (Signer::ed25519("b").sign(&claims(&json!({}))), Finding::UnknownKey),
+            (rsa.sign(&claims(&json!({}))), Finding::Algorithm),
+            (signer.sign(&claims(&json!({"iss": "https://sso/"}))), Finding::Issuer),
+            (signer.sign(&claims(&json!({"iss": 1}))), Finding::Issuer),
+            (signer.sign(&claims(&json!({"aud": "stock"}))), Finding::Audience),
+            (signer.sign(&claims(&json!({"exp": NOW}))), Finding::Expired),
+            (signer.sign(&claims(&json!({"nbf": NOW + 1}))), Finding::NotYetValid),
         ]
     }
 
@@ -345,7 +345,7 @@ mod tests {
         let (signer, stranger) = (Signer::ed25519("a"), Signer::ed25519("a"));
         let allow = Bench::new(&allows(REFUND), vec![accepts(SSO)], limits());
         let deny = Bench::new(&denies(REFUND), vec![accepts(SSO)], limits());
-        let good = signer.sign(&claims(json!({})));
+        let good = signer.sign(&claims(&json!({})));
         assert_eq!((allow.bearer(&good), allow.count(Finding::NoKeys)), (Action::Deny, 1), "no key is known");
         assert_eq!(deny.bearer(&good), Action::Deny, "so it may be one that is denied");
         for bench in [&allow, &deny] {
@@ -353,7 +353,7 @@ mod tests {
         }
         assert_eq!((allow.bearer(&good), allow.count(Finding::Accepted)), (Action::Allow, 1));
         assert_eq!(deny.bearer(&good), Action::Deny);
-        let other = signer.sign(&claims(json!({"role": "read"})));
+        let other = signer.sign(&claims(&json!({"role": "read"})));
         assert_eq!((allow.bearer(&other), deny.bearer(&other)), (Action::Deny, Action::Allow));
         for (token, finding) in refused(&signer, &stranger) {
             let before = allow.count(finding);
@@ -381,8 +381,8 @@ mod tests {
         let signer = Signer::ed25519("a");
         let bench = Bench::new(&allows(jwt), vec![accepts(SSO)], limits());
         bench.put(&file("sso"), &[&signer]);
-        assert_eq!(bench.bearer(&signer.sign(&claims(json!({})))), Action::Allow);
-        assert_eq!(bench.bearer(&signer.sign(&claims(json!({"exp": NOW})))), Action::Deny);
+        assert_eq!(bench.bearer(&signer.sign(&claims(&json!({})))), Action::Allow);
+        assert_eq!(bench.bearer(&signer.sign(&claims(&json!({"exp": NOW})))), Action::Deny);
         let without = native(
             "{name: a, from: [{serviceAccount: web}], http: [{jwt: {claims: [{path: [contractor], operator: DoesNotExist}]}}]}",
         );
@@ -396,7 +396,7 @@ mod tests {
         let signer = Signer::ed25519("a");
         let bench = Bench::new(&allows(REFUND), vec![accepts(SSO)], limits());
         bench.put(&file("sso"), &[&signer]);
-        let token = signer.sign(&claims(json!({})));
+        let token = signer.sign(&claims(&json!({})));
         let line = format!("Bearer {token}");
         let ask = |now| bench.ask(&[("authorization", &*line)], now).action;
         let keys = || bench.verifier.keys.find(&file("sso")).unwrap();
@@ -426,12 +426,12 @@ mod tests {
             let wait = async { tokio::time::timeout(std::time::Duration::ZERO, again.notified()).await };
             runtime.block_on(wait).is_ok()
         };
-        bench.bearer(&Signer::ed25519("a").sign(&claims(json!({}))));
+        bench.bearer(&Signer::ed25519("a").sign(&claims(&json!({}))));
         assert!(!asked(), "a wrong signature is no new key");
-        bench.bearer(&Signer::ed25519("new").sign(&claims(json!({"exp": NOW}))));
+        bench.bearer(&Signer::ed25519("new").sign(&claims(&json!({"exp": NOW}))));
         assert!(!asked(), "nor is a token that would not be accepted anyway");
         for _ in 0..3 {
-            assert_eq!(bench.bearer(&Signer::ed25519("new").sign(&claims(json!({})))), Action::Deny);
+            assert_eq!(bench.bearer(&Signer::ed25519("new").sign(&claims(&json!({})))), Action::Deny);
         }
         assert!(asked());
         assert!(!asked(), "asking often is asking once");
@@ -454,7 +454,7 @@ mod tests {
         let accepting = request_authentication("r", ", audiences: [orders]", &signer);
         let alone = Bench::new(&accepting, Vec::new(), limits());
         let asked = Bench::new(&format!("{accepting}{PRINCIPAL}"), Vec::new(), limits());
-        let good = signer.sign(&claims(json!({})));
+        let good = signer.sign(&claims(&json!({})));
         assert_eq!((alone.bearer(&good), asked.bearer(&good)), (Action::Allow, Action::Allow));
         let nobody = |bench: &Bench| bench.ask(&[], NOW).action;
         assert_eq!((nobody(&alone), nobody(&asked)), (Action::Allow, Action::Deny));
@@ -469,7 +469,7 @@ mod tests {
             let named = alone.world.named(verdict.rule.unwrap()).unwrap();
             assert_eq!(&*named.policy.name, "r");
         }
-        let other = signer.sign(&claims(json!({"sub": "lee"})));
+        let other = signer.sign(&claims(&json!({"sub": "lee"})));
         let verdict = asked.ask(&[("authorization", &format!("Bearer {other}"))], NOW);
         assert_eq!((verdict.action, verdict.reason), (Action::Deny, Reason::NoRule));
     }
@@ -479,7 +479,7 @@ mod tests {
         let signer = Signer::ed25519("a");
         let bench = Bench::new(PRINCIPAL, vec![accepts(SSO)], limits());
         bench.put(&file("sso"), &[&signer]);
-        assert_eq!(bench.bearer(&signer.sign(&claims(json!({})))), Action::Deny, "the settings are for native rules");
+        assert_eq!(bench.bearer(&signer.sign(&claims(&json!({})))), Action::Deny, "the settings are for native rules");
         let nobody = PRINCIPAL.replace("requestPrincipals", "notRequestPrincipals");
         let bench = Bench::new(&nobody, Vec::new(), limits());
         assert_eq!(bench.bearer("a.b.c"), Action::Allow, "as in Istio: nobody looks at tokens");
@@ -491,7 +491,7 @@ mod tests {
         let policies = format!("{}{}", allows(REFUND), request_authentication("r", "", &team));
         let bench = Bench::new(&policies, vec![accepts(SSO)], limits());
         bench.put(&file("sso"), &[&operator]);
-        let made = claims(json!({}));
+        let made = claims(&json!({}));
         assert_eq!(bench.bearer(&team.sign(&made)), Action::Deny, "keys of a team are none of the operator's");
         let verdict = bench.ask(&[("authorization", &format!("Bearer {}", operator.sign(&made)))], NOW);
         assert_eq!(verdict.reason, Reason::InvalidToken, "and the other way round");
@@ -508,7 +508,7 @@ mod tests {
         ]
         .concat();
         let bench = Bench::new(&format!("{policies}{PRINCIPAL}"), Vec::new(), limits());
-        let (one, two) = (one.sign(&claims(json!({}))), two.sign(&claims(json!({}))));
+        let (one, two) = (one.sign(&claims(&json!({}))), two.sign(&claims(&json!({}))));
         let (of_one, of_two) = (format!("two={one}"), format!("two={two}"));
         for (lines, expected) in [
             (&[("x-one", &*one)][..], (Action::Allow, Reason::AllowRule)),
