@@ -83,8 +83,19 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<Item> {
         let name = fields::text(node, "`outputPayloadToHeader`", findings);
         told_in.extend(name.map(|name| Arc::from(name.to_ascii_lowercase())));
     }
-    if let Some(node) = super::optional(&mut rule, "forwardOriginalToken", findings) {
-        fields::boolean(node, "`forwardOriginalToken`", findings);
+    if let Some(node) = super::optional(&mut rule, "forwardOriginalToken", findings)
+        && fields::boolean(node, "`forwardOriginalToken`", findings) == Some(false)
+    {
+        let message = "the token is passed on to the workload: Eastwall takes no header away";
+        let help = "let the workload drop it, or write `true`";
+        findings.report_with(Code::NotEnforced, node.span, message, help);
+    }
+    if !told_in.is_empty() {
+        let field = if rule.has("outputPayloadToHeader") { "outputPayloadToHeader" } else { "outputClaimToHeaders" };
+        let message =
+            "the workload is told nothing: Eastwall writes no header, and refuses requests that have this one";
+        let help = "let the workload read the token, which is passed on to it";
+        findings.report_with(Code::NotEnforced, rule.key_span(field), message, help);
     }
     if let Some(node) = super::optional(&mut rule, "timeout", findings) {
         timeout(node, findings);
