@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::jwt_rule::{self, Item};
 use super::target::Attachment;
-use crate::diagnostic::Location;
+use crate::diagnostic::{Code, Location};
 use crate::facts::{Direction, Transport};
 use crate::model::{Atom, Directions, Each, Effect, Expr, Mode, Pattern, Policy, PolicyName, Rule, Stack, Text, Tier};
-use crate::settings::Istio;
+use crate::settings::{Istio, IstioEnforcementPoint};
 use crate::source::{Document, Fields, Findings, Value, fields};
 
 /// One document, read.
@@ -21,6 +21,8 @@ pub(super) struct RequestAuthentication {
     location: Location,
     subject: Expr,
     rules: Vec<Item>,
+    /// Whether the enforcement point looks at tokens at all.
+    looks: bool,
 }
 
 /// Reads one document; `None` where it selects nothing here. After an error what could be read still counts.
@@ -48,7 +50,14 @@ pub(super) fn read(
         spec.finish(findings);
     }
     let subject = attachment.subject(&name, document, istio, findings)?;
-    Some(RequestAuthentication { name, location: document.location.clone(), subject, rules })
+    let looks = istio.enforcement_point != IstioEnforcementPoint::Ztunnel;
+    if !looks {
+        let message =
+            "ztunnel takes no notice of a `RequestAuthentication`, and neither does Eastwall: no token is looked at";
+        let help = "attach it to a waypoint, or set `istio.enforcementPoint`";
+        findings.report_with(Code::NotEnforced, document.root.span, message, help);
+    }
+    Some(RequestAuthentication { name, location: document.location.clone(), subject, rules, looks })
 }
 
 impl RequestAuthentication {
@@ -67,7 +76,7 @@ impl RequestAuthentication {
             closes: Directions::default(),
             rules: required.map(|rule| token_required(&rule.location)).into_iter().collect(),
             http_options: Vec::new(),
-            jwt_rules: self.rules.iter().map(|rule| Arc::clone(&rule.accepts)).collect(),
+            jwt_rules: self.rules.iter().filter(|_| self.looks).map(|rule| Arc::clone(&rule.accepts)).collect(),
             broken: false,
         }
     }

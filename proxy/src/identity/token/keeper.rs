@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eastwall_policy::model::KeysFrom;
@@ -25,6 +25,8 @@ pub(crate) struct Keeper {
     /// What the settings name.
     own: Vec<KeysFrom>,
     recorder: Recorder,
+    /// The last failure of each: said once, not once for each attempt.
+    told: Mutex<BTreeMap<KeysFrom, String>>,
 }
 
 /// Why a set was not read.
@@ -41,7 +43,7 @@ enum Failure {
 impl Keeper {
     /// Starts the thread, once what needs no network has been read.
     pub(crate) fn start(keys: &Arc<Keys>, own: Vec<KeysFrom>, live: &Arc<Live>, recorder: &Recorder) -> io::Result<()> {
-        let keeper = Arc::new(Self { keys: Arc::clone(keys), own, recorder: recorder.clone() });
+        let keeper = Arc::new(Self { keys: Arc::clone(keys), own, recorder: recorder.clone(), told: Mutex::default() });
         for from in keeper.wanted(live) {
             match &from {
                 KeysFrom::Text(_) => keeper.hold(&from),
@@ -86,6 +88,7 @@ impl Keeper {
                 stays
             });
             self.keys.change(|sources| sources.retain(|from, _| wanted.contains(from)));
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).retain(|from, _| wanted.contains(from));
             for from in wanted {
                 if tasks.contains_key(&from) {
                     continue;
@@ -180,6 +183,10 @@ impl Keeper {
             }
             Ok(Some(self.keys.read(&text)?))
         });
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.is_ok() && told.remove(from).is_some() {
+            tracing::info!(from = shown(from), "keys of tokens are read again");
+        }
         match made {
             Ok(Some(set)) => {
                 tracing::info!(keys = set.len(), from = shown(from), "keys of tokens in force");
@@ -199,10 +206,14 @@ impl Keeper {
                 true
             }
             Err(failure) => {
-                let in_force =
-                    if self.keys.find(from).is_some() { "the last good ones stay" } else { "there are none" };
-                tracing::warn!(%failure, from = shown(from), in_force, "keys of tokens were not read");
                 metrics.token_keys_read("failure");
+                let failure = failure.to_string();
+                let before = told.insert(from.clone(), failure.clone());
+                if before.as_ref() != Some(&failure) {
+                    let in_force =
+                        if self.keys.find(from).is_some() { "the last good ones stay" } else { "there are none" };
+                    tracing::warn!(failure, from = shown(from), in_force, "keys of tokens were not read");
+                }
                 false
             }
         }
