@@ -288,14 +288,16 @@ def test_an_issuer_says_where_its_keys_are(folder, ending):
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
-def test_an_open_request_is_cut_when_a_swap_finds_its_token_ended(folder, ending, version):
+@pytest.mark.parametrize("why", ["ended", "ended at a swap", "key withdrawn"])
+def test_an_open_request_is_cut_when_its_token_no_longer_counts(folder, ending, version, why):
     signer, held = Signer("ES256"), threading.Event()
     ending.callback(held.set)
     keys = folder / "keys.json"
     keys.write_text(jwks(signer))
-    stage = configured(folder / "stage", ending, [{"issuer": ISSUER, "audiences": ["orders"], "jwks": str(keys)}], tokenLeeway="0s")
+    leeway = "0s" if why == "ended" else "2s"
+    stage = configured(folder / "stage", ending, [{"issuer": ISSUER, "audiences": ["orders"], "jwks": str(keys)}], tokenLeeway=leeway)
     stage.recorder.answer = lambda request: (held.wait(20), (200, [], b"late"))[1]
-    line = bearer(signer.sign(claims(exp=int(time.time()) + 3)))
+    line = bearer(signer.sign(claims(exp=int(time.time()) + (3600 if why == "key withdrawn" else 3))))
     with stage.connect(timeout=20) as connection:
         if version == "1":
             client = Http1(connection)
@@ -306,16 +308,23 @@ def test_an_open_request_is_cut_when_a_swap_finds_its_token_ended(folder, ending
                                      (b"authorization", line.partition(": ")[2].encode())])
             client.pump(1)
         until(lambda: stage.recorder.bytes_received > 20, "the request at the receiver")
-        time.sleep(3)
-        changed = refunds()
-        changed[0]["spec"]["ingress"].append({"name": "more", "from": [{"serviceAccount": "web"}], "http": [{"paths": ["/more"]}]})
-        stage.firewall.write_policies(changed)
+        started = time.monotonic()
+        if why == "key withdrawn":
+            replace_file(keys, jwks(Signer("ES256")))
+        elif why == "ended at a swap":
+            time.sleep(5)
+            changed = refunds()
+            changed[0]["spec"]["ingress"].append({"name": "more", "from": [{"serviceAccount": "web"}], "http": [{"paths": ["/more"]}]})
+            stage.firewall.write_policies(changed)
         if version == "1":
             late = client.response(timeout=20)
             assert late is None or late.status == 403, late
         else:
             late = client.wait(stream, 20)
             assert late.reset is not None or late.status == 403 or client.closed, late
+        spent = time.monotonic() - started
+        assert spent < {"ended": 10, "ended at a swap": 7, "key withdrawn": 3}[why], spent
+        assert stage.firewall.wait_log(lambda line: line["event"] == "revocation")["verdict"] == "deny"
 
 
 # === Istio ===

@@ -178,13 +178,17 @@ fn run(
     })
 }
 
-/// Closes upstream connections that nobody used for a while, or that the upstream closed.
+/// Closes upstream connections that nobody used for a while, or that the upstream closed; has live connections judged
+/// again when a token has ended, or keys have changed.
 async fn sweep(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
         worker.http1.sweep(worker.limits.pool_idle_timeout);
         worker.http2.sweep(worker.limits.pool_idle_timeout);
+        if worker.tokens.have_changed(connection::now()) {
+            worker.news.changed_elsewhere();
+        }
     }
 }
 

@@ -190,13 +190,7 @@ impl Keeper {
         match made {
             Ok(Some(set)) => {
                 tracing::info!(keys = set.len(), from = shown(from), "keys of tokens in force");
-                let set = Arc::new(set);
-                self.keys.change(|sources| {
-                    // Nobody may want it any more.
-                    if let Some(source) = sources.get_mut(from) {
-                        source.set = Some(Arc::clone(&set));
-                    }
-                });
+                self.keys.replace(from, &Arc::new(set));
                 metrics.token_keys_read("success");
                 metrics.set_token_keys_missing(self.keys.missing());
                 true

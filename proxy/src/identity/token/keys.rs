@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use eastwall_policy::model::KeysFrom;
@@ -14,6 +15,8 @@ use super::verify::KeySet;
 #[derive(Debug)]
 pub(crate) struct Keys {
     sources: ArcSwap<BTreeMap<KeysFrom, Source>>,
+    /// How often a set has been replaced.
+    replaced: AtomicU64,
     pub(super) limits: TokenLimits,
 }
 
@@ -29,7 +32,7 @@ pub(super) struct Source {
 impl Keys {
     /// No key is known yet.
     pub(crate) fn new(limits: TokenLimits) -> Arc<Self> {
-        Arc::new(Self { sources: ArcSwap::default(), limits })
+        Arc::new(Self { sources: ArcSwap::default(), replaced: AtomicU64::new(0), limits })
     }
 
     /// The set in force. `None`: it was never read.
@@ -59,7 +62,22 @@ impl Keys {
         KeySet::read(text, self.limits.jwks_bytes, self.limits.jwks_keys)
     }
 
-    /// Changes what is in force, whole.
+    /// Puts another set in force, unless nobody wants it any more.
+    pub(super) fn replace(&self, from: &KeysFrom, set: &Arc<KeySet>) {
+        self.change(|sources| {
+            if let Some(source) = sources.get_mut(from) {
+                source.set = Some(Arc::clone(set));
+            }
+        });
+        self.replaced.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often a set has been replaced.
+    pub(super) fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Acquire)
+    }
+
+    /// Changes which sets there are, whole.
     pub(super) fn change(&self, change: impl Fn(&mut BTreeMap<KeysFrom, Source>)) {
         self.sources.rcu(|held| {
             let mut next = BTreeMap::clone(held);

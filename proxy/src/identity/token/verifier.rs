@@ -1,6 +1,7 @@
 //! What the data path asks: the claims of a request's token, as far as rules may know them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,6 +24,10 @@ pub(crate) struct Verifier {
     accepts: Arc<[Accepts]>,
     leeway: i64,
     cache: RefCell<Cache>,
+    /// When accepted tokens end, in steps of [`STEP`] seconds.
+    ends: RefCell<BTreeSet<i64>>,
+    /// How often sets of keys had been replaced when live connections were last judged again.
+    replaced: Cell<u64>,
     /// By the number of the finding.
     counters: Vec<IntCounter>,
 }
@@ -34,6 +39,8 @@ impl Verifier {
         Self {
             accepts: Arc::clone(accepts),
             leeway: i64::try_from(limits.leeway.as_secs()).unwrap_or(i64::MAX),
+            ends: RefCell::default(),
+            replaced: Cell::new(keys.replaced()),
             cache: RefCell::new(Cache::new(limits.cached_tokens, limits.cached_token_bytes)),
             counters: Finding::ALL.map(|finding| recorder.metrics().tokens(finding.label())).into(),
             keys: Arc::clone(keys),
@@ -100,6 +107,7 @@ impl Verifier {
         match accepted {
             Ok(token) => {
                 self.count(Finding::Accepted);
+                self.note_end(&token, request.now);
                 Fact::Known(token)
             }
             Err(finding) => {
@@ -171,12 +179,32 @@ impl Verifier {
         Ok(())
     }
 
+    /// Whether a token has ended, or keys have changed, since this was asked last: what is open by it may not stay open.
+    pub(crate) fn have_changed(&self, now: i64) -> bool {
+        let replaced = self.keys.replaced();
+        let mut ends = self.ends.borrow_mut();
+        let later = ends.split_off(&(now + 1));
+        let ended = !std::mem::replace(&mut *ends, later).is_empty();
+        self.replaced.replace(replaced) != replaced || ended
+    }
+
+    /// What ends late is looked at again on the way, so that few ends have to be remembered.
+    fn note_end(&self, token: &Unverified, now: i64) {
+        let end = token.ends().unwrap_or(now).saturating_add(self.leeway).min(now.saturating_add(DAY));
+        self.ends.borrow_mut().insert(end.saturating_add(STEP - 1).div_euclid(STEP).saturating_mul(STEP));
+    }
+
     fn count(&self, finding: Finding) {
         if let Some(counter) = self.counters.get(finding as usize) {
             counter.inc();
         }
     }
 }
+
+/// A stream may outlive its token by so many seconds.
+const STEP: i64 = 5;
+
+const DAY: i64 = 86_400;
 
 /// SPEC: Envoy takes such headers out before it writes them. Here nobody writes them, so that whoever sends one would be
 /// believed: it is refused.
@@ -413,6 +441,35 @@ mod tests {
         assert_eq!((ask(NOW), is_known()), (Action::Allow, true));
         assert_eq!((ask(NOW + 10), is_known()), (Action::Deny, false), "it has ended");
         assert!(bench.verifier.cache.borrow().read(&token).is_none());
+    }
+
+    #[test]
+    fn what_is_open_is_judged_again_when_a_token_ends_or_keys_change() {
+        let signer = Signer::ed25519("a");
+        let bench = Bench::new(&allows(REFUND), vec![accepts(SSO)], limits());
+        bench.put(&file("sso"), &[&signer]);
+        let changed = |now| bench.verifier.have_changed(now);
+        assert!(!changed(NOW), "nothing is open by a token");
+        for (end, steps) in
+            [(NOW + 10, [(9, false), (10, true), (11, false)]), (NOW + 11, [(11, false), (14, false), (15, true)])]
+        {
+            for _ in 0..3 {
+                assert_eq!(bench.bearer(&signer.sign(&claims(&json!({"exp": end})))), Action::Allow);
+            }
+            for (after, expected) in steps {
+                assert_eq!(changed(NOW + after), expected, "{end} {after}");
+            }
+        }
+        let read = |end| Unverified::read(&signer.sign(&json!({"exp": end}))).unwrap();
+        for end in (0..1_000).map(|number| NOW + number * 997) {
+            bench.verifier.note_end(&read(end), NOW);
+        }
+        assert_eq!(bench.verifier.ends.borrow().last(), Some(&(NOW + DAY)), "a day ahead at most");
+        assert!(changed(NOW + DAY));
+        let text = json!({"keys": [Signer::ed25519("a").jwk()]}).to_string();
+        bench.verifier.keys.replace(&file("sso"), &Arc::new(bench.verifier.keys.read(text.as_bytes()).unwrap()));
+        assert!(changed(NOW));
+        assert!(!changed(NOW));
     }
 
     #[test]

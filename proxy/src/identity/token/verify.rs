@@ -110,7 +110,7 @@ impl Unverified {
 
     /// Whether it is valid at this time. `exp` is required.
     pub(super) fn in_time(&self, now: i64, leeway: i64) -> Result<(), Finding> {
-        let ends = seconds(self.claims.get("exp")).ok_or(Finding::Expired)?;
+        let ends = self.ends().ok_or(Finding::Expired)?;
         // SPEC: RFC 7519 4.1.4, on or after that time it is not accepted.
         if now >= ends.saturating_add(leeway) {
             return Err(Finding::Expired);
@@ -122,6 +122,11 @@ impl Unverified {
                 _ => Err(Finding::NotYetValid),
             },
         }
+    }
+
+    /// When it ends.
+    pub(super) fn ends(&self) -> Option<i64> {
+        seconds(self.claims.get("exp"))
     }
 }
 
@@ -408,6 +413,20 @@ pub(super) mod tests {
         let mut open = rsa.jwk();
         open.as_object_mut().unwrap().remove("alg");
         assert_eq!(checked(&pss, &set(&[open]).unwrap()), Ok(()), "the key does not say");
+        for (other, algorithm) in
+            [(Signer::ec("a", Algorithm::ES384), Algorithm::ES256), (Signer::ed25519("a"), Algorithm::RS256)]
+        {
+            let (mut jwk, mut signer) = (other.jwk(), Signer::ec("a", Algorithm::ES256));
+            jwk.as_object_mut().unwrap().remove("alg");
+            if algorithm == Algorithm::RS256 {
+                signer = Signer::rsa("a", algorithm);
+            }
+            assert_eq!(
+                checked(&signer.sign(&claims), &set(&[jwk]).unwrap()),
+                Err(Finding::UnknownKey),
+                "{algorithm:?}"
+            );
+        }
         // An EC key named by a token that says RSA, and the other way round.
         let ec = Signer::ec("a", Algorithm::ES256);
         assert_eq!(checked(&rsa.sign(&claims), &keys_of(&[&ec])), Err(Finding::UnknownKey));
