@@ -5,7 +5,8 @@ use std::hash::RandomState;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
-use super::verify::{KeySet, Unverified};
+use super::jwks::KeySet;
+use super::verify::Unverified;
 
 /// By the whole token: a hash that only this process knows finds it, and all its bytes are compared.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::fetch::Fetcher;
+use super::jwks::BadKeys;
 use super::keys::{Keys, Source};
-use super::verify::BadKeys;
 use crate::observe::Recorder;
 use crate::policy::{FolderWatch, Live, survey};
 

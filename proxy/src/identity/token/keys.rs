@@ -9,7 +9,7 @@ use eastwall_policy::model::KeysFrom;
 use tokio::sync::Notify;
 
 use super::TokenLimits;
-use super::verify::KeySet;
+use super::jwks::{BadKeys, KeySet};
 
 /// See the module.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Keys {
     }
 
     /// Reads a set within the bounds.
-    pub(super) fn read(&self, text: &[u8]) -> Result<KeySet, super::verify::BadKeys> {
+    pub(super) fn read(&self, text: &[u8]) -> Result<KeySet, BadKeys> {
         KeySet::read(text, self.limits.jwks_bytes, self.limits.jwks_keys)
     }
 

@@ -6,6 +6,7 @@
 mod cache;
 mod fetch;
 mod issuer;
+mod jwks;
 mod keeper;
 mod keys;
 mod limits;
