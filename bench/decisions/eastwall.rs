@@ -140,6 +140,7 @@ fn request<'a>(question: &Question, path: &'a [u8]) -> Request<'a> {
         headers: Fact::Absent,
         upgrade: Fact::Absent,
         jwt: Fact::Absent,
+        mesh_jwt: Fact::Absent,
         ..Request::opaque(Fact::Known(Protocol::Http), 0)
     }
 }

@@ -234,8 +234,10 @@ pub struct Request<'a> {
     pub sni: Fact<&'a [u8]>,
     /// First application protocol that the client offers.
     pub alpn: Fact<&'a [u8]>,
-    /// Claims of an accepted token; unknown in the proxy until tokens are verified.
+    /// Claims of a token that whoever operates the cluster accepts: what native rules see.
     pub jwt: Fact<&'a serde_json::Value>,
+    /// Claims of a token that a `RequestAuthentication` of the destination accepts: what rules of the mesh see.
+    pub mesh_jwt: Fact<&'a serde_json::Value>,
     /// Address of the original client, as the trusted proxies tell it; absent: the peer's own address counts.
     pub remote_ip: Option<IpAddr>,
     /// Name asked for in a DNS query.
@@ -279,6 +281,7 @@ impl Request<'_> {
             sni: Fact::Unknown,
             alpn: Fact::Unknown,
             jwt: Fact::Unknown,
+            mesh_jwt: Fact::Unknown,
             remote_ip: None,
             qname: Fact::Unknown,
             now,

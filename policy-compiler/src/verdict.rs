@@ -55,6 +55,8 @@ pub enum Reason {
     ProtocolMismatch,
     /// The proxy stands in front of an address that no registered workload has.
     Unregistered,
+    /// It carries a token that no policy of the destination accepts, or more than one.
+    InvalidToken,
     /// Not a valid canonical request; the refusal has its own label beside this one.
     Rejected,
 }
@@ -75,6 +77,7 @@ impl Reason {
             Self::NoTable => "there is no table yet",
             Self::ProtocolMismatch => "its first bytes are not of the protocol that the port declares",
             Self::Unregistered => "the proxy's own end is no registered workload",
+            Self::InvalidToken => "no policy of the destination accepts the token that it carries",
             Self::Rejected => "it is no valid canonical request",
         }
     }
@@ -159,6 +162,13 @@ impl Verdict {
     #[must_use]
     pub fn mismatched(proof: Proof) -> Self {
         Self { action: Action::Deny, reason: Reason::ProtocolMismatch, rule: None, proof, audit: None }
+    }
+
+    /// Of a request whose token is refused, by the policy at this position: no rule was asked.
+    #[must_use]
+    pub fn unauthenticated(policy: u32, proof: Proof) -> Self {
+        let rule = Some(RuleId::Policy(policy));
+        Self { action: Action::Deny, reason: Reason::InvalidToken, rule, proof, audit: None }
     }
 
     /// Of a request that is not canonical: no rule was asked.

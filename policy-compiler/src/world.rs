@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::canonical;
 use crate::facts::{Connection, Direction, End, Place, Request};
-use crate::model::{Model, content};
+use crate::model::{JwtRule, Model, content, token};
 use crate::registry::{Claimant, Registry};
 use crate::table::Table;
 use crate::table::plan::{self, Plan, Residents};
-use crate::verdict::{Action, Generation, Reason, RuleId, RuleRef, Verdict};
+use crate::verdict::{Action, Generation, Proof, Reason, RuleId, RuleRef, Verdict};
 
 /// Policies and registry, ready to answer.
 #[derive(Debug)]
@@ -57,6 +57,38 @@ pub struct CanonicalScope {
     pub watched_headers: Vec<Arc<str>>,
     /// Rules of layer 4 alone are in scope (`tcp: {}`): requests are not canonicalised, so not rejected either.
     pub opaque: bool,
+    /// A native rule in scope, of a policy in mode Audit too, asks what a token claims.
+    pub asks_claims: bool,
+    /// The tokens that policies of the destination accept.
+    pub jwt_rules: Vec<ScopedJwtRule>,
+}
+
+/// One [`JwtRule`] of a scope.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScopedJwtRule {
+    /// Position of its policy among all policies: [`RuleId::Policy`].
+    pub policy: u32,
+    /// What it accepts.
+    pub rule: Arc<JwtRule>,
+}
+
+// === impl CanonicalScope ===
+
+impl CanonicalScope {
+    /// Watches the headers that tokens stand in, and brings all in order.
+    pub(crate) fn finish(&mut self) {
+        self.jwt_rules.sort_unstable();
+        self.jwt_rules.dedup();
+        let places = self.jwt_rules.iter().flat_map(|scoped| &scoped.rule.places);
+        self.watched_headers.extend(places.filter_map(|place| place.header().map(Arc::from)));
+        let told_in = self.jwt_rules.iter().flat_map(|scoped| &scoped.rule.told_in);
+        self.watched_headers.extend(told_in.cloned());
+        if self.asks_claims {
+            self.watched_headers.push(token::AUTHORIZATION.into());
+        }
+        self.watched_headers.sort_unstable();
+        self.watched_headers.dedup();
+    }
 }
 
 // === impl World ===
@@ -233,6 +265,12 @@ impl World {
             return self.without_table(flow);
         }
         self.table.request_verdict(&flow.plan, &self.registry, request)
+    }
+
+    /// By which proof the peer of the flow is known.
+    #[must_use]
+    pub fn proof(&self, flow: &Flow) -> Proof {
+        flow.plan.proof
     }
 
     /// What a verdict of this world names.

@@ -86,6 +86,7 @@ fn a_decision_allocates_nothing() {
         query: Fact::Known(b"q=a%20b"),
         upgrade: Fact::Absent,
         jwt: Fact::Absent,
+        mesh_jwt: Fact::Absent,
         ..Request::opaque(Fact::Known(Protocol::Http), 0)
     };
     let asked = |method: &'static [u8], path: &'static [u8]| Request {

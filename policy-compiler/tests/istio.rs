@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use eastwall_policy::dialect::{Compiled, LastGood, compile, compile_onto};
 use eastwall_policy::flow::Question;
+use eastwall_policy::model::{JwtRule, KeysFrom, TokenPlace};
 use eastwall_policy::registry::Registry;
 use eastwall_policy::source::{self, Sources};
 use eastwall_policy::world::World;
@@ -393,4 +394,67 @@ fn what_istio_refuses_is_refused() {
     for accepted in ["true", "True", "1", "f"] {
         assert_eq!(dry("AuthorizationPolicy", accepted, "{}"), [""; 0]);
     }
+}
+
+#[test]
+fn what_tokens_a_workload_accepts() {
+    let accepted = |rule: &str| {
+        let text = document("RequestAuthentication", "name: r, namespace: foo", &format!("{{jwtRules: [{rule}]}}"));
+        let compiled = compile(&sources(&text));
+        assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
+        JwtRule::clone(&compiled.model.policies[0].jwt_rules[0])
+    };
+    let header = |name: &str, prefix: &str| TokenPlace::Header { name: name.into(), prefix: prefix.into() };
+    let usual = JwtRule {
+        issuer: Some("a".into()),
+        audiences: Vec::new(),
+        keys: KeysFrom::Issuer("a".into()),
+        places: vec![header("authorization", "Bearer "), TokenPlace::Parameter("access_token".into())],
+        told_in: Vec::new(),
+    };
+    assert_eq!(accepted("{issuer: a}"), usual);
+    assert_eq!(accepted("{issuer: a, jwks: \"\"}"), usual);
+    let jwks = r#"{"keys": [{"kty": "RSA", "n": "x", "e": "y"}]}"#;
+    let keys = KeysFrom::Text(jwks.into());
+    let audiences = vec!["b".into(), "c".into()];
+    let text = format!("{{issuer: a, audiences: [b, c], jwks: '{jwks}'}}");
+    assert_eq!(accepted(&text), JwtRule { audiences, keys, ..usual.clone() });
+    for field in ["jwksUri", "jwks_uri"] {
+        let keys = KeysFrom::Address("https://k".into());
+        assert_eq!(accepted(&format!("{{{field}: \"https://k\"}}")), JwtRule { issuer: None, keys, ..usual.clone() });
+    }
+    let everywhere = "{issuer: a, fromHeaders: [{name: X-A, prefix: 'T '}, {name: B}], fromParams: [p], fromCookies: [c], \
+                      outputPayloadToHeader: X-P, outputClaimToHeaders: [{claim: d, header: X-D}]}";
+    let mut places = vec![TokenPlace::Parameter("p".into()), TokenPlace::Cookie("c".into())];
+    places.extend([header("x-a", "T "), header("b", "")]);
+    let read = accepted(everywhere);
+    assert_eq!((&read.places, read.told_in.len()), (&places, 2));
+    assert!(read.told_in.contains(&"x-p".into()) && read.told_in.contains(&"x-d".into()));
+}
+
+#[test]
+fn what_is_not_done_with_a_token_is_said() {
+    let told = |settings: &str, rule: &str| {
+        let text = document(
+            "RequestAuthentication",
+            "name: r, namespace: foo",
+            &format!("{{jwtRules: [{{issuer: a{rule}}}]}}"),
+        );
+        codes(&format!("{settings}{text}"))
+    };
+    assert_eq!(told("", ""), [""; 0]);
+    assert_eq!(told("", ", forwardOriginalToken: true"), [""; 0]);
+    for rule in [
+        ", forwardOriginalToken: false",
+        ", outputPayloadToHeader: x",
+        ", outputClaimToHeaders: [{claim: c, header: x}]",
+    ] {
+        let found = told("", rule);
+        assert!(matches!(found.as_slice(), [only] if only.starts_with("EW0509")), "{rule}: {found:?}");
+    }
+    let ztunnel = settings("{enforcementPoint: Ztunnel}");
+    assert!(told(&ztunnel, "")[0].starts_with("EW0509"));
+    let text = document("RequestAuthentication", "name: r, namespace: foo", "{jwtRules: [{issuer: a}]}");
+    let compiled = compile(&sources(&format!("{ztunnel}{text}")));
+    assert!(compiled.model.policies.iter().all(|policy| policy.jwt_rules.is_empty()));
 }

@@ -84,7 +84,7 @@ proptest! {
         for owned in &case.requests {
             let request = owned.request();
             if action(&case.model, &case.registry, &connection, &request) != Action::Allow {
-                let unseen = Request { method: Fact::Unknown, path: Fact::Unknown, headers: Fact::Unknown, jwt: Fact::Unknown, ..request };
+                let unseen = Request { method: Fact::Unknown, path: Fact::Unknown, headers: Fact::Unknown, jwt: Fact::Unknown, mesh_jwt: Fact::Unknown, ..request };
                 prop_assert_ne!(action(&case.model, &case.registry, &connection, &unseen), Action::Allow);
             }
         }

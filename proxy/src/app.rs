@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Admin, Lifecycle, SocketPath};
 use crate::config::{Config, Mode};
+use crate::identity::{Keeper, Keys};
 use crate::intercept::{Listeners, Node};
 use crate::observe::Recorder;
 use crate::policy::{self, Live, Origin};
@@ -40,7 +41,11 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
     let admin = admin::start(config.admin, &socket, seen)?;
     let listeners = listeners(config, &live, &recorder, &lifecycle)?;
-    let workers = Workers::start(config.workers, &live, config.limits.clone(), &recorder, &listeners)?;
+    let keys = Keys::new(config.token_limits.clone());
+    let own = config.tokens.iter().map(|accepts| accepts.rule.keys.clone()).collect();
+    Keeper::start(&keys, own, &live, &recorder)?;
+    let (tokens, limits) = ((&keys, &config.tokens), config.limits.clone());
+    let workers = Workers::start(config.workers, &live, limits, tokens, &recorder, &listeners)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eastwall_policy::source::Bounds;
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::bounds::ReadingSettings;
+use crate::identity::{Accepts, TokenLimitSettings, TokenLimits};
 use crate::intercept::NodeSetup;
 use crate::intercept::rules::{Bypass, Family, PortRange, Ports};
 use crate::observe::{AccessLog, Destination};
@@ -262,6 +264,13 @@ pub(crate) struct Settings {
     limits: LimitSettings,
     #[command(flatten)]
     #[serde(default)]
+    token_limits: TokenLimitSettings,
+    /// Whose tokens native rules believe; in the configuration file alone.
+    #[arg(skip)]
+    #[serde(default)]
+    tokens: Vec<Accepts>,
+    #[command(flatten)]
+    #[serde(default)]
     reading: ReadingSettings,
 }
 
@@ -292,6 +301,10 @@ pub(crate) struct Config {
     pub(crate) redirected: NodeSetup,
     /// Every bound.
     pub(crate) limits: Limits,
+    /// Whose tokens native rules believe.
+    pub(crate) tokens: Arc<[Accepts]>,
+    /// Bounds on tokens and keys.
+    pub(crate) token_limits: TokenLimits,
     /// Bounds on the files that are read.
     pub(crate) reading: Bounds,
 }
@@ -367,6 +380,10 @@ impl Config {
         file.limits.apply(&mut limits);
         flags.limits.apply(&mut limits);
         limits.check()?;
+        let token_limits = flags.token_limits.over(file.token_limits.over(TokenLimits::default()));
+        if let Some(name) = token_limits.zero() {
+            return Err(ConfigError::Zero(name));
+        }
         let ports = Ports::default();
         let redirected = NodeSetup {
             node: flags.node.clone().or(file.node).map(Into::into),
@@ -402,6 +419,8 @@ impl Config {
             drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
             redirected,
             limits,
+            tokens: file.tokens.into(),
+            token_limits,
             reading: flags.reading.over(file.reading.over(Bounds::default())),
         })
     }
@@ -509,6 +528,29 @@ mod tests {
         };
         assert_eq!(config.limits, expected);
         assert_eq!(config.drain, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn file_says_whose_tokens_are_believed() {
+        let config = file(&format!(
+            "{GATEWAY}tokens: [{{issuer: i, audiences: [a], jwks: k.json}}]\ntokenLimits: {{tokenBytes: 9, tokenLeeway: 0s, \
+             cachedTokens: 0, jwksRefresh: 1h, jwksCa: ca.pem}}\n"
+        ))
+        .unwrap();
+        let [accepts] = &*config.tokens else { panic!("{config:?}") };
+        assert_eq!(accepts.rule.issuer.as_deref(), Some("i"));
+        let expected = TokenLimits {
+            token_bytes: 9,
+            leeway: Duration::ZERO,
+            cached_tokens: 0,
+            jwks_refresh: Duration::from_secs(3600),
+            jwks_ca: Some("ca.pem".into()),
+            ..TokenLimits::default()
+        };
+        assert_eq!(config.token_limits, expected);
+        let error = file(&format!("{GATEWAY}tokens:\n- {{issuer: i}}\n")).unwrap_err().to_string();
+        assert!(error.contains("anyAudience") && error.contains("line 6"), "{error}");
+        assert!(file(&format!("{GATEWAY}tokenLimits: {{jwksKeys: 0}}\n")).is_err());
     }
 
     #[test]

@@ -123,6 +123,7 @@ fn closed(model: &Model) -> Model {
         closes: Directions::default(),
         rules: vec![rule(Direction::Inbound), rule(Direction::Outbound)],
         http_options: model.policies.iter().flat_map(|policy| policy.http_options.iter().cloned()).collect(),
+        jwt_rules: Vec::new(),
         broken: false,
     };
     Model { settings: model.settings.clone(), policies: vec![Arc::new(policy)] }

@@ -12,6 +12,7 @@ pub mod octet;
 mod path;
 mod refusal;
 mod target;
+mod token;
 mod upgrade;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use host::{authorities_agree, authority, server_name};
 pub use path::{path, query};
 pub use refusal::Refusal;
 pub use target::{Form, Scheme, Target};
+pub use token::{Token, token};
 pub use upgrade::upgrade;
 
 use crate::model::HttpOption;

@@ -219,6 +219,7 @@ fn closure(name: PolicyName, location: Location, stack: Stack, tier: Tier, subje
         closes: Directions { inbound: true, outbound: true },
         rules: Vec::new(),
         http_options: Vec::new(),
+        jwt_rules: Vec::new(),
         broken: true,
     }
 }

@@ -45,6 +45,12 @@ fn borrow(fact: &Owned) -> Fact<&[u8]> {
 impl OwnedRequest {
     /// The request as rules see it.
     pub(super) fn request(&self) -> Request<'_> {
+        // A token that is given is accepted by everybody.
+        let jwt = match self.jwt {
+            Fact::Known(()) => Fact::Known(&self.claims),
+            Fact::Absent => Fact::Absent,
+            Fact::Unknown => Fact::Unknown,
+        };
         Request {
             protocol: self.protocol,
             method: borrow(&self.method),
@@ -60,11 +66,8 @@ impl OwnedRequest {
             upgrade: borrow(&self.upgrade),
             sni: borrow(&self.sni),
             alpn: borrow(&self.alpn),
-            jwt: match self.jwt {
-                Fact::Known(()) => Fact::Known(&self.claims),
-                Fact::Absent => Fact::Absent,
-                Fact::Unknown => Fact::Unknown,
-            },
+            jwt,
+            mesh_jwt: jwt,
             remote_ip: self.remote_ip,
             qname: borrow(&self.qname),
             now: self.now,

@@ -52,6 +52,12 @@ impl Atom {
         }
     }
 
+    /// Whether it asks what a token claims that whoever operates the cluster accepts ([`crate::facts::Request::jwt`]).
+    #[must_use]
+    pub fn asks_claims(&self) -> bool {
+        matches!(self, Self::Text { of: Text::Claim(_), .. } | Self::Present(Text::Claim(_)))
+    }
+
     /// The header that it looks at, lower case.
     #[must_use]
     pub fn header(&self) -> Option<&str> {

@@ -112,9 +112,10 @@ fn write_policy(policy: &Policy, into: &mut Feed) {
         closes,
         rules,
         http_options,
+        jwt_rules,
         broken,
     } = policy;
-    (name, stack, tier, priority, mode, replaces, closes, broken).hash(into);
+    (name, stack, tier, priority, mode, replaces, closes, jwt_rules, broken).hash(into);
     write_expr(subject, into);
     into.write_usize(rules.len());
     for rule in rules {

@@ -10,6 +10,7 @@ pub mod interpret;
 mod pattern;
 mod policy;
 pub(crate) mod position;
+pub mod token;
 
 pub use atom::{
     Atom, CidrScope, Each, NodeScope, PeerAtom, PlaintextPrincipal, PortAtom, Selector, SelectorOperator,
@@ -18,3 +19,4 @@ pub use atom::{
 pub use expr::Expr;
 pub use pattern::{AsciiSet, Pattern, Rest, Segment};
 pub use policy::{Directions, Effect, HttpOption, HttpOptions, Mode, Model, Policy, PolicyName, Rule, Stack, Tier};
+pub use token::{JwtRule, KeysFrom, TokenPlace};

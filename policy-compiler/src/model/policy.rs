@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Expr;
+use super::{Expr, JwtRule};
 use crate::diagnostic::Location;
 use crate::facts::Direction;
 use crate::settings::Settings;
@@ -139,6 +139,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Canonicalisation opt-ins on ports of the subject.
     pub http_options: Vec<HttpOptions>,
+    /// Tokens that its subjects accept. A token that none of the policies of a subject accepts is refused.
+    pub jwt_rules: Vec<Arc<JwtRule>>,
     /// The document has an error and no last good version: what it selects is closed.
     pub broken: bool,
 }

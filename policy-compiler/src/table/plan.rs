@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::analysis::exposure;
 use crate::canonical;
@@ -15,7 +15,7 @@ use crate::table::Table;
 use crate::table::attribute::{Attributes, of_workload};
 use crate::table::unit::{ACTS, Act, Side, Unit};
 use crate::verdict::Proof;
-use crate::world::CanonicalScope;
+use crate::world::{CanonicalScope, ScopedJwtRule};
 
 /// What is known of the workloads of one registry in the light of one table, found out when first asked for.
 #[derive(Debug)]
@@ -163,19 +163,25 @@ impl Plan {
                 let Some(unit) = table.unit(*number) else { continue };
                 plan.audited |= unit.enforced != unit.shadow;
                 let side = unit.side(leg.direction);
-                if unit.enforced {
-                    for look in side.looks.iter().filter(|look| look.is_in_scope(leg)) {
+                for look in side.looks.iter().filter(|look| look.is_in_scope(leg)) {
+                    plan.canonical.asks_claims |= look.claims;
+                    if unit.enforced {
                         allows |= look.allows;
                         looks |= look.requests;
                         plan.canonical.watched_headers.extend(look.headers.iter().cloned());
                     }
                 }
+                if unit.enforced {
+                    let scoped = side.jwt_rules.iter().filter_map(|(policy, rule)| {
+                        Some(ScopedJwtRule { policy: unit.position(*policy)?, rule: Arc::clone(rule) })
+                    });
+                    plan.canonical.jwt_rules.extend(scoped);
+                }
                 plan.push(*number, unit, side, leg, &attributes, table);
             }
             plan.push_leg(leg, start);
         }
-        plan.canonical.watched_headers.sort_unstable();
-        plan.canonical.watched_headers.dedup();
+        plan.canonical.finish();
         plan.canonical.opaque = allows && !looks;
         if table.has_http_options {
             plan.canonical.options = options(table, model, registry, residents, connection);

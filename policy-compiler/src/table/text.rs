@@ -37,7 +37,7 @@ pub(super) fn truth(of: &Text, each: Each, is: &[Pattern], request: &Request<'_>
 /// Whether the value is there at all.
 pub(super) fn present(of: &Text, request: &Request<'_>) -> Truth {
     let held = match of {
-        Text::Claim(path) | Text::StringClaim(path) | Text::SpacedClaim(path) => match request.jwt {
+        Text::Claim(path) | Text::StringClaim(path) | Text::SpacedClaim(path) => match token(of, request) {
             Fact::Known(token) => match claim(token, path) {
                 Some(_) => Fact::Known(()),
                 None => Fact::Absent,
@@ -101,10 +101,10 @@ fn visit(of: &Text, each: Each, request: &Request<'_>, see: &mut impl FnMut(&[u8
             Fact::Absent => Fact::Absent,
             Fact::Unknown => Fact::Unknown,
         },
-        Text::Claim(path) => claims(request, path, Reading::Scalars, see),
-        Text::StringClaim(path) => claims(request, path, Reading::Strings, see),
-        Text::SpacedClaim(path) => claims(request, path, Reading::Words, see),
-        Text::RequestPrincipal => match request.jwt {
+        Text::Claim(path) => claims(request, of, path, Reading::Scalars, see),
+        Text::StringClaim(path) => claims(request, of, path, Reading::Strings, see),
+        Text::SpacedClaim(path) => claims(request, of, path, Reading::Words, see),
+        Text::RequestPrincipal => match request.mesh_jwt {
             Fact::Known(token) => match (token.get("iss"), token.get("sub")) {
                 (Some(Value::String(issuer)), Some(Value::String(subject))) => {
                     joined(&[issuer.as_bytes(), b"/", subject.as_bytes()], see);
@@ -262,6 +262,12 @@ fn decoded(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
     })
 }
 
+/// The token whose claims are asked for: a native rule sees what the operator accepts, a rule of the mesh what a
+/// `RequestAuthentication` accepts, so that neither can speak for the other.
+fn token<'a>(of: &Text, request: &Request<'a>) -> Fact<&'a Value> {
+    if matches!(of, Text::Claim(_)) { request.jwt } else { request.mesh_jwt }
+}
+
 fn claim<'a>(claims: &'a Value, path: &[Arc<str>]) -> Option<&'a Value> {
     path.iter().try_fold(claims, |held, key| held.as_object()?.get(&**key))
 }
@@ -277,8 +283,14 @@ enum Reading {
     Words,
 }
 
-fn claims(request: &Request<'_>, path: &[Arc<str>], reading: Reading, see: &mut impl FnMut(&[u8]) -> bool) -> Fact<()> {
-    let token = match request.jwt {
+fn claims(
+    request: &Request<'_>,
+    of: &Text,
+    path: &[Arc<str>],
+    reading: Reading,
+    see: &mut impl FnMut(&[u8]) -> bool,
+) -> Fact<()> {
+    let token = match token(of, request) {
         Fact::Known(token) => token,
         Fact::Absent => return Fact::Absent,
         Fact::Unknown => return Fact::Unknown,

@@ -12,7 +12,7 @@ use crate::facts::Direction;
 use crate::model::interpret::leg::Leg;
 use crate::model::interpret::tier;
 use crate::model::position::{Positions, count};
-use crate::model::{Atom, Effect, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Rule, Stack, Tier};
+use crate::model::{Atom, Effect, Expr, JwtRule, Mode, Model, PeerAtom, Policy, PolicyName, Rule, Stack, Tier};
 use crate::table::attribute::{Whose, needed};
 use crate::table::bank::{Bank, BankBuilder};
 use crate::table::gate;
@@ -60,6 +60,8 @@ pub(super) struct Side {
     pub(super) breaks: Option<u32>,
     /// What its rules look at, by the ports that they are for.
     pub(super) looks: Vec<Look>,
+    /// Tokens that its policies accept, each with the policy's number in the unit.
+    pub(super) jwt_rules: Vec<(u32, Arc<JwtRule>)>,
 }
 
 /// What rules do when their condition holds, and how surely it has to.
@@ -88,6 +90,8 @@ pub(super) struct Look {
     pub(super) allows: bool,
     /// Some rule looks into requests.
     pub(super) requests: bool,
+    /// Some rule asks what a token claims that whoever operates the cluster accepts.
+    pub(super) claims: bool,
 }
 
 /// Units by what their subjects need, to find those that select a workload.
@@ -198,6 +202,9 @@ fn side(policies: &[&Arc<Policy>], direction: Direction, methods: &Methods, seed
             look(rule, &mut looks);
         }
         start = start.saturating_add(count(policy));
+        if direction == Direction::Inbound {
+            side.jwt_rules.extend(policy.jwt_rules.iter().map(|rule| (number, Arc::clone(rule))));
+        }
     }
     side.banks = banks.map(|bank| bank.finish(seed));
     side.looks = looks.into_values().collect();
@@ -211,6 +218,7 @@ fn look(rule: &Rule, looks: &mut HashMap<Normal, Look, foldhash::fast::RandomSta
         headers: Vec::new(),
         allows: false,
         requests: false,
+        claims: false,
     });
     held.allows |= rule.effect == Effect::Allow;
     visit(&rule.condition, &mut |atom| {
@@ -218,6 +226,7 @@ fn look(rule: &Rule, looks: &mut HashMap<Normal, Look, foldhash::fast::RandomSta
             atom,
             Atom::Protocol(_) | Atom::Text { .. } | Atom::Present(_) | Atom::RemoteIp(_) | Atom::DeclaredProbe
         );
+        held.claims |= atom.asks_claims();
         if let Some(name) = atom.header()
             && !held.headers.iter().any(|held| **held == *name)
         {

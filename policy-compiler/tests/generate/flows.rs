@@ -114,6 +114,7 @@ pub(crate) struct OwnedRequest {
     sni: Owned,
     alpn: Owned,
     jwt: Token,
+    mesh_jwt: Token,
     remote_ip: Option<IpAddr>,
     qname: Owned,
     pub(crate) now: i64,
@@ -138,6 +139,16 @@ enum Token {
     Known(Value),
     Absent,
     Unknown,
+}
+
+impl Token {
+    fn fact(&self) -> Fact<&Value> {
+        match self {
+            Self::Known(claims) => Fact::Known(claims),
+            Self::Absent => Fact::Absent,
+            Self::Unknown => Fact::Unknown,
+        }
+    }
 }
 
 impl Owned {
@@ -168,11 +179,8 @@ impl OwnedRequest {
             upgrade: self.upgrade.fact(),
             sni: self.sni.fact(),
             alpn: self.alpn.fact(),
-            jwt: match &self.jwt {
-                Token::Known(claims) => Fact::Known(claims),
-                Token::Absent => Fact::Absent,
-                Token::Unknown => Fact::Unknown,
-            },
+            jwt: self.jwt.fact(),
+            mesh_jwt: self.mesh_jwt.fact(),
             remote_ip: self.remote_ip,
             qname: self.qname.fact(),
             now: self.now,
@@ -206,13 +214,13 @@ fn anything() -> impl Strategy<Value = OwnedRequest> {
     ];
     let rest = (upgrade, fact(HOSTS), fact(&["h2", "http/1.1"]), fact(HOSTS));
     let remote = prop::option::weighted(0.2, prop::sample::select(ADDRESSES).prop_map(|text| text.parse().unwrap()));
-    (protocol(), line, headers(), rest, token(), remote, 0..20_i64).prop_map(
+    (protocol(), line, headers(), rest, (token(), token()), remote, 0..20_i64).prop_map(
         |(
             protocol,
             (method, path, query, host, host_port),
             headers,
             (upgrade, sni, alpn, qname),
-            jwt,
+            (jwt, mesh_jwt),
             remote_ip,
             now,
         )| {
@@ -228,6 +236,7 @@ fn anything() -> impl Strategy<Value = OwnedRequest> {
                 sni,
                 alpn,
                 jwt,
+                mesh_jwt,
                 remote_ip,
                 qname,
                 now,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use eastwall_policy::diagnostic::Location;
 use eastwall_policy::facts::{Direction, Protocol};
 use eastwall_policy::model::{
-    AsciiSet, Atom, CidrScope, Directions, Each, Effect, Expr, HttpOption, HttpOptions, Mode, Model, NodeScope,
-    Pattern, PeerAtom, PlaintextPrincipal, Policy, PolicyName, PortAtom, Rest, Rule, Segment, Selector,
-    SelectorOperator, SelectorRequirement, Stack, Text, Tier,
+    AsciiSet, Atom, CidrScope, Directions, Each, Effect, Expr, HttpOption, HttpOptions, JwtRule, KeysFrom, Mode, Model,
+    NodeScope, Pattern, PeerAtom, PlaintextPrincipal, Policy, PolicyName, PortAtom, Rest, Rule, Segment, Selector,
+    SelectorOperator, SelectorRequirement, Stack, Text, Tier, TokenPlace,
 };
 use eastwall_policy::settings::{Probes, Settings};
 use proptest::prelude::*;
@@ -47,7 +47,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     let mode = prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Audit)];
     let closes = (any::<bool>(), any::<bool>()).prop_map(|(inbound, outbound)| Directions { inbound, outbound });
     let rules = prop::collection::vec(rule(), 0..5);
-    let options = prop::collection::vec(http_options(), 0..2);
+    let http = (prop::collection::vec(http_options(), 0..2), prop::collection::vec(jwt_rule(), 0..2));
     (
         stack,
         tier,
@@ -55,35 +55,51 @@ fn policy() -> impl Strategy<Value = Policy> {
         subject(),
         closes,
         rules,
-        options,
+        http,
         prop::bool::weighted(0.03),
         prop::sample::select(vec![None, Some("p1"), Some("p2")]),
     )
-        .prop_map(|(stack, tier, mode, subject, closes, mut rules, http_options, broken, replaces)| {
-            let ordered = tier.is_ordered(stack);
-            for (index, rule) in (1_u32..).zip(&mut rules) {
-                if rule.effect == Effect::Pass && !ordered {
-                    rule.effect = Effect::Deny;
+        .prop_map(
+            |(stack, tier, mode, subject, closes, mut rules, (http_options, jwt_rules), broken, replaces)| {
+                let ordered = tier.is_ordered(stack);
+                for (index, rule) in (1_u32..).zip(&mut rules) {
+                    if rule.effect == Effect::Pass && !ordered {
+                        rule.effect = Effect::Deny;
+                    }
+                    rule.name = format!("r{index}").into();
+                    rule.location.column = index;
                 }
-                rule.name = format!("r{index}").into();
-                rule.location.column = index;
-            }
-            Policy {
-                name: name(""),
-                location: location(),
-                stack,
-                tier,
-                priority: 0,
-                mode,
-                replaces: replaces.filter(|_| mode == Mode::Audit).map(name).into_iter().collect(),
-                subject,
-                // Admin closes nothing.
-                closes: if tier == Tier::Admin { Directions::default() } else { closes },
-                rules,
-                http_options,
-                broken,
-            }
-        })
+                Policy {
+                    name: name(""),
+                    location: location(),
+                    stack,
+                    tier,
+                    priority: 0,
+                    mode,
+                    replaces: replaces.filter(|_| mode == Mode::Audit).map(name).into_iter().collect(),
+                    subject,
+                    // Admin closes nothing.
+                    closes: if tier == Tier::Admin { Directions::default() } else { closes },
+                    rules,
+                    http_options,
+                    jwt_rules,
+                    broken,
+                }
+            },
+        )
+}
+
+fn jwt_rule() -> impl Strategy<Value = Arc<JwtRule>> {
+    let place = prop_oneof![
+        Just(TokenPlace::Bearer),
+        word(HEADERS).prop_map(|name| TokenPlace::Header { name, prefix: "".into() }),
+        Just(TokenPlace::Cookie("token".into())),
+    ];
+    (place, prop::bool::ANY).prop_map(|(place, is_told)| {
+        let told_in = if is_told { vec!["x-payload".into()] } else { Vec::new() };
+        let keys = KeysFrom::Text("{}".into());
+        Arc::new(JwtRule { issuer: Some("i".into()), audiences: Vec::new(), keys, places: vec![place], told_in })
+    })
 }
 
 fn name(name: &str) -> PolicyName {

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::balance::{Balance, Kept};
 use super::slots::{Full, Slot, Slots};
 use crate::config::Limits;
+use crate::identity::{Accepts, Keys, Verifier};
 use crate::intercept::{Accepted, Acceptor, Listeners, Refused, TurnedAway};
 use crate::observe::{Alert, AlertKind, Limit, Recorder};
 use crate::policy::{Live, News};
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     pub(crate) http1: http1::Pool,
     /// HTTP/2 connections to upstreams.
     pub(crate) http2: http2::Pool,
+    /// Verifies the tokens of requests.
+    pub(crate) tokens: Verifier,
     slots: Arc<Slots>,
     balance: Arc<Balance>,
     /// All workers, in order.
@@ -82,6 +85,7 @@ impl Workers {
         count: NonZeroUsize,
         live: &Arc<Live>,
         limits: Limits,
+        tokens: (&Arc<Keys>, &Arc<[Accepts]>),
         recorder: &Recorder,
         listeners: &Listeners,
     ) -> io::Result<Self> {
@@ -96,14 +100,28 @@ impl Workers {
             let (balance, others) = (Arc::clone(&balance), Arc::clone(&others));
             let (live, limits, slots) = (Arc::clone(live), Arc::clone(&limits), Arc::clone(&slots));
             let (recorder, drain, listeners) = (recorder.for_worker(), drain.subscribe(), listeners.clone());
+            let (keys, accepts) = (Arc::clone(tokens.0), Arc::clone(tokens.1));
             let alive = Alive(Arc::clone(&died));
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 let _alive = alive;
                 let (http1, http2) = (http1::Pool::default(), http2::Pool::default());
                 let (follower, swaps) = live.follow();
                 let news = Rc::new(News::new(follower));
-                let worker =
-                    Worker { live, news, limits, recorder, drain, http1, http2, slots, balance, others, number };
+                let tokens = Verifier::new(&keys, &accepts, &recorder);
+                let worker = Worker {
+                    live,
+                    news,
+                    limits,
+                    recorder,
+                    drain,
+                    http1,
+                    http2,
+                    tokens,
+                    slots,
+                    balance,
+                    others,
+                    number,
+                };
                 if let Err(error) = run(worker, swaps, handed, &listeners) {
                     tracing::error!(%error, "worker cannot run");
                 }
@@ -160,13 +178,17 @@ fn run(
     })
 }
 
-/// Closes upstream connections that nobody used for a while, or that the upstream closed.
+/// Closes upstream connections that nobody used for a while, or that the upstream closed; has live connections judged
+/// again when a token has ended, or keys have changed.
 async fn sweep(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
         worker.http1.sweep(worker.limits.pool_idle_timeout);
         worker.http2.sweep(worker.limits.pool_idle_timeout);
+        if worker.tokens.have_changed(connection::now()) {
+            worker.news.changed_elsewhere();
+        }
     }
 }
 
@@ -275,6 +297,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     use super::*;
+    use crate::identity::TokenLimits;
     use crate::observe::Destination;
     use crate::policy::Origin;
 
@@ -365,6 +388,7 @@ mod tests {
             drain: drain.subscribe(),
             http1: http1::Pool::default(),
             http2: http2::Pool::default(),
+            tokens: Verifier::new(&Keys::new(TokenLimits::default()), &Arc::from([]), &recorder),
             slots: Slots::new(10, 10),
             balance: Balance::new(1),
             others: Arc::new([]),
@@ -413,7 +437,8 @@ mod tests {
         let (live, _kept) = world(upstream.port(), "tcp: {}", &recorder);
         let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream).unwrap();
         let two = NonZeroUsize::new(2).unwrap();
-        let workers = Workers::start(two, &live, Limits::default(), &recorder, &listeners).unwrap();
+        let (keys, accepts) = (Keys::new(TokenLimits::default()), Arc::from([]));
+        let workers = Workers::start(two, &live, Limits::default(), (&keys, &accepts), &recorder, &listeners).unwrap();
         let mut pairs: Vec<_> = (0..4)
             .map(|_| {
                 let client = std::net::TcpStream::connect(listeners.addresses()[0]).unwrap();

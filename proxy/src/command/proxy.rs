@@ -20,8 +20,9 @@ The access log goes to standard output unless --access-log says otherwise, every
 
 Exit codes: 0 it was told to end, 1 it could not go on, 2 unusable call.")]
 pub(super) struct Proxy {
-    /// Configuration file: members are the flags below in camelCase, limits under `limits`, what is not redirected under
-    /// `bypass`; a flag wins
+    /// Configuration file: members are the flags below in camelCase, limits under `limits`, those of tokens under
+    /// `tokenLimits`, what is not redirected under `bypass`; a flag wins. Whose tokens count stands there alone, under
+    /// `tokens`
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]

@@ -6,5 +6,5 @@ mod session;
 mod told;
 
 pub(crate) use serve::serve;
-pub(crate) use session::{Session, now, revoked};
+pub(crate) use session::{CHALLENGE, Session, now, revoked};
 pub(crate) use told::Told;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use eastwall_policy::facts::{Protocol, Request};
+use eastwall_policy::facts::{Fact, Protocol, Request};
 use eastwall_policy::verdict::{Action, Verdict};
 use eastwall_policy::world::ConnectionVerdict;
 use tokio::io::AsyncWriteExt;
@@ -78,6 +78,12 @@ pub(super) async fn pass<'r>(
 
 /// After a swap: bytes that flow unseen must still be allowed unseen.
 fn judge_again<'r>(judged: &Judged, request: Option<&dyn Fn() -> Request<'r>>) -> Verdict {
+    if let Some(policy) = judged.asks_for_tokens()
+        && request.is_none_or(|request| request().protocol == Fact::Unknown)
+    {
+        // As below: it may be HTTP, and its tokens were not looked at.
+        return Verdict::unauthenticated(policy, judged.world.proof(&judged.flow));
+    }
     match (judged.world.connection_verdict(&judged.flow, super::now()), request) {
         (ConnectionVerdict::Opaque(verdict) | ConnectionVerdict::Deny(verdict), _) => verdict,
         (ConnectionVerdict::Inspect, Some(request)) => judged.world.request_verdict(&judged.flow, &request()),

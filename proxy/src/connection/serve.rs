@@ -58,11 +58,15 @@ async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) 
             judged.declared,
             Some(ApplicationProtocol::Http | ApplicationProtocol::Http2 | ApplicationProtocol::Grpc)
         );
-    if !open_http && let ConnectionVerdict::Opaque(verdict) = &verdict {
+    let looks = judged.asks_for_tokens().is_some();
+    if !open_http
+        && !looks
+        && let ConnectionVerdict::Opaque(verdict) = &verdict
+    {
         let allowed = (&*judged, verdict, decision);
         return opaque::pass(session, client, Buffer::default(), Protocol::Tcp, allowed, None, watch).await;
     }
-    let declared = if open_http { None } else { judged.declared };
+    let declared = if open_http && !looks { None } else { judged.declared };
     drop(judged);
 
     let mut first = Buffer::default();
@@ -201,7 +205,11 @@ async fn bytes(
         Fact::Unknown => Request::unseen(now()),
         protocol => Request::opaque(protocol, now()),
     };
-    let verdict = judged.world.request_verdict(&judged.flow, &request());
+    let verdict = match (judged.asks_for_tokens(), protocol) {
+        // Whether it is HTTP, and has a token, cannot be seen.
+        (Some(policy), Fact::Unknown) => Verdict::unauthenticated(policy, judged.world.proof(&judged.flow)),
+        _ => judged.world.request_verdict(&judged.flow, &request()),
+    };
     let decision = asked.elapsed();
     if verdict.action == Action::Allow {
         let allowed = (&*judged, &verdict, decision);

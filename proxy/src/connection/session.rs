@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use eastwall_policy::facts::Request;
 use eastwall_policy::verdict::{Action, Verdict};
 use tokio::net::TcpStream;
 
@@ -45,6 +46,11 @@ impl Session {
         Rc::clone(&held)
     }
 
+    /// The verdict on a request, by what its token says as well.
+    pub(crate) fn verdict(&self, judged: &Judged, request: &Request<'_>) -> Verdict {
+        self.worker.tokens.verdict(&judged.world, &judged.flow, request)
+    }
+
     /// Opens a socket to the destination. Called only after a verdict that allows.
     pub(crate) async fn dial(&self) -> std::io::Result<TcpStream> {
         let dialled = self.dialer.connect(self.ends.destination, self.worker.limits.connect_timeout).await;
@@ -83,3 +89,6 @@ pub(crate) async fn revoked(
         watch.judged(&judged.world);
     }
 }
+
+/// What a client whose token is refused is told (RFC 6750 3.1).
+pub(crate) const CHALLENGE: &str = "Bearer error=\"invalid_token\"";

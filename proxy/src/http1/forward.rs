@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use eastwall_policy::canonical::{Refusal, Scheme};
 use eastwall_policy::facts::{Fact, Protocol, Request};
-use eastwall_policy::verdict::{Action, Proof, Verdict};
+use eastwall_policy::verdict::{Action, Proof, Reason, Verdict};
 use eastwall_policy::world::ConnectionVerdict;
 use tokio::net::TcpStream;
 
@@ -16,7 +16,7 @@ use super::exchange::{End, Exchange, Progress};
 use super::wire::Wire;
 use super::write::{self, Answer};
 use super::{BodyLength, HeadLimits, RequestHead, Version};
-use crate::connection::{Session, Told, now, revoked};
+use crate::connection::{CHALLENGE, Session, Told, now, revoked};
 use crate::identity::Judged;
 use crate::observe::{DecisionId, Limit};
 use crate::policy::Watch;
@@ -191,7 +191,7 @@ impl Connection<'_> {
     }
 
     async fn request(&mut self, codec: &mut Codec, judged: Rc<Judged>, started: Instant) -> After {
-        let verdict = judge(&judged, &codec.request);
+        let verdict = judge(self.session, &judged, &codec.request);
         let call = Call { decision: started.elapsed(), started };
         if verdict.action != Action::Allow {
             return self.deny(codec, &judged, &verdict, &call).await;
@@ -205,7 +205,7 @@ impl Connection<'_> {
                 None => {
                     let dialled = tokio::select! {
                         biased;
-                        (judged, verdict) = revoked(self.session, self.watch, |judged| judge(judged, &codec.request)) => {
+                        (judged, verdict) = revoked(self.session, self.watch, |judged| judge(self.session, judged, &codec.request)) => {
                             return self.cut(codec, &judged, &verdict, &call);
                         }
                         dialled = self.session.dial() => dialled,
@@ -248,7 +248,7 @@ impl Connection<'_> {
                         Some(end) => break Ok(end),
                         None => {
                             let judged = self.session.judged();
-                            let verdict = judge(&judged, &exchange.codec.request);
+                            let verdict = judge(self.session, &judged, &exchange.codec.request);
                             if verdict.action != Action::Allow {
                                 break Err((judged, verdict));
                             }
@@ -336,7 +336,7 @@ impl Connection<'_> {
         let mut copy = Copy::new((&mut self.client.stream, input), (&mut upstream.stream, answered), idle);
         let copied = tokio::select! {
             biased;
-            (judged, verdict) = revoked(self.session, self.watch, |judged| judge(judged, &codec.request)) => {
+            (judged, verdict) = revoked(self.session, self.watch, |judged| judge(self.session, judged, &codec.request)) => {
                 let (received, sent) = copy.totals();
                 self.client.received += received - already;
                 self.client.sent += sent;
@@ -376,6 +376,7 @@ impl Connection<'_> {
     }
 
     async fn deny(&mut self, codec: &mut Codec, judged: &Judged, verdict: &Verdict, call: &Call) -> After {
+        let status = if verdict.reason == Reason::InvalidToken { 401 } else { 403 };
         let id = self.session.recorder.decision_id();
         let facts = codec.request.facts(now());
         let told = Told {
@@ -384,13 +385,13 @@ impl Connection<'_> {
             refusal: None,
             protocol: Protocol::Http,
             request: Some(&facts),
-            status: Some(403),
+            status: Some(status),
             decision: call.decision,
             started: call.started,
             revoked: false,
         };
         self.session.tell(&told, Some(id));
-        self.answer(codec, 403, "denied by policy\n", Some(id), true).await
+        self.answer(codec, status, "denied by policy\n", Some(id), true).await
     }
 
     async fn reject(&mut self, codec: &mut Codec, judged: &Judged, refusal: Refusal, started: Instant) -> After {
@@ -483,10 +484,13 @@ impl Connection<'_> {
         let keep = keep && drains && codec.request.keep_alive() && !*self.drain.borrow();
         let digits = id.map(DecisionId::hexadecimal);
         let digits = digits.as_ref().and_then(|digits| std::str::from_utf8(digits).ok());
-        let line = digits.map(|digits| ("x-eastwall-decision-id", digits));
+        let id = digits.map(|digits| ("x-eastwall-decision-id", digits));
+        // SPEC: RFC 9110 11.6.1, a 401 names its challenge; RFC 6750 3.1.
+        let challenge = (status == 401).then_some(("WWW-Authenticate", CHALLENGE));
+        let lines: Vec<_> = id.into_iter().chain(challenge).collect();
         let answer = Answer {
             status,
-            lines: line.as_slice(),
+            lines: &lines,
             body,
             head: codec.request.is_head(),
             client: codec.request.version(),
@@ -529,10 +533,8 @@ struct Call {
     started: Instant,
 }
 
-fn judge(judged: &Judged, head: &RequestHead) -> Verdict {
-    // Tokens are not verified, so what they claim is not known.
-    let request = Request { jwt: Fact::Unknown, ..head.facts(now()) };
-    judged.world.request_verdict(&judged.flow, &request)
+fn judge(session: &Session, judged: &Judged, head: &RequestHead) -> Verdict {
+    session.verdict(judged, &head.facts(now()))
 }
 
 /// SPEC: RFC 9110 9.2.2. A body was partly consumed by then and cannot be sent again.

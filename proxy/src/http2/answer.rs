@@ -5,9 +5,10 @@ use eastwall_policy::facts::Protocol;
 use h2::Reason;
 use h2::SendStream;
 use h2::server::SendResponse;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
+use crate::connection::CHALLENGE;
 use crate::observe::DecisionId;
 
 /// The header that a denied client finds its decision in.
@@ -21,6 +22,8 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub(super) enum Answer {
     /// A policy refuses it.
     Denied(DecisionId),
+    /// Its token is refused.
+    Unauthenticated(DecisionId),
     /// It is no canonical request.
     Rejected(u16, DecisionId),
     /// The upstream cannot be reached, or broke off before its answer.
@@ -31,7 +34,8 @@ impl Answer {
     /// The HTTP status; a gRPC answer is always 200 with the real one behind it.
     pub(super) fn status(self, protocol: Protocol) -> u16 {
         match (self, protocol) {
-            (Self::Denied(_) | Self::Unavailable, Protocol::Grpc) => 200,
+            (Self::Denied(_) | Self::Unauthenticated(_) | Self::Unavailable, Protocol::Grpc) => 200,
+            (Self::Unauthenticated(_), _) => 401,
             (Self::Denied(_), _) => 403,
             (Self::Rejected(status, _), _) => status,
             (Self::Unavailable, _) => 502,
@@ -53,8 +57,11 @@ impl Answer {
             None => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
                 self.name(headers);
+                if let Self::Unauthenticated(_) = self {
+                    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+                }
                 Some(match self {
-                    Self::Denied(_) => Bytes::from_static(b"denied by policy\n"),
+                    Self::Denied(_) | Self::Unauthenticated(_) => Bytes::from_static(b"denied by policy\n"),
                     Self::Rejected(..) => Bytes::from_static(b"not a valid request\n"),
                     Self::Unavailable => Bytes::from_static(b"upstream unavailable\n"),
                 })
@@ -80,6 +87,7 @@ impl Answer {
         let (status, message) = match self {
             _ if protocol != Protocol::Grpc => return None,
             Self::Denied(_) => ("7", "denied by policy"),
+            Self::Unauthenticated(_) => ("16", "denied by policy"),
             Self::Unavailable => ("14", "upstream unavailable"),
             Self::Rejected(..) => return None,
         };
@@ -91,7 +99,7 @@ impl Answer {
     }
 
     fn name(self, headers: &mut HeaderMap) {
-        if let Self::Denied(id) | Self::Rejected(_, id) = self
+        if let Self::Denied(id) | Self::Unauthenticated(id) | Self::Rejected(_, id) = self
             && let Ok(value) = HeaderValue::from_bytes(&id.hexadecimal())
         {
             headers.insert(DECISION_ID, value);

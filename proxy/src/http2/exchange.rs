@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use eastwall_policy::canonical::{self, Refusal};
 use eastwall_policy::facts::Protocol;
-use eastwall_policy::verdict::{Action, Proof, Verdict};
+use eastwall_policy::verdict::{Action, Proof, Reason as Refused, Verdict};
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -48,7 +48,7 @@ pub(super) async fn stream(
         Err(refusal) => return reject(&session, &judged, refusal, protocol, started, &mut respond),
     };
     let (asked, now) = (Instant::now(), now());
-    let verdict = judged.world.request_verdict(&judged.flow, &head.request(now));
+    let verdict = session.verdict(&judged, &head.request(now));
     let call = Call { session: &session, head: &head, started, now, decision: asked.elapsed() };
     let mut given = Given { respond, stream: None, status: None };
     if verdict.action != Action::Allow {
@@ -116,7 +116,7 @@ impl Call<'_> {
         given: &mut Given,
         watch: &mut Watch,
     ) -> End {
-        let again = |judged: &Judged| judged.world.request_verdict(&judged.flow, &self.head.request(now()));
+        let again = |judged: &Judged| self.session.verdict(judged, &self.head.request(now()));
         let sent = tokio::select! {
             biased;
             (judged, verdict) = revoked(self.session, watch, again) => return End::Revoked(judged, verdict),
@@ -188,7 +188,11 @@ impl Call<'_> {
 
     fn deny(&self, judged: &Judged, verdict: &Verdict, revoked: bool, given: &mut Given) {
         let id = self.session.recorder.decision_id();
-        given.refuse(Answer::Denied(id), self.head.protocol());
+        let answer = match verdict.reason {
+            Refused::InvalidToken => Answer::Unauthenticated(id),
+            _ => Answer::Denied(id),
+        };
+        given.refuse(answer, self.head.protocol());
         self.tell(judged, verdict, given.status, revoked, Some(id));
     }
 

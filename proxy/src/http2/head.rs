@@ -132,8 +132,6 @@ impl Head {
             host_port: self.host_port,
             headers: Fact::Known(Headers { bytes: &self.bytes, fields: &self.fields }),
             upgrade: if self.is_connect() { Fact::Known(b"connect") } else { Fact::Absent },
-            // Tokens are not verified, so what they claim is not known.
-            jwt: Fact::Unknown,
             ..Request::opaque(Fact::Known(self.protocol), now)
         }
     }

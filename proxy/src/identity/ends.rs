@@ -55,6 +55,16 @@ pub(crate) struct PoolKey {
     destination: SocketAddr,
 }
 
+impl Judged {
+    /// The policy whose tokens every HTTP request to this destination has to be looked at for, whatever rules say.
+    pub(crate) fn asks_for_tokens(&self) -> Option<u32> {
+        if matches!(self.declared, Some(ApplicationProtocol::Tcp | ApplicationProtocol::Tls)) {
+            return None;
+        }
+        self.world.canonical_scope(&self.flow).jwt_rules.first().map(|scoped| scoped.policy)
+    }
+}
+
 impl Ends {
     /// The ends of an accepted connection. `has_registry`: somebody says who is registered.
     pub(crate) fn new(accepted: &Accepted, has_registry: bool) -> Self {

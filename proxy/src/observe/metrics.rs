@@ -33,6 +33,11 @@ pub(crate) struct Metrics {
     reloads: Series,
     revocation_seconds: Histogram,
     unprotected: IntGaugeVec,
+    /// By finding.
+    tokens: Series,
+    /// By result.
+    token_keys_reads: Series,
+    token_keys_missing: IntGauge,
     pods_unserved: IntGauge,
     unevaluated_bytes: IntCounter,
 }
@@ -127,6 +132,22 @@ impl Metrics {
                 REVOCATION_BUCKETS,
             )?,
             unprotected,
+            tokens: series(
+                "eastwall_tokens_total",
+                "Tokens of requests that were looked at, by finding",
+                &["finding"],
+                &[],
+            )?,
+            token_keys_reads: series(
+                "eastwall_token_keys_reads_total",
+                "Readings of sets of keys that tokens are verified with, by result",
+                &["result"],
+                &[],
+            )?,
+            token_keys_missing: gauge(
+                "eastwall_token_keys_missing",
+                "Sets of keys that were never read, so that no token of their issuers is accepted",
+            )?,
             pods_unserved: gauge(
                 "eastwall_pods_unserved",
                 "Pods of this node that could not be served as they should be",
@@ -154,6 +175,21 @@ impl Metrics {
     /// One reload and how it ended.
     pub(crate) fn reloaded(&self, result: &str) {
         self.reloads.counter(&[result]).inc();
+    }
+
+    /// Where tokens of which something was found are counted.
+    pub(crate) fn tokens(&self, finding: &str) -> IntCounter {
+        self.tokens.counter(&[finding])
+    }
+
+    /// One reading of a set of keys and how it ended.
+    pub(crate) fn token_keys_read(&self, result: &str) {
+        self.token_keys_reads.counter(&[result]).inc();
+    }
+
+    /// How many sets of keys were never read.
+    pub(crate) fn set_token_keys_missing(&self, count: usize) {
+        self.token_keys_missing.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// How many workloads no policy closes.
@@ -196,6 +232,7 @@ mod tests {
     use super::super::event::{AlertKind, Limit};
     use super::super::label;
     use super::*;
+    use crate::identity::Finding;
     use crate::policy::Outcome;
 
     /// What alert rules and dashboards may name: `deploy/monitoring` is checked against it.
@@ -223,9 +260,12 @@ mod tests {
             unprotected,
             pods_unserved: _,
             unevaluated_bytes: _,
+            tokens,
+            token_keys_reads,
+            token_keys_missing: _,
         } = &metrics;
         requests.counter(&[""; 6]);
-        for series in [rejected_connections, alerts, log_dropped, reloads] {
+        for series in [rejected_connections, alerts, log_dropped, reloads, tokens, token_keys_reads] {
             series.counter(&[""]);
         }
         evasion_attempts.counter(&[""; 2]);
@@ -251,7 +291,9 @@ mod tests {
             (_, "direction") => json!([Direction::Inbound, Direction::Outbound].map(label::direction)),
             (_, "verdict" | "enforced" | "shadow") => json!(actions),
             (_, "limit") => json!(Limit::LABELS),
-            (_, "result") => json!(outcomes.map(Outcome::label)),
+            ("eastwall_policy_reloads_total", "result") => json!(outcomes.map(Outcome::label)),
+            ("eastwall_token_keys_reads_total", "result") => json!(["success", "unchanged", "failure"]),
+            (_, "finding") => json!(Finding::ALL.map(Finding::label)),
             ("eastwall_alerts_total", "kind") => json!(alerts.map(AlertKind::label)),
             ("eastwall_access_log_dropped_total", "kind") => json!(["denial", "allow"]),
             _ => Value::Null,

@@ -97,6 +97,7 @@ mod tests {
                 rule("a deny never ends", Effect::Deny, Some(1)),
             ],
             http_options: Vec::new(),
+            jwt_rules: Vec::new(),
             broken: false,
         };
         Arc::new(Model { policies: vec![Arc::new(policy)], ..Model::default() })

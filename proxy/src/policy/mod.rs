@@ -23,3 +23,5 @@ pub(crate) use reload::{Origin, Reloader, start};
 pub(crate) use status::Outcome;
 #[cfg(test)]
 pub(crate) use status::Status;
+pub(crate) use survey::survey;
+pub(crate) use watch::FolderWatch;

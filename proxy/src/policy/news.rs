@@ -24,11 +24,14 @@ struct State {
     /// Watches that were not yet judged by it.
     behind: usize,
     ticks: u64,
+    /// How often something else than the world has changed that verdicts rest on.
+    elsewhere: u64,
 }
 
 #[derive(Debug)]
 struct Held {
     judged: u64,
+    elsewhere: u64,
     waker: Option<Waker>,
 }
 
@@ -46,7 +49,7 @@ impl News {
     /// Nobody watches yet.
     pub(crate) fn new(follower: Follower) -> Self {
         let current = follower.judged_last();
-        Self(RefCell::new(State { follower, current, watches: Slab::new(), behind: 0, ticks: 0 }))
+        Self(RefCell::new(State { follower, current, watches: Slab::new(), behind: 0, ticks: 0, elsewhere: 0 }))
     }
 
     /// Takes news and hands them on, for as long as the worker lives.
@@ -84,9 +87,18 @@ impl News {
     ///
     /// PERF: one timer for all streams of a worker, where each would need its own.
     pub(crate) fn tick(&self) {
+        self.wake(|state| state.ticks += 1);
+    }
+
+    /// What verdicts rest on has changed while the world stayed: every connection is judged again.
+    pub(crate) fn changed_elsewhere(&self) {
+        self.wake(|state| state.elsewhere += 1);
+    }
+
+    fn wake(&self, note: impl FnOnce(&mut State)) {
         let wakers: Vec<Waker> = {
             let mut state = self.0.borrow_mut();
-            state.ticks += 1;
+            note(&mut state);
             state.watches.iter_mut().filter_map(|(_, held)| held.waker.take()).collect()
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -101,8 +113,8 @@ impl News {
     /// is judged by: a swap in between is then seen.
     pub(crate) fn watch(self: &Rc<Self>) -> Watch {
         let mut state = self.0.borrow_mut();
-        let judged = state.current;
-        let key = state.watches.insert(Held { judged, waker: None });
+        let held = Held { judged: state.current, elsewhere: state.elsewhere, waker: None };
+        let key = state.watches.insert(held);
         Watch { news: Rc::clone(self), key }
     }
 }
@@ -126,14 +138,15 @@ impl State {
 // === impl Watch ===
 
 impl Watch {
-    /// Waits until a world is in force that this connection was not judged by. Never, where none comes.
+    /// Waits until a world is in force that this connection was not judged by, or what verdicts rest on has changed
+    /// elsewhere. Never, where neither comes.
     /// Cancel-safe: [`Self::judged`] alone marks a world as seen.
     pub(crate) async fn changed(&mut self) {
         poll_fn(|context| {
             let mut state = self.news.0.borrow_mut();
-            let current = state.current;
+            let (current, elsewhere) = (state.current, state.elsewhere);
             let Some(held) = state.watches.get_mut(self.key) else { return Poll::Pending };
-            if held.judged < current {
+            if held.judged < current || held.elsewhere < elsewhere {
                 return Poll::Ready(());
             }
             let waker = context.waker();
@@ -153,7 +166,9 @@ impl Watch {
     pub(crate) fn judged(&mut self, world: &World) {
         let number = world.generation().number;
         let mut state = self.news.0.borrow_mut();
+        let elsewhere = state.elsewhere;
         let Some(held) = state.watches.get_mut(self.key) else { return };
+        held.elsewhere = elsewhere;
         let former = held.judged;
         if number > former {
             held.judged = number;
@@ -267,6 +282,20 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    #[test]
+    fn a_change_elsewhere_is_judged_once_and_is_no_swap() {
+        let seconds = seconds();
+        let live = live(&seconds);
+        let news = Rc::new(News::new(live.follow().0));
+        let mut watches = [news.watch(), news.watch()];
+        news.changed_elsewhere();
+        assert!(watches.iter_mut().all(is_changed));
+        watches[0].judged(&world(1));
+        assert!(!is_changed(&mut watches[0]) && is_changed(&mut watches[1]));
+        assert!(!is_changed(&mut news.watch()), "whoever comes later was judged later");
+        assert_eq!(seconds.get_sample_count(), 0);
     }
 
     #[test]

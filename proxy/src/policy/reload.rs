@@ -55,19 +55,17 @@ enum Message {
     Stop,
 }
 
-impl From<Change> for Message {
-    fn from(change: Change) -> Self {
-        Self::Change(change)
-    }
-}
-
 /// Reads the first world, and starts the thread that keeps it up to date. Never fails for a bad policy: what is not
 /// good is closed, and readiness says so.
 pub(crate) fn start(origin: Origin, recorder: &Recorder) -> io::Result<(Arc<Live>, Reloader)> {
     let (sender, receiver) = mpsc::channel();
     let paths: Vec<PathBuf> =
         origin.policies.iter().chain(&origin.workloads).filter(|path| path.as_os_str() != "-").cloned().collect();
-    let mut watch = FolderWatch::new(paths.clone(), sender.clone());
+    let told = sender.clone();
+    let mut watch = FolderWatch::new(paths.clone(), move |change| {
+        // A receiver that is gone is a proxy that ends.
+        let _ = told.send(Message::Change(change));
+    });
     // Watch first: what changes while the first world is made is then seen.
     let seen = look(&paths, &mut watch);
     let has_registry = origin.workloads.is_some();

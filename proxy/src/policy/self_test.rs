@@ -53,6 +53,7 @@ fn known_verdicts() -> Result<(), String> {
             headers: Fact::Known(Headers::default()),
             upgrade: Fact::Absent,
             jwt: Fact::Absent,
+            mesh_jwt: Fact::Absent,
             ..Request::opaque(Fact::Known(Protocol::Http), 0)
         };
         let action = world.request_verdict(&world.flow(&connection), &request).action;

@@ -9,15 +9,15 @@ use sha2::{Digest as _, Sha256};
 
 /// One look at the watched paths.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Survey {
+pub(crate) struct Survey {
     /// Changes whenever a file or folder below was written, replaced, added or removed.
-    pub(super) fingerprint: [u8; 32],
+    pub(crate) fingerprint: [u8; 32],
     /// Folders in which a change matters: the paths' own parents too, since a path may be replaced as a whole.
-    pub(super) folders: Vec<PathBuf>,
+    pub(crate) folders: Vec<PathBuf>,
 }
 
 /// Looks at these paths, following links: a mounted ConfigMap changes by a link that points elsewhere.
-pub(super) fn survey<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Survey {
+pub(crate) fn survey<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Survey {
     let mut walk = Walk { hash: Sha256::new(), folders: Vec::new() };
     for path in paths {
         let parent = match path.parent() {

@@ -115,6 +115,7 @@ fn get(live: &Live, path: &str) -> Verdict {
         headers: Fact::Known(Headers::default()),
         upgrade: Fact::Absent,
         jwt: Fact::Absent,
+        mesh_jwt: Fact::Absent,
         ..Request::opaque(Fact::Known(Protocol::Http), 0)
     };
     world.request_verdict(&world.flow(&connection), &request)

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf, absolute};
-use std::sync::mpsc::Sender;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 /// What happened to a path.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Somebody writes to it.
     Writing(PathBuf),
     /// Whoever wrote has closed it.
@@ -25,20 +24,15 @@ pub(super) enum Change {
 
 /// Watches folders. Without inotify (its limit may be reached) the slow poll alone finds changes.
 #[derive(Debug)]
-pub(super) struct FolderWatch {
+pub(crate) struct FolderWatch {
     watcher: Option<RecommendedWatcher>,
     watched: BTreeMap<PathBuf, (u64, u64)>,
 }
 
 impl FolderWatch {
-    /// Sends every change to `sender`. `named` are the files and folders that are read.
-    pub(super) fn new<M: From<Change> + Send + 'static>(named: Vec<PathBuf>, sender: Sender<M>) -> Self {
-        let tell = move |event: notify::Result<Event>| {
-            for change in changes(event, &named) {
-                // A receiver that is gone is a proxy that ends.
-                let _ = sender.send(change.into());
-            }
-        };
+    /// Tells of every change. `named` are the files and folders that are read.
+    pub(crate) fn new(named: Vec<PathBuf>, mut tell: impl FnMut(Change) + Send + 'static) -> Self {
+        let tell = move |event: notify::Result<Event>| changes(event, &named).into_iter().for_each(&mut tell);
         let watcher = match notify::recommended_watcher(tell) {
             Ok(watcher) => Some(watcher),
             Err(error) => {
@@ -50,7 +44,7 @@ impl FolderWatch {
     }
 
     /// Watches exactly these folders from now on. A folder that was replaced is watched anew.
-    pub(super) fn follow(&mut self, folders: &[PathBuf]) {
+    pub(crate) fn follow(&mut self, folders: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
         let wanted: BTreeMap<PathBuf, (u64, u64)> = folders
             .iter()

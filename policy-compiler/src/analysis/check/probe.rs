@@ -72,6 +72,7 @@ fn request(probe: &Probe, now: i64) -> Request<'_> {
         headers: Fact::Known(Headers::default()),
         upgrade: Fact::Absent,
         jwt: Fact::Absent,
+        mesh_jwt: Fact::Absent,
         ..Request::opaque(Fact::Known(Protocol::Http), now)
     }
 }

@@ -165,7 +165,7 @@ fn text_words(of: &Text) -> String {
         Text::Upgrade => "an upgrade".into(),
         Text::Sni => "the server name".into(),
         Text::Alpn => "the ALPN protocol".into(),
-        Text::Claim(path) if path.is_empty() => "a token".into(),
+        Text::Claim(path) | Text::StringClaim(path) if path.is_empty() => "a token".into(),
         Text::Claim(path) | Text::StringClaim(path) | Text::SpacedClaim(path) => format!("claim `{}`", path.join(".")),
         Text::RequestPrincipal => "the token's principal".into(),
         Text::PeerPrincipal => "the peer's principal".into(),

@@ -104,6 +104,7 @@ pub(super) fn read(node: &Node, prefix: &str, name: &PolicyName, context: &mut C
         closes,
         rules,
         http_options: Vec::new(),
+        jwt_rules: Vec::new(),
         broken: false,
     };
     Some(Spec { policy: Arc::new(policy), by_endpoints, required })

@@ -130,6 +130,7 @@ pub(super) fn policy(
         closes,
         rules: translated,
         http_options: http_options(&settings.istio),
+        jwt_rules: Vec::new(),
         broken: false,
     })
 }

@@ -1,16 +1,20 @@
 //! One item of `jwtRules`, read strictly; what Eastwall makes no use of is validated all the same.
+//!
+//! SPEC: without `fromHeaders`, `fromParams` and `fromCookies` a token stands behind `Bearer` in `Authorization`, or in the
+//! parameter `access_token`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::diagnostic::{Code, Location};
+use crate::model::{JwtRule, KeysFrom, TokenPlace, token};
 use crate::source::{Fields, Findings, Node, Value, fields};
 
 /// What of a rule has a meaning here.
 #[derive(Clone, Debug)]
-pub(super) struct JwtRule {
+pub(super) struct Item {
     pub(super) location: Location,
-    pub(super) issuer: Option<Arc<str>>,
+    pub(super) accepts: Arc<JwtRule>,
     pub(super) space_delimited: Vec<Arc<str>>,
     /// A request without a token is refused.
     pub(super) required: bool,
@@ -18,7 +22,7 @@ pub(super) struct JwtRule {
 
 const PRESENCE: [(&str, bool); 2] = [("OPTIONAL", false), ("REQUIRED", true)];
 
-pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<JwtRule> {
+pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<Item> {
     let mut rule = Fields::of(node, "an item of `jwtRules`", findings)?;
     let issuer =
         super::optional(&mut rule, "issuer", findings).and_then(|node| fields::text(node, "`issuer`", findings));
@@ -44,14 +48,18 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<JwtRule> {
         let help = "without an issuer nobody knows where its keys are";
         findings.report_with(Code::MissingField, rule.span(), "a rule needs an `issuer` or a `jwksUri`", help);
     }
-    strings(&mut rule, "audiences", findings);
-    strings(&mut rule, "fromParams", findings);
-    strings(&mut rule, "fromCookies", findings);
+    let audiences = strings(&mut rule, "audiences", findings);
+    let mut places = Vec::new();
+    let mut told_in: Vec<Arc<str>> = Vec::new();
+    places.extend(strings(&mut rule, "fromParams", findings).into_iter().map(TokenPlace::Parameter));
+    places.extend(strings(&mut rule, "fromCookies", findings).into_iter().map(TokenPlace::Cookie));
     for item in items(&mut rule, "fromHeaders", findings) {
         let Some(mut header) = Fields::of(item, "an item of `fromHeaders`", findings) else { continue };
-        header.required("name", findings).and_then(|node| fields::text(node, "`name`", findings));
-        if let Some(prefix) = super::optional(&mut header, "prefix", findings).filter(|node| node.text() != Some("")) {
-            fields::text(prefix, "`prefix`", findings);
+        let name = header.required("name", findings).and_then(|node| fields::text(node, "`name`", findings));
+        let prefix = super::optional(&mut header, "prefix", findings).filter(|node| node.text() != Some(""));
+        let prefix = prefix.and_then(|node| fields::text(node, "`prefix`", findings)).unwrap_or_default();
+        if let Some(name) = name {
+            places.push(TokenPlace::Header { name: name.to_ascii_lowercase().into(), prefix: prefix.into() });
         }
         header.finish(findings);
     }
@@ -60,20 +68,34 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<JwtRule> {
         copy.required("claim", findings).and_then(|node| fields::text(node, "`claim`", findings));
         if let Some(node) = copy.required("header", findings)
             && let Some(name) = fields::text(node, "`header`", findings)
-            && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         {
-            let help = "a name has letters, digits, `-` and `_`";
-            findings.report_with(Code::BadValue, node.span, format!("`{name}` is no header name"), help);
+            told_in.push(name.to_ascii_lowercase().into());
+            if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+                let help = "a name has letters, digits, `-` and `_`";
+                findings.report_with(Code::BadValue, node.span, format!("`{name}` is no header name"), help);
+            }
         }
         copy.finish(findings);
     }
     if let Some(node) =
         super::optional(&mut rule, "outputPayloadToHeader", findings).filter(|node| node.text() != Some(""))
     {
-        fields::text(node, "`outputPayloadToHeader`", findings);
+        let name = fields::text(node, "`outputPayloadToHeader`", findings);
+        told_in.extend(name.map(|name| Arc::from(name.to_ascii_lowercase())));
     }
-    if let Some(node) = super::optional(&mut rule, "forwardOriginalToken", findings) {
-        fields::boolean(node, "`forwardOriginalToken`", findings);
+    if let Some(node) = super::optional(&mut rule, "forwardOriginalToken", findings)
+        && fields::boolean(node, "`forwardOriginalToken`", findings) == Some(false)
+    {
+        let message = "the token is passed on to the workload: Eastwall takes no header away";
+        let help = "let the workload drop it, or write `true`";
+        findings.report_with(Code::NotEnforced, node.span, message, help);
+    }
+    if !told_in.is_empty() {
+        let field = if rule.has("outputPayloadToHeader") { "outputPayloadToHeader" } else { "outputClaimToHeaders" };
+        let message =
+            "the workload is told nothing: Eastwall writes no header, and refuses requests that have this one";
+        let help = "let the workload read the token, which is passed on to it";
+        findings.report_with(Code::NotEnforced, rule.key_span(field), message, help);
     }
     if let Some(node) = super::optional(&mut rule, "timeout", findings) {
         timeout(node, findings);
@@ -87,7 +109,20 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<JwtRule> {
     let required = presence.and_then(|node| fields::word(node, "`presence`", &PRESENCE, findings)).unwrap_or(false);
     rule.finish(findings);
     let location = findings.location(node.span);
-    Some(JwtRule { location, issuer: issuer.map(Arc::from), space_delimited, required })
+    let issuer: Option<Arc<str>> = issuer.map(Arc::from);
+    let written = |name: &str| keys.iter().find(|(key, _)| (*key == "jwks") == (name == "jwks"));
+    let text = |name| written(name).and_then(|(_, node)| node.text()).filter(|text| !text.is_empty());
+    let keys = match (text("jwks"), text("jwksUri"), &issuer) {
+        (Some(text), ..) => KeysFrom::Text(text.into()),
+        (None, Some(address), _) => KeysFrom::Address(address.into()),
+        (None, None, issuer) => KeysFrom::Issuer(issuer.clone().unwrap_or_default()),
+    };
+    if places.is_empty() {
+        let authorization = TokenPlace::Header { name: token::AUTHORIZATION.into(), prefix: "Bearer ".into() };
+        places = vec![authorization, TokenPlace::Parameter("access_token".into())];
+    }
+    let accepts = Arc::new(JwtRule { issuer, audiences, keys, places, told_in });
+    Some(Item { location, accepts, space_delimited, required })
 }
 
 /// The items of a list; SPEC: an empty one is none.

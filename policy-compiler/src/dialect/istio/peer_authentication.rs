@@ -220,6 +220,7 @@ fn refusing(name: PolicyName, location: Location, subject: Expr, rules: Vec<Rule
         closes: Directions::default(),
         rules,
         http_options: Vec::new(),
+        jwt_rules: Vec::new(),
         broken: false,
     }
 }

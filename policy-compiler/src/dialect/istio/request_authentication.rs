@@ -1,16 +1,17 @@
 //! `RequestAuthentication`: which tokens a workload accepts.
 //!
-//! Tokens are verified elsewhere: a rule sees the claims of an accepted token. What this kind changes here is how claims
-//! read (`spaceDelimitedClaims`), and that a request without any token is refused (`presence: REQUIRED`).
+//! Tokens are verified elsewhere, by the rules that are read here: rules of an `AuthorizationPolicy` see the claims of an
+//! accepted token. What else this kind changes is how claims read (`spaceDelimitedClaims`), and that a request without
+//! any token is refused (`presence: REQUIRED`).
 
 use std::sync::Arc;
 
-use super::jwt_rule::{self, JwtRule};
+use super::jwt_rule::{self, Item};
 use super::target::Attachment;
-use crate::diagnostic::Location;
+use crate::diagnostic::{Code, Location};
 use crate::facts::{Direction, Transport};
 use crate::model::{Atom, Directions, Each, Effect, Expr, Mode, Pattern, Policy, PolicyName, Rule, Stack, Text, Tier};
-use crate::settings::Istio;
+use crate::settings::{Istio, IstioEnforcementPoint};
 use crate::source::{Document, Fields, Findings, Value, fields};
 
 /// One document, read.
@@ -19,7 +20,9 @@ pub(super) struct RequestAuthentication {
     name: PolicyName,
     location: Location,
     subject: Expr,
-    rules: Vec<JwtRule>,
+    rules: Vec<Item>,
+    /// Whether the enforcement point looks at tokens at all.
+    looks: bool,
 }
 
 /// Reads one document; `None` where it selects nothing here. After an error what could be read still counts.
@@ -47,7 +50,14 @@ pub(super) fn read(
         spec.finish(findings);
     }
     let subject = attachment.subject(&name, document, istio, findings)?;
-    Some(RequestAuthentication { name, location: document.location.clone(), subject, rules })
+    let looks = istio.enforcement_point != IstioEnforcementPoint::Ztunnel;
+    if !looks {
+        let message =
+            "ztunnel takes no notice of a `RequestAuthentication`, and neither does Eastwall: no token is looked at";
+        let help = "attach it to a waypoint, or set `istio.enforcementPoint`";
+        findings.report_with(Code::NotEnforced, document.root.span, message, help);
+    }
+    Some(RequestAuthentication { name, location: document.location.clone(), subject, rules, looks })
 }
 
 impl RequestAuthentication {
@@ -66,13 +76,14 @@ impl RequestAuthentication {
             closes: Directions::default(),
             rules: required.map(|rule| token_required(&rule.location)).into_iter().collect(),
             http_options: Vec::new(),
+            jwt_rules: self.rules.iter().filter(|_| self.looks).map(|rule| Arc::clone(&rule.accepts)).collect(),
             broken: false,
         }
     }
 }
 
 fn token_required(location: &Location) -> Rule {
-    let token = Expr::Is(Atom::Present(Text::Claim(Vec::new())));
+    let token = Expr::Is(Atom::Present(Text::StringClaim(Vec::new())));
     Rule {
         name: "token-required".into(),
         location: location.clone(),
@@ -110,7 +121,7 @@ impl SpacedClaims {
         let mut entries = Vec::new();
         for document in documents {
             for rule in &document.rules {
-                let issuer = rule.issuer.as_ref().map(|issuer| {
+                let issuer = rule.accepts.issuer.as_ref().map(|issuer| {
                     let is = vec![Pattern::Exact(issuer.as_bytes().into())];
                     Expr::Is(Atom::Text { of: Text::StringClaim(vec!["iss".into()]), each: Each::Some, is })
                 });

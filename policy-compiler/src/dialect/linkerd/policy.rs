@@ -198,6 +198,7 @@ pub(super) fn empty(name: PolicyName, location: Location, subject: Expr, priorit
         closes: Directions::default(),
         rules: Vec::new(),
         http_options: Vec::new(),
+        jwt_rules: Vec::new(),
         broken: false,
     }
 }

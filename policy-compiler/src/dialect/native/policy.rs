@@ -48,6 +48,7 @@ pub(super) fn read(document: &Document, settings: &Settings) -> Read {
             closes: parts.closes,
             rules: parts.rules,
             http_options: parts.http_options,
+            jwt_rules: Vec::new(),
             broken: false,
         };
         let place = document

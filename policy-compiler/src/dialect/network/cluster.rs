@@ -70,6 +70,7 @@ pub(super) fn policy(document: &Document, spec: &Node, context: &mut Context<'_>
         closes: Directions::default(),
         rules,
         http_options: Vec::new(),
+        jwt_rules: Vec::new(),
         broken: false,
     })
 }

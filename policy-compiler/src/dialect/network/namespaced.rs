@@ -64,6 +64,7 @@ pub(super) fn policy(document: &Document, spec: Option<&Node>, context: &mut Con
         closes,
         rules,
         http_options: Vec::new(),
+        jwt_rules: Vec::new(),
         broken: false,
     })
 }

@@ -11,17 +11,30 @@ use crate::canonical;
 use crate::facts::{Connection, Direction, Truth};
 use crate::model::{Atom, Effect, Expr, HttpOption, HttpOptions, Model, Policy, Rule};
 use crate::registry::Registry;
-use crate::world::CanonicalScope;
+use crate::world::{CanonicalScope, ScopedJwtRule};
 
-/// The opt-ins in force on the destination's port, the headers that rules in scope look at, and whether any rule in
-/// scope looks into requests at all. Policies in mode Audit never act, so they have no say here.
+/// The opt-ins in force on the destination's port, the headers that rules in scope look at, whether any rule in scope
+/// looks into requests at all, and the tokens that count. Policies in mode Audit never act, so they have no say here, but
+/// for what has to be known to judge by them.
 #[must_use]
 pub fn canonical_scope(model: &Model, registry: &Registry, connection: &Connection<'_>) -> CanonicalScope {
     let judged = legs(model, registry, connection);
     let mut headers = BTreeSet::new();
     let (mut allows, mut looks) = (false, false);
+    let (mut asks_claims, mut jwt_rules) = (false, Vec::new());
     for leg in &judged {
-        for rule in rules_in_scope(leg) {
+        for rule in rules_in_scope(leg, Table::Enforced).chain(rules_in_scope(leg, Table::Shadow)) {
+            visit(&rule.condition, &mut |atom| asks_claims |= atom.asks_claims());
+        }
+        if leg.direction == Direction::Inbound {
+            for policy in selecting(leg, Table::Enforced) {
+                let position = model.policies.iter().position(|held| std::ptr::eq(&**held, policy));
+                let Some(position) = position.and_then(|position| u32::try_from(position).ok()) else { continue };
+                let scoped = |rule| ScopedJwtRule { policy: position, rule: Arc::clone(rule) };
+                jwt_rules.extend(policy.jwt_rules.iter().map(scoped));
+            }
+        }
+        for rule in rules_in_scope(leg, Table::Enforced) {
             allows |= rule.effect == Effect::Allow;
             visit(&rule.condition, &mut |atom| {
                 looks |= looks_into_requests(atom);
@@ -31,21 +44,29 @@ pub fn canonical_scope(model: &Model, registry: &Registry, connection: &Connecti
     }
     // The opt-ins belong to the destination, whichever side asks.
     let whole = Connection { direction: Some(Direction::Inbound), ..*connection };
-    CanonicalScope {
+    let mut scope = CanonicalScope {
         options: options(&legs(model, registry, &whole)),
         watched_headers: headers.into_iter().collect(),
         opaque: allows && !looks,
-    }
+        asks_claims,
+        jwt_rules,
+    };
+    scope.finish();
+    scope
 }
 
-/// Rules of policies that select the leg's workload and whose port and transport could be this one's, whoever asks.
-fn rules_in_scope<'a>(leg: &Leg<'a>) -> impl Iterator<Item = &'a Rule> + use<'a> {
+/// Every policy of a table that selects the leg's workload.
+fn selecting<'a>(leg: &Leg<'a>, table: Table) -> impl Iterator<Item = &'a Policy> + use<'a> {
     let leg = *leg;
     STACKS
         .into_iter()
-        .flat_map(move |stack| {
-            TIERS.into_iter().flat_map(move |tier| tier::selecting(&leg, Table::Enforced, stack, tier))
-        })
+        .flat_map(move |stack| TIERS.into_iter().flat_map(move |tier| tier::selecting(&leg, table, stack, tier)))
+}
+
+/// Rules of policies that select the leg's workload and whose port and transport could be this one's, whoever asks.
+fn rules_in_scope<'a>(leg: &Leg<'a>, table: Table) -> impl Iterator<Item = &'a Rule> + use<'a> {
+    let leg = *leg;
+    selecting(&leg, table)
         .flat_map(move |policy| tier::rules(policy, &leg))
         .filter(move |rule| !on_port(&rule.condition, &leg).is_only(Truth::False))
 }
@@ -93,10 +114,7 @@ pub(crate) fn strictest(each: &[canonical::Options]) -> canonical::Options {
 }
 
 fn leg_options(leg: &Leg<'_>) -> canonical::Options {
-    let policies = STACKS
-        .into_iter()
-        .flat_map(|stack| TIERS.into_iter().flat_map(move |tier| tier::selecting(leg, Table::Enforced, stack, tier)));
-    strictest_of_policies(policies, leg)
+    strictest_of_policies(selecting(leg, Table::Enforced), leg)
 }
 
 /// The strictest of what these policies say of the leg's port.

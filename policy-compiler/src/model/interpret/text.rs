@@ -28,7 +28,7 @@ pub(crate) fn truth(of: &Text, each: Each, is: &[Pattern], leg: &Leg<'_>, reques
 /// Whether the value is there at all.
 pub(crate) fn present(of: &Text, leg: &Leg<'_>, request: &Request<'_>) -> Truth {
     if let Text::Claim(path) | Text::StringClaim(path) | Text::SpacedClaim(path) = of {
-        return match request.jwt {
+        return match token(of, request) {
             Fact::Known(claims) => claim(claims, path).is_some().into(),
             Fact::Absent => Truth::False,
             Fact::Unknown => Truth::Unknown,
@@ -75,10 +75,10 @@ fn values<'a>(of: &Text, each: Each, leg: &Leg<'a>, request: &Request<'a>) -> Va
         Text::Sni => one(request.sni),
         Text::Alpn => one(request.alpn),
         Text::Qname => one(request.qname),
-        Text::Claim(path) => claims(request, path, Reading::Scalars),
-        Text::StringClaim(path) => claims(request, path, Reading::Strings),
-        Text::SpacedClaim(path) => claims(request, path, Reading::Words),
-        Text::RequestPrincipal => match request.jwt {
+        Text::Claim(path) => claims(request, of, path, Reading::Scalars),
+        Text::StringClaim(path) => claims(request, of, path, Reading::Strings),
+        Text::SpacedClaim(path) => claims(request, of, path, Reading::Words),
+        Text::RequestPrincipal => match request.mesh_jwt {
             Fact::Known(token) => match (token.get("iss"), token.get("sub")) {
                 (Some(Value::String(issuer)), Some(Value::String(subject))) => {
                     Fact::Known(vec![Cow::Owned(format!("{issuer}/{subject}").into_bytes())])
@@ -185,6 +185,12 @@ fn decode(text: &[u8]) -> Vec<u8> {
     decoded
 }
 
+/// The token whose claims are asked for: a native rule sees what the operator accepts, a rule of the mesh what a
+/// `RequestAuthentication` accepts, so that neither can speak for the other.
+fn token<'a>(of: &Text, request: &Request<'a>) -> Fact<&'a Value> {
+    if matches!(of, Text::Claim(_)) { request.jwt } else { request.mesh_jwt }
+}
+
 fn claim<'a>(claims: &'a Value, path: &[Arc<str>]) -> Option<&'a Value> {
     path.iter().try_fold(claims, |held, key| held.as_object()?.get(&**key))
 }
@@ -204,8 +210,8 @@ fn has_words(text: &str) -> bool {
     text.bytes().any(|byte| byte != b' ')
 }
 
-fn claims<'a>(request: &Request<'a>, path: &[Arc<str>], reading: Reading) -> Values<'a> {
-    let token = match request.jwt {
+fn claims<'a>(request: &Request<'a>, of: &Text, path: &[Arc<str>], reading: Reading) -> Values<'a> {
+    let token = match token(of, request) {
         Fact::Known(token) => token,
         Fact::Absent => return Fact::Absent,
         Fact::Unknown => return Fact::Unknown,
