@@ -44,15 +44,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = out.ok_or("--out FOLDER is missing")?;
     fs::create_dir_all(&out)?;
     if !instructions {
-        time(smoke, &out);
+        time(smoke);
         return Ok(());
     }
     let machine = machine::describe(&[("valgrind", machine::said("valgrind", &["--version"]))], note.as_deref());
     let counted: Vec<(&str, f64)> =
         ALL.iter().take(if smoke { 1 } else { ALL.len() }).map(count).collect::<Result<_, _>>()?;
-    let mut text = format!("{:<44} {:>12}\n", "instructions", "each");
+    let mut text = String::new();
+    for (key, value) in machine.iter().filter(|(_, value)| !value.is_null()) {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        writeln!(text, "{key}: {value}")?;
+    }
+    writeln!(text, "{:<48} {:>12}", "Instructions of one run", "each")?;
     for (name, each) in &counted {
-        writeln!(text, "{name:<44} {each:>12.0}")?;
+        writeln!(text, "{name:<48} {each:>12.0}")?;
     }
     print!("{text}");
     let values: Map<String, Value> = counted.iter().map(|(name, each)| ((*name).to_owned(), json!(each))).collect();
@@ -61,10 +66,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(fs::write(out.join("micro.json"), serde_json::to_string_pretty(&whole)? + "\n")?)
 }
 
-fn time(smoke: bool, out: &Path) {
+fn time(smoke: bool) {
     let milliseconds = |whole| Duration::from_millis(if smoke { 10 } else { whole });
     let mut criterion = Criterion::default()
-        .output_directory(&out.join("criterion"))
+        .output_directory(Path::new("target/criterion"))
         .warm_up_time(milliseconds(500))
         .measurement_time(milliseconds(2_000))
         .sample_size(if smoke { 10 } else { 100 });
