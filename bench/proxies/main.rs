@@ -41,12 +41,16 @@ use scenario::Scenario;
 const WHOLE: Amount = Amount { rounds: 12, seconds: 1.0, connections: 10_000, is_smoke: false };
 const SMOKE: Amount = Amount { rounds: 1, seconds: 0.3, connections: 1_000, is_smoke: true };
 
+/// Named like a scenario.
+const MEMORY: &str = "memory";
+
 fn main() -> Result<(), Failure> {
     if let Some(ended) = as_helper() {
         return ended;
     }
     let mut amount = WHOLE;
-    let (mut out, mut note, mut only) = (None, None, None);
+    let (mut out, mut note) = (None, None);
+    let mut only: Vec<String> = Vec::new();
     let mut soak: Option<f64> = None;
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -54,11 +58,11 @@ fn main() -> Result<(), Failure> {
             "--smoke" => amount = SMOKE,
             "--out" => out = arguments.next().map(PathBuf::from),
             "--note" => note = arguments.next(),
-            "--only" => only = arguments.next(),
+            "--only" => only.extend(arguments.next().iter().flat_map(|names| names.split(',')).map(str::to_owned)),
             "--soak" => soak = arguments.next().and_then(|seconds| seconds.parse().ok()),
             _ => {
                 return Err(format!(
-                    "`{argument}` is no option: --smoke, --out FOLDER, --note TEXT, --only SCENARIO, --soak SECONDS"
+                    "`{argument}` is no option: --smoke, --out FOLDER, --note TEXT, --only SCENARIO,…, --soak SECONDS"
                 )
                 .into());
             }
@@ -72,12 +76,12 @@ fn main() -> Result<(), Failure> {
         eastwall: env::var_os("EASTWALL").map(PathBuf::from).ok_or("EASTWALL names no program")?,
         envoy: env::var_os("ENVOY").map(PathBuf::from),
     };
-    let chosen: Vec<&Scenario> =
-        scenario::ALL.iter().filter(|each| only.as_deref().is_none_or(|only| only == each.name)).collect();
-    if chosen.is_empty() && only.as_deref() != Some("memory") {
-        let names: Vec<&str> = scenario::ALL.iter().map(|each| each.name).collect();
-        return Err(format!("there is no such scenario: {}, memory", names.join(", ")).into());
+    let names: Vec<&str> = scenario::ALL.iter().map(|each| each.name).chain([MEMORY]).collect();
+    if let Some(unknown) = only.iter().find(|only| !names.contains(&only.as_str())) {
+        return Err(format!("there is no scenario `{unknown}`: {}", names.join(", ")).into());
     }
+    let is_chosen = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+    let chosen: Vec<&Scenario> = scenario::ALL.iter().filter(|each| is_chosen(each.name)).collect();
 
     let mut report = Report {
         machine: machine::describe(&programs.versions(), note.as_deref()),
@@ -104,7 +108,7 @@ fn main() -> Result<(), Failure> {
         print!("{}", table.text());
         report.tables.push(table);
     }
-    if only.as_deref().is_none_or(|only| only == "memory") {
+    if is_chosen(MEMORY) {
         report.memory = memory::measure(amount.connections, &programs)?;
         print!("{}", report::memory_text(&report.memory));
     }
