@@ -165,11 +165,6 @@ impl Pending {
 
 impl Keeper {
     fn run(mut self, receiver: &mpsc::Receiver<Message>) {
-        // PERF: requests go before the next table. Where every core is busy with them a quarter of one is left to it, so
-        // that a change comes into force all the same.
-        if let Err(error) = rustix::process::nice(NICE) {
-            tracing::debug!(%error, "policies are compiled at the priority of requests");
-        }
         let mut poll = Instant::now() + POLL;
         // What changed between the first look and the first world.
         self.pending.note(Change::Lost, Instant::now());
@@ -246,9 +241,6 @@ fn look(paths: &[PathBuf], watch: &mut FolderWatch) -> [u8; 32] {
     watch.follow(&survey.folders);
     survey.fingerprint
 }
-
-/// Of the thread that compiles: a third of the weight of a worker.
-const NICE: i32 = 5;
 
 /// After the last change. Short: the bar from a changed document to its enforcement is 100 ms.
 const QUIET: Duration = Duration::from_millis(20);
