@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use eastwall_bench::machine;
 use eastwall_policy::table::Size;
 use serde_json::{Map, Value, json};
 
@@ -95,10 +96,7 @@ impl Report {
     }
 
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        for (key, value) in self.machine.iter().filter(|(_, value)| !value.is_null()) {
-            line(&mut text, format!("{key}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-        }
+        let mut text = machine::text(&self.machine);
         line(&mut text, format!("reading the clock: {} ns, subtracted from every time below\n", self.overhead));
         self.decisions(&mut text);
         self.compiling(&mut text);

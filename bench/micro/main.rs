@@ -51,11 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let machine = machine::describe(&[("valgrind", machine::said("valgrind", &["--version"]))], note.as_deref());
     let counted: Vec<(&str, f64)> =
         ALL.iter().take(if smoke { 1 } else { ALL.len() }).map(count).collect::<Result<_, _>>()?;
-    let mut text = String::new();
-    for (key, value) in machine.iter().filter(|(_, value)| !value.is_null()) {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        writeln!(text, "{key}: {value}")?;
-    }
+    let mut text = machine::text(&machine);
     writeln!(text, "{:<48} {:>12}", "Instructions of one run", "each")?;
     for (name, each) in &counted {
         writeln!(text, "{name:<48} {each:>12.0}")?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use eastwall_bench::machine;
 use serde_json::{Map, Value, json};
 
 use crate::bars::{Bar, bars};
@@ -151,10 +152,7 @@ impl Row<'_> {
 
 impl Report {
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        for (key, value) in self.machine.iter().filter(|(_, value)| !value.is_null()) {
-            line(&mut text, &format!("{key}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-        }
+        let mut text = machine::text(&self.machine);
         text.extend(self.tables.iter().map(Table::text));
         text += &memory_text(&self.memory);
         text += &self.aims();

@@ -221,8 +221,8 @@ impl Soak {
     /// Writes both, with the machine.
     pub(crate) fn write(&self, mut told: Map<String, Value>, out: &Path) -> Result<(), Failure> {
         told.insert("load after".into(), machine::load().into());
+        fs::write(out.join("soak.txt"), machine::text(&told) + &self.text())?;
         let value = json!({"machine": told, "soak": self.json()});
-        fs::write(out.join("soak.txt"), self.text())?;
         Ok(fs::write(out.join("soak.json"), serde_json::to_string(&value)? + "\n")?)
     }
 }

@@ -26,6 +26,14 @@ pub fn describe(versions: &[(&str, String)], note: Option<&str>) -> Map<String, 
     machine
 }
 
+/// The same in lines for a terminal.
+pub fn text(machine: &Map<String, Value>) -> String {
+    let line = |(key, value): (&String, &Value)| {
+        format!("{key}: {}\n", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    machine.iter().filter(|(_, value)| !value.is_null()).map(line).collect()
+}
+
 /// How busy the machine is: the average of the last minute, the last five and the last fifteen.
 pub fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
