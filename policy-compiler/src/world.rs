@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::canonical;
-use crate::facts::{Connection, Direction, End, Place, Request};
+use crate::facts::{Connection, Direction, End, Place, Request, Transport};
 use crate::model::{JwtRule, Model, content, token};
-use crate::registry::{Claimant, Registry};
+use crate::registry::{Claimant, InboundMutualTls, Registry};
 use crate::table::Table;
 use crate::table::plan::{self, Plan, Residents};
 use crate::verdict::{Action, Generation, Proof, Reason, RuleId, RuleRef, Verdict};
@@ -34,6 +34,8 @@ pub struct World {
 #[derive(Debug)]
 pub struct Flow {
     plan: Plan,
+    /// It comes in plaintext to a workload that takes proven peers alone.
+    lacks_proof: bool,
 }
 
 /// What can be said of a connection before any request is seen.
@@ -158,17 +160,22 @@ impl World {
         Self { sealed: Some(Reason::NoTable), ..Self::closed(Arc::default(), number) }
     }
 
-    /// What a proxy sees that stands in front of an address that nobody registered: no subject to judge, so nothing
-    /// passes.
+    /// What a connection is judged by that no policy has to be asked about: nothing passes, for this reason.
     #[must_use]
-    pub fn unregistered(number: u64) -> Self {
-        Self { sealed: Some(Reason::Unregistered), ..Self::sealed(number) }
+    pub fn refusing(reason: Reason, number: u64) -> Self {
+        Self { sealed: Some(reason), ..Self::sealed(number) }
     }
 
     /// Nothing passes, whoever is registered.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.sealed.is_some()
+    }
+
+    /// Why nothing passes, whoever is registered.
+    #[must_use]
+    pub fn refuses(&self) -> Option<Reason> {
+        self.sealed
     }
 
     /// There is no table: everything that it would judge is refused.
@@ -241,13 +248,23 @@ impl World {
     /// Resolves a connection: what depends on it alone is done here, once.
     #[must_use]
     pub fn flow(&self, connection: &Connection<'_>) -> Flow {
-        Flow { plan: Plan::new(&self.table, &self.model, &self.registry, &self.residents, connection) }
+        Flow {
+            plan: Plan::new(&self.table, &self.model, &self.registry, &self.residents, connection),
+            lacks_proof: self.lacks_proof(connection),
+        }
     }
 
     /// What can be said before any request is seen. Sound: a request verdict never contradicts it while `now` is the
     /// same.
     #[must_use]
     pub fn connection_verdict(&self, flow: &Flow, now: i64) -> ConnectionVerdict {
+        if !self.closed && flow.lacks_proof {
+            // One of its requests may be a probe that the pod declares.
+            return match self.table.connection_verdict(&flow.plan, &self.registry, now) {
+                ConnectionVerdict::Deny(verdict) => ConnectionVerdict::Deny(verdict),
+                ConnectionVerdict::Opaque(_) | ConnectionVerdict::Inspect => ConnectionVerdict::Inspect,
+            };
+        }
         if !self.closed {
             return self.table.connection_verdict(&flow.plan, &self.registry, now);
         }
@@ -264,7 +281,11 @@ impl World {
         if self.closed {
             return self.without_table(flow);
         }
-        self.table.request_verdict(&flow.plan, &self.registry, request)
+        let verdict = self.table.request_verdict(&flow.plan, &self.registry, request);
+        if flow.lacks_proof && verdict.action == Action::Allow && verdict.reason != Reason::Probe {
+            return Verdict { action: Action::Deny, reason: Reason::PlaintextRefused, rule: None, ..verdict };
+        }
+        verdict
     }
 
     /// By which proof the peer of the flow is known.
@@ -283,6 +304,15 @@ impl World {
     #[must_use]
     pub fn canonical_scope<'f>(&self, flow: &'f Flow) -> &'f CanonicalScope {
         &flow.plan.canonical
+    }
+
+    /// Whether the destination takes proven peers alone, and this is none.
+    fn lacks_proof(&self, connection: &Connection<'_>) -> bool {
+        let Place::Workload(id) = connection.destination.place else { return false };
+        connection.direction != Some(Direction::Outbound)
+            && connection.transport == Transport::Tcp
+            && connection.source.principal.is_none()
+            && self.registry.workload(id).is_some_and(|own| own.inbound_mutual_tls() == InboundMutualTls::Strict)
     }
 
     fn end(&self, address: IpAddr) -> End<'static> {
