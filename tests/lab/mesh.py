@@ -69,12 +69,14 @@ class Authority:
         self.certificate = made.sign((above or self).key, hashes.SHA256())
         self.chain = [self.certificate, *above.chain] if above else []
 
-    def issue(self, *uris: str, begin: float = -1, end: float = 1, usages=USAGES, authority: bool = False, names: tuple = ()) -> Identity:
+    def issue(self, *uris: str, begin: float = -1, end: float = 1, usages=USAGES, authority: bool = False, signs_certificates: bool = False,
+              names: tuple = ()) -> Identity:
         """A certificate for these URIs, valid from `begin` to `end` days from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         made = x509.CertificateBuilder(self.name, x509.Name([]), key.public_key(), x509.random_serial_number(), now + begin * DAY, now + end * DAY)
-        made = made.add_extension(x509.BasicConstraints(authority, None), True)
+        signs = x509.KeyUsage(True, False, False, False, False, signs_certificates, False, False, False)
+        made = made.add_extension(x509.BasicConstraints(authority, None), True).add_extension(signs, True)
         alternatives = [x509.UniformResourceIdentifier(uri) for uri in uris] + [x509.DNSName(name) for name in names]
         if alternatives:
             made = made.add_extension(x509.SubjectAlternativeName(alternatives), True)

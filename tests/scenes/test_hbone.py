@@ -79,16 +79,18 @@ def wrong(door) -> dict:
         "unknown-trust-domain": issue(spiffe("web", domain="other.example")),
         "unknown-issuer": self_signed(spiffe("web")),
         "authority": issue(spiffe("web"), authority=True),
+        "authority-by-usage": issue(spiffe("web"), signs_certificates=True),
         "usage": issue(spiffe("web"), usages=USAGES[:1]),
         "no-certificate": None,
     }
 
 
-@pytest.mark.parametrize("reason", ["expired", "not-yet-valid", "several-uris", "no-uri", "not-spiffe", "unknown-trust-domain", "unknown-issuer", "authority", "usage", "no-certificate"])
+@pytest.mark.parametrize("reason", ["expired", "not-yet-valid", "several-uris", "no-uri", "not-spiffe", "unknown-trust-domain", "unknown-issuer", "authority", "authority-by-usage", "usage", "no-certificate"])
 def test_what_proves_nothing_is_refused_with_its_reason(door, reason):
+    kind, reason = reason, reason.removesuffix("-by-usage")
     before = door.handshakes(reason)
     door.recorder.forget()
-    with door.shake(wrong(door)[reason]) as client:
+    with door.shake(wrong(door)[kind]) as client:
         assert client.status(client.connect(CALLED)) is None
     until(lambda: door.handshakes(reason) == before + 1, f"a handshake refused as {reason}")
     assert door.recorder.arrived == 0

@@ -101,6 +101,10 @@ pub(super) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, Pe
                     }
                 }
             }
+            // SPEC: X509-SVID 4.3, a leaf that may sign certificates is to be refused.
+            ParsedExtension::KeyUsage(usage) if usage.key_cert_sign() || usage.crl_sign() => {
+                return Err(PeerRefused::Authority);
+            }
             ParsedExtension::ParseError { .. } => return Err(PeerRefused::Malformed),
             _ => {}
         }
