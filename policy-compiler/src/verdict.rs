@@ -43,6 +43,8 @@ pub enum Reason {
     Unprotected,
     /// A kubelet probe declared in the pod's own spec.
     Probe,
+    /// It would be refused, but for an emergency (`BreakGlass`).
+    BreakGlass,
     /// The end to be judged is no registered workload: nothing to judge.
     NotSubject,
     /// A Service without a ready endpoint.
@@ -77,6 +79,7 @@ impl Reason {
             Self::NoRule => "the direction is closed and no allow rule surely matches",
             Self::Unprotected => "no policy closes this direction",
             Self::Probe => "it is a probe that the pod declares",
+            Self::BreakGlass => "it would be refused, but an emergency opens the workload for a while",
             Self::NotSubject => "neither end that would judge is a registered workload",
             Self::NoEndpoint => "the service has no ready endpoint",
             Self::BrokenPolicy => "a policy that selects the workload has an error",

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::canonical;
 use crate::facts::{Connection, Direction, End, Place, Request, Transport};
-use crate::model::{JwtRule, Model, content, token};
+use crate::model::{BreakGlass, JwtRule, Model, content, token};
 use crate::registry::{Claimant, InboundMutualTls, Registry};
 use crate::table::Table;
 use crate::table::plan::{self, Plan, Residents};
-use crate::verdict::{Action, Generation, Proof, Reason, RuleId, RuleRef, Verdict};
+use crate::verdict::{Action, Audit, Generation, Proof, Reason, RuleId, RuleRef, Verdict};
 
 /// Policies and registry, ready to answer.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Flow {
     plan: Plan,
     /// It comes in plaintext to a workload that takes proven peers alone.
     lacks_proof: bool,
+    /// Emergencies of every workload whose policies are asked.
+    break_glass: Vec<Arc<BreakGlass>>,
 }
 
 /// What can be said of a connection before any request is seen.
@@ -120,7 +122,7 @@ impl World {
         registry: Arc<Registry>,
         number: u64,
     ) -> Self {
-        let hash = digests.hash(&model.settings).into();
+        let hash = digests.hash(&model).into();
         Self {
             model,
             digests: Arc::new(digests),
@@ -251,6 +253,7 @@ impl World {
         Flow {
             plan: Plan::new(&self.table, &self.model, &self.registry, &self.residents, connection),
             lacks_proof: self.lacks_proof(connection),
+            break_glass: self.break_glass(connection),
         }
     }
 
@@ -258,15 +261,16 @@ impl World {
     /// same.
     #[must_use]
     pub fn connection_verdict(&self, flow: &Flow, now: i64) -> ConnectionVerdict {
-        if !self.closed && flow.lacks_proof {
-            // One of its requests may be a probe that the pod declares.
-            return match self.table.connection_verdict(&flow.plan, &self.registry, now) {
-                ConnectionVerdict::Deny(verdict) => ConnectionVerdict::Deny(verdict),
-                ConnectionVerdict::Opaque(_) | ConnectionVerdict::Inspect => ConnectionVerdict::Inspect,
-            };
-        }
         if !self.closed {
-            return self.table.connection_verdict(&flow.plan, &self.registry, now);
+            return match self.table.connection_verdict(&flow.plan, &self.registry, now) {
+                ConnectionVerdict::Deny(verdict) => match opened(flow, verdict, now) {
+                    verdict if verdict.action == Action::Allow => ConnectionVerdict::Opaque(verdict),
+                    verdict => ConnectionVerdict::Deny(verdict),
+                },
+                // One of its requests may be a probe that the pod declares.
+                ConnectionVerdict::Opaque(_) if flow.lacks_proof => ConnectionVerdict::Inspect,
+                verdict => verdict,
+            };
         }
         let verdict = self.without_table(flow);
         match verdict.action {
@@ -282,10 +286,12 @@ impl World {
             return self.without_table(flow);
         }
         let verdict = self.table.request_verdict(&flow.plan, &self.registry, request);
-        if flow.lacks_proof && verdict.action == Action::Allow && verdict.reason != Reason::Probe {
-            return Verdict { action: Action::Deny, reason: Reason::PlaintextRefused, rule: None, ..verdict };
-        }
-        verdict
+        let lacks_proof = flow.lacks_proof && verdict.action == Action::Allow && verdict.reason != Reason::Probe;
+        let verdict = match lacks_proof {
+            true => Verdict { action: Action::Deny, reason: Reason::PlaintextRefused, rule: None, ..verdict },
+            false => verdict,
+        };
+        opened(flow, verdict, request.now)
     }
 
     /// By which proof the peer of the flow is known.
@@ -304,6 +310,27 @@ impl World {
     #[must_use]
     pub fn canonical_scope<'f>(&self, flow: &'f Flow) -> &'f CanonicalScope {
         &flow.plan.canonical
+    }
+
+    /// The emergencies that open a connection: of the side that is judged, and where both are, of both.
+    fn break_glass(&self, connection: &Connection<'_>) -> Vec<Arc<BreakGlass>> {
+        let all = &self.model.break_glass;
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let sides = match connection.direction {
+            Some(Direction::Inbound) => [Some(connection.destination.place), None],
+            Some(Direction::Outbound) => [Some(connection.source.place), None],
+            None => [Some(connection.source.place), Some(connection.destination.place)],
+        };
+        let workload = |place| match place {
+            Place::Workload(id) => self.registry.workload(id),
+            _ => None,
+        };
+        let Some(judged) = sides.into_iter().flatten().map(workload).collect::<Option<Vec<_>>>() else {
+            return Vec::new();
+        };
+        all.iter().filter(|glass| judged.iter().all(|one| glass.subject.selects(one))).cloned().collect()
     }
 
     /// Whether the destination takes proven peers alone, and this is none.
@@ -329,4 +356,13 @@ impl World {
         };
         Verdict { action, reason, rule: None, proof: flow.plan.proof, audit: None }
     }
+}
+
+/// What a refusal becomes while an emergency lasts: it passes, and what would have happened is told.
+fn opened(flow: &Flow, verdict: Verdict, now: i64) -> Verdict {
+    if verdict.action != Action::Deny || !flow.break_glass.iter().any(|glass| glass.acts(now)) {
+        return verdict;
+    }
+    let audit = Some(Audit { action: verdict.action, reason: verdict.reason, rule: verdict.rule });
+    Verdict { action: Action::Allow, reason: Reason::BreakGlass, rule: None, proof: verdict.proof, audit }
 }

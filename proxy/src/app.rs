@@ -54,6 +54,7 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     let workers = Workers::start(config.workers, &live, config.limits.clone(), &proofs, &recorder, &listeners)?;
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
+        spawn_local(policy::break_glass::tell(Arc::clone(&live), recorder.clone()));
         spawn_local(keeper.follow(live));
         if let Some((config, identities)) = config.mutual_tls.clone().zip(identities) {
             spawn_local(follow_identities(config.source, identities, recorder.clone()));

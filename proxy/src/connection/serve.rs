@@ -54,7 +54,8 @@ async fn route(session: &Rc<Session>, mut client: ByteStream, watch: &mut Watch)
     let verdict = judged.world.connection_verdict(&judged.flow, now());
     let decision = asked.elapsed();
     // HTTP is canonicalised on an open workload too, so its bytes are looked at; what is no HTTP passes as it is.
-    let open_http = matches!(&verdict, ConnectionVerdict::Opaque(verdict) if verdict.reason == Reason::Unprotected)
+    let is_open = |reason| matches!(reason, Reason::Unprotected | Reason::BreakGlass);
+    let open_http = matches!(&verdict, ConnectionVerdict::Opaque(verdict) if is_open(verdict.reason))
         && session.ends.direction == Direction::Inbound
         && matches!(
             judged.declared,

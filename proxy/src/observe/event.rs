@@ -75,6 +75,8 @@ pub(crate) enum AlertKind {
     IdentityMismatch,
     /// Plaintext from a workload that has proven its identity before.
     Downgrade,
+    /// An emergency opens what policies close.
+    BreakGlass,
 }
 
 impl AlertKind {
@@ -86,13 +88,14 @@ impl AlertKind {
             Self::SpoofedSource => "spoofed-source",
             Self::IdentityMismatch => "identity-mismatch",
             Self::Downgrade => "downgrade",
+            Self::BreakGlass => "break-glass",
         }
     }
 
     /// How soon somebody should look: nobody spoofs an address by mistake; a wrong protocol is often a wrong port.
     pub(crate) const fn severity(self) -> &'static str {
         match self {
-            Self::SpoofedSource | Self::IdentityMismatch => "critical",
+            Self::SpoofedSource | Self::IdentityMismatch | Self::BreakGlass => "critical",
             Self::EvasionAttempt | Self::Downgrade => "high",
             Self::ProtocolMismatch => "medium",
         }

@@ -48,6 +48,7 @@ pub(crate) struct Metrics {
     /// By result.
     identity_reads: Series,
     identity_remaining: IntGauge,
+    break_glass: IntGauge,
 }
 
 impl Metrics {
@@ -180,6 +181,10 @@ impl Metrics {
                 "eastwall_identity_remaining_seconds",
                 "Time until the first of this proxy's own certificates ends; 0 where it has ended, or there is none",
             )?,
+            break_glass: gauge(
+                "eastwall_break_glass_workloads",
+                "Registered workloads that an emergency opens now; one that several open counts for each",
+            )?,
             registry,
         })
     }
@@ -245,6 +250,11 @@ impl Metrics {
         self.identity_remaining.set(i64::try_from(least).unwrap_or(i64::MAX));
     }
 
+    /// How many workloads emergencies open.
+    pub(crate) fn set_break_glass(&self, workloads: usize) {
+        self.break_glass.set(i64::try_from(workloads).unwrap_or(i64::MAX));
+    }
+
     /// So many more bytes bypassed the proxy.
     pub(crate) fn bypassed(&self, bytes: u64) {
         self.unevaluated_bytes.inc_by(bytes);
@@ -308,6 +318,7 @@ mod tests {
             handshakes,
             identity_reads,
             identity_remaining: _,
+            break_glass: _,
         } = &metrics;
         requests.counter(&[""; 6]);
         for series in [rejected_connections, alerts, log_dropped, reloads, tokens, token_keys_reads, identity_reads] {
@@ -337,6 +348,7 @@ mod tests {
             AlertKind::SpoofedSource,
             AlertKind::IdentityMismatch,
             AlertKind::Downgrade,
+            AlertKind::BreakGlass,
         ];
         let outcomes = [Outcome::Success, Outcome::Partial, Outcome::Failure, Outcome::Unchanged];
         match (name, label) {

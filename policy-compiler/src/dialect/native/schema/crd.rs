@@ -106,7 +106,7 @@ mod tests {
             super::super::tests::is_published(&folder.join(&name), &definition, &format!("--crd {kind}"));
             published.push(name);
         }
-        assert_eq!(published.len(), 4);
+        assert_eq!(published.len(), 5);
         let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut there: Vec<String> = names.collect();
         there.sort();
