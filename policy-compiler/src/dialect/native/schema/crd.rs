@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schemas;
-use super::structural::structural;
+use super::structural::{KEEP, structural};
 use crate::dialect::native::{GROUP, VERSION};
 
 mod kinds;
@@ -61,7 +61,7 @@ fn object(of: &Of, schema: &Value) -> Value {
         properties.insert("status".into(), status(of.status));
     }
     let mut object = json!({
-        "type": "object", "description": of.description, "required": ["spec"], "properties": properties,
+        "type": "object", "description": of.description, "required": ["spec"], "properties": properties, KEEP: true,
     });
     validate(&mut object, of.root);
     object
