@@ -37,8 +37,13 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     let (live, reloader) = policy::start(origin, &recorder)?;
     let lifecycle = Arc::new(Lifecycle::default());
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
-    let seen =
-        Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
+    let seen = Admin {
+        live: Arc::clone(&live),
+        recorder: recorder.clone(),
+        reloader,
+        lifecycle: Arc::clone(&lifecycle),
+        probes: Arc::new(config.probes.probes()),
+    };
     let admin = admin::start(config.admin, &socket, seen)?;
     let listeners = listeners(config, &live, &recorder, &lifecycle)?;
     let keys = Keys::new(config.token_limits.clone());

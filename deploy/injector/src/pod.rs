@@ -63,8 +63,12 @@ fn write(pod: &mut Value, ours: [Value; 2]) {
     }
     let Some(Value::Object(spec)) = mapping(pod, "spec") else { return };
     let others = taken(spec, "initContainers", &[REDIRECT, PROXY]);
-    let before = spec.keys().position(|key| key == "containers").unwrap_or(spec.len());
-    spec.shift_insert(before, "initContainers".to_owned(), ours.into_iter().chain(others).collect());
+    // Read from top to bottom it starts in this order. A list that is there keeps its place.
+    if !spec.contains_key("initContainers") {
+        let place = spec.keys().position(|key| key == "containers").unwrap_or(spec.len());
+        spec.shift_insert(place, "initContainers".to_owned(), Value::Null);
+    }
+    spec.insert("initContainers".to_owned(), ours.into_iter().chain(others).collect());
     let others = taken(spec, "volumes", &volume::NAMES);
     spec.insert("volumes".to_owned(), others.into_iter().chain(volume::volumes()).collect());
 }

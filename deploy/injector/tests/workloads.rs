@@ -43,7 +43,8 @@ fn every_kind_of_workload() {
         assert_eq!(text.starts_with("refused"), name.starts_with("refused"), "{name}: {text}");
         insta::assert_snapshot!(text);
         if let Ok(Outcome::Injected(once)) = injector().inject(&object, Scope::Everything) {
-            assert_eq!(injected(&injector(), &once.object), once.object, "{name}: twice");
+            // As text: the order of fields stays too.
+            assert_eq!(injected(&injector(), &once.object).to_string(), once.object.to_string(), "{name}: twice");
             let mut meddled = once.object.clone();
             meddle(&mut meddled);
             if meddled != once.object {

@@ -12,9 +12,9 @@ use eastwall_policy::world::World;
 
 use super::output::{complain, print};
 use crate::config::BypassSettings;
+use crate::intercept::rules::{Admission, MARK_RETURN, Ruleset, Unproxied};
 use crate::intercept::rules::{Counts, Exclusion, Family, Ports, ROUTE_PRIORITY, ROUTE_TABLE};
-use crate::intercept::rules::{MARK_RETURN, Ruleset, Unproxied};
-use crate::intercept::{Namespace, NodeSetup, Plan, admission, install, node};
+use crate::intercept::{Namespace, NodeSetup, Plan, admission, install, node, resolvers};
 
 /// Uid of a sidecar, unless told otherwise.
 const SIDECAR_UID: u32 = 15106;
@@ -28,7 +28,7 @@ const SIDECAR_UID: u32 = 15106;
   eastwall redirect delete --mode node --workloads workloads.yaml
 
 Until the proxy listens, and after it died, redirected connections are refused.
-Without --policy everything but TCP is closed; ICMP errors and echo always pass.
+Without --policy everything but TCP is closed, --allow-resolvers excepted; ICMP errors and echo always pass.
 
 Exit codes: 0 done, 2 nothing was changed (an unusable call, a document with an error, missing privileges).")]
 pub(super) struct Redirect {
@@ -64,6 +64,10 @@ pub(super) struct Redirect {
     /// Node: only the pods of this node
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Sidecar without --policy: let UDP questions pass to the name servers of this file, as a rule
+    /// /etc/resolv.conf; answers too
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    allow_resolvers: Option<PathBuf>,
     #[command(flatten)]
     bypass: BypassSettings,
 }
@@ -101,6 +105,9 @@ impl Redirect {
     fn act(&self) -> Result<String, Box<dyn std::error::Error>> {
         if self.inbound_port == self.outbound_port {
             return Err("the two listeners need different ports".into());
+        }
+        if self.mode == Mode::Node && self.allow_resolvers.is_some() {
+            return Err("`--allow-resolvers` belongs to sidecar mode: for the pods of a node policies say it".into());
         }
         let world = self.world()?;
         if self.action == Action::Delete {
@@ -168,7 +175,7 @@ impl Redirect {
     fn sidecar(&self, world: &World) -> Result<Plan, Box<dyn std::error::Error>> {
         let unproxied = match self.own_workload(world)? {
             Some(id) if !self.policy.is_empty() => admission::unproxied(world, id, now()),
-            _ => Unproxied::default(),
+            _ => self.resolvers()?,
         };
         let ruleset = Ruleset {
             uid: self.uid.unwrap_or(SIDECAR_UID),
@@ -179,6 +186,15 @@ impl Redirect {
             unproxied,
         };
         Ok(Plan { namespace: self.own_namespace()?, ruleset })
+    }
+
+    /// All is closed but the way to the name servers, where that was asked for.
+    fn resolvers(&self) -> Result<Unproxied, String> {
+        let Some(path) = &self.allow_resolvers else { return Ok(Unproxied::default()) };
+        let text =
+            std::fs::read_to_string(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
+        let outbound = Admission::Closed(resolvers::openings(&text));
+        Ok(Unproxied { outbound, ..Unproxied::default() })
     }
 
     fn own_workload(&self, world: &World) -> Result<Option<WorkloadId>, String> {
