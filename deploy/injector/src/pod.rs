@@ -27,10 +27,17 @@ pub(crate) fn inject(
     let fields = Fields::new(pod, path)?;
     let metadata_path = fields.at("metadata");
     let metadata = fields.value("metadata").map(|metadata| Fields::new(metadata, &metadata_path)).transpose()?;
-    if !choice::wants(metadata, scope)? || choice::is_mirror(metadata)? {
+    let spec_path = fields.at("spec");
+    if choice::is_mirror(metadata)? {
         return Ok(false);
     }
-    let spec_path = fields.at("spec");
+    if !choice::wants(metadata, scope)? {
+        // Whoever finds these containers takes them for the sidecar, and does not look after the pod any more.
+        return match pretended(fields.value("spec"), &spec_path) {
+            Some(path) => Err(Refusal { path, reason: Reason::Pretended }.into()),
+            None => Ok(false),
+        };
+    }
     let missing = || Refusal { path: spec_path.clone(), reason: Reason::Missing };
     let spec = Fields::new(fields.value("spec").ok_or_else(missing)?, &spec_path)?;
     let refusals = examine(metadata, spec, settings);
@@ -54,6 +61,16 @@ pub(crate) fn inject(
     let plan = Plan { settings, chosen: &chosen, dialled: &dialled, has_own_apparmor };
     write(pod, [plan.redirect(), plan.proxy()]);
     Ok(true)
+}
+
+/// The first container that has a name of the sidecar's.
+fn pretended(spec: Option<&Value>, path: &FieldPath) -> Option<FieldPath> {
+    ["initContainers", "containers"].into_iter().find_map(|list| {
+        let containers = spec?.get(list)?.as_array()?;
+        let at =
+            containers.iter().position(|one| one.get("name").is_some_and(|name| name == REDIRECT || name == PROXY))?;
+        Some(path.key(list).index(at).key("name"))
+    })
 }
 
 fn write(pod: &mut Value, ours: [Value; 2]) {

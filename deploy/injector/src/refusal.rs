@@ -130,6 +130,9 @@ pub enum Reason {
     /// Label and annotation say opposite things.
     #[error("the label `{INJECT}` says something else than the annotation; keep one of them")]
     Contradiction,
+    /// A pod that does not get the sidecar has something of its name.
+    #[error("the pod has a container of the sidecar's name, but is not to get the sidecar; take one of the two out")]
+    Pretended,
     /// A name that the sidecar needs.
     #[error("`{0}` is a name of the sidecar's; give it another")]
     NameTaken(String),

@@ -1,6 +1,6 @@
 //! `eastwall redirect apply|delete|print`: the rules that bring a pod's traffic to the proxy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +26,7 @@ const SIDECAR_UID: u32 = 15106;
   eastwall redirect apply --mode node --workloads workloads.yaml --policy policies/
   eastwall redirect print --mode sidecar
   eastwall redirect delete --mode node --workloads workloads.yaml
+  eastwall redirect delete --mode node --netns-folder /run/netns
 
 Until the proxy listens, and after it died, redirected connections are refused.
 Without --policy everything but TCP is closed, --allow-resolvers excepted; ICMP errors and echo always pass.
@@ -52,8 +53,11 @@ pub(super) struct Redirect {
     /// Sidecar: path of the pod's network namespace [default: the current one]
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
+    /// Node, to delete: every network namespace in this folder, whatever pod it is of
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["workloads", "netns"])]
+    netns_folder: Option<PathBuf>,
     /// Workloads file; in node mode its entries with `netns` are the pods
-    #[arg(long, value_name = "FILE", required_if_eq("mode", "node"))]
+    #[arg(long, value_name = "FILE")]
     workloads: Option<PathBuf>,
     /// Policies that say what may pass besides TCP
     #[arg(long, value_name = "PATH", requires = "workloads")]
@@ -109,6 +113,12 @@ impl Redirect {
         if self.mode == Mode::Node && self.allow_resolvers.is_some() {
             return Err("`--allow-resolvers` belongs to sidecar mode: for the pods of a node policies say it".into());
         }
+        if self.netns_folder.is_some() && (self.mode, self.action) != (Mode::Node, Action::Delete) {
+            return Err("`--netns-folder` is for `redirect delete --mode node`".into());
+        }
+        if self.mode == Mode::Node && self.workloads.is_none() && self.netns_folder.is_none() {
+            return Err("say which pods: `--workloads FILE`, or to delete `--netns-folder DIR`".into());
+        }
         let world = self.world()?;
         if self.action == Action::Delete {
             install::delete(&self.namespaces(&world)?)?;
@@ -152,12 +162,18 @@ impl Redirect {
         if self.mode == Mode::Sidecar {
             return Ok(vec![self.own_namespace()?]);
         }
+        let paths: Vec<PathBuf> = match &self.netns_folder {
+            Some(folder) => listed(folder).map_err(|error| format!("{}: {error}", folder.display()))?,
+            None => node::members(world, self.node.as_deref()).map(|(_, _, path)| path.to_owned()).collect(),
+        };
         let mut open = Vec::new();
-        for (_, _, path) in node::members(world, self.node.as_deref()) {
-            match Namespace::enter(path) {
+        for path in paths {
+            match Namespace::enter(&path) {
                 Ok(namespace) => open.push(Arc::new(namespace)),
                 // A namespace that is gone has no rules.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                // In a folder its file stays behind.
+                Err(error) if self.netns_folder.is_some() && error.kind() == std::io::ErrorKind::InvalidInput => {}
                 Err(error) => return Err(format!("{}: {error}", path.display()).into()),
             }
         }
@@ -231,6 +247,10 @@ impl Redirect {
     fn ports(&self) -> Ports {
         Ports { inbound: self.inbound_port, outbound: self.outbound_port }
     }
+}
+
+fn listed(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
 }
 
 fn refuse(diagnostics: &[Diagnostic]) -> Result<(), String> {
