@@ -3,6 +3,7 @@
 //! A document is one YAML document (or JSON object; `kind: List` is unpacked) with its place in its file. Nothing is
 //! interpreted here beyond `apiVersion`, `kind` and `metadata`. A document that is broken never holds back the others.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub struct Document {
     /// The whole text of its file, for snippets.
     pub file_text: Arc<str>,
     /// Byte range of the document in `file_text`; for an item of a `List`, of the document that holds the list.
-    pub range: std::ops::Range<usize>,
+    pub range: Range<usize>,
     /// `apiVersion`, empty if missing.
     pub api_version: String,
     /// `kind`, empty if missing.
@@ -142,14 +143,21 @@ pub fn parse_within(file: &str, text: &Arc<str>, bounds: &Bounds) -> Sources {
 /// The trees of one text, one a YAML document, whatever they are (the workloads file is lists).
 #[must_use]
 pub fn trees(file: &str, text: &Arc<str>, bounds: &Bounds) -> (Vec<Node>, Vec<Diagnostic>) {
+    let (documents, diagnostics) = cut(file, text, bounds);
+    (documents.into_iter().map(|(_, tree)| tree).collect(), diagnostics)
+}
+
+/// The same, each with its bytes in the text, the line that begins it included.
+#[must_use]
+pub fn cut(file: &str, text: &Arc<str>, bounds: &Bounds) -> (Vec<(Range<usize>, Node)>, Vec<Diagnostic>) {
     let file: Arc<str> = file.into();
     let mut diagnostics = Vec::new();
-    let mut trees = Vec::new();
+    let mut documents = Vec::new();
     for part in parts::parts(&file, text, bounds) {
         diagnostics.extend(part.error.map(|error| diagnostic(&file, text, error)));
-        trees.extend(part.tree);
+        documents.extend(part.tree.map(|tree| (part.range, tree)));
     }
-    (trees, diagnostics)
+    (documents, diagnostics)
 }
 
 /// One file's name as people see it, and its text (`-`: standard input).

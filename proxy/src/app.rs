@@ -44,8 +44,13 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         .map(|_| Identities::new(if config.mode == Mode::Node { Whose::Pods } else { Whose::Own }));
     let lifecycle = Arc::new(Lifecycle::new(identities.clone()));
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
-    let seen =
-        Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
+    let seen = Admin {
+        live: Arc::clone(&live),
+        recorder: recorder.clone(),
+        reloader,
+        lifecycle: Arc::clone(&lifecycle),
+        probes: Arc::new(config.probes.probes()),
+    };
     let taken = config.handover.as_deref().map(take_over).transpose()?.flatten();
     let (handed, predecessor) = taken.unzip();
     let ready = Readiness { reloader: seen.reloader.clone(), lifecycle: Arc::clone(&lifecycle) };

@@ -11,6 +11,7 @@ use eastwall_policy::source::Bounds;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::admin::ProbeSettings;
 use crate::bounds::ReadingSettings;
 use crate::identity::{Accepts, MutualTlsConfig, MutualTlsSettings, TokenLimitSettings, TokenLimits};
 use crate::intercept::NodeSetup;
@@ -262,6 +263,9 @@ pub(crate) struct Settings {
     node: Option<String>,
     #[command(flatten)]
     #[serde(default)]
+    probes: ProbeSettings,
+    #[command(flatten)]
+    #[serde(default)]
     bypass: BypassSettings,
     #[command(flatten)]
     #[serde(default)]
@@ -296,6 +300,8 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// Unix socket of the admin server.
     pub(crate) admin_socket: Option<PathBuf>,
+    /// Ports of the pod that the admin server dials for probes.
+    pub(crate) probes: ProbeSettings,
     /// Refuse everything that a policy may protect until a good table was read.
     pub(crate) start_closed: bool,
     /// Worker threads.
@@ -401,6 +407,14 @@ impl Config {
         if let Some(name) = token_limits.zero() {
             return Err(ConfigError::Zero(name));
         }
+        let probes = flags.probes.over(&file.probes);
+        let admin = flags.admin.or(file.admin);
+        if probes.asks() && admin.is_none() {
+            return Err(ConfigError::Missing("`--probe-ports` are asked about at `--admin`"));
+        }
+        if probes.is_hopeless() {
+            return Err(ConfigError::Zero("probeTimeout"));
+        }
         let ports = Ports::default();
         let redirected = NodeSetup {
             node: flags.node.clone().or(file.node).map(Into::into),
@@ -418,7 +432,8 @@ impl Config {
             policy,
             workloads: flags.workloads.clone().or(file.workloads),
             gateway,
-            admin: flags.admin.or(file.admin),
+            admin,
+            probes,
             admin_socket: flags.admin_socket.clone().or(file.admin_socket),
             start_closed: flags.start_closed.or(file.start_closed).unwrap_or(true),
             workers: flags
@@ -588,6 +603,9 @@ mod tests {
             "mode: sidecar\npolicy: [\"-\"]\n",
             "mode: sidecar\npolicy: [p]\nworkloads: \"-\"\n",
             "policy: [p]\n",
+            "mode: sidecar\npolicy: [p]\nprobes: {ports: [80]}\n",
+            "mode: sidecar\npolicy: [p]\nadmin: 127.0.0.1:1\nprobes: {ports: [80], timeout: 0s}\n",
+            "mode: sidecar\npolicy: [p]\nadmin: 127.0.0.1:1\nprobes: {ports: [0]}\n",
             "mode: door\npolicy: [p]\n",
         ] {
             assert!(file(text).is_err(), "{text}");

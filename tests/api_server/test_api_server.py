@@ -6,29 +6,13 @@ import json
 
 import pytest
 from kinds import METADATA, ROOT, SCHEMAS, accepted, broken, documents, is_accepted, only_the_compiler_refuses
-from lab.api_server import SECONDS, ApiServer
+from lab.api_server import SECONDS
 from lab.program import until
 
 BROKEN = [path for path in broken() if path.stem not in METADATA and documents(path)[0].get("kind") in SCHEMAS]
 TIERS = ["Admin", "Baseline"]
 # How kubectl and the API server refuse what a definition does not allow: values, types, versions.
 REFUSED = ["is invalid: ", "failed to create typed patch object", "no matches for kind"]
-
-
-@pytest.fixture(scope="module")
-def api(module_folder, module_ending):
-    made = ApiServer(module_folder)
-    module_ending.callback(made.stop)
-    for folder in ("crds", "roles"):
-        done = made.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy" / folder))
-        assert done.returncode == 0, done.stderr
-    done = made.kubectl("wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=eastwall", f"--timeout={SECONDS}s")
-    assert done.returncode == 0, done.stderr
-    every = accepted() + [documents(path)[0] for path in BROKEN]
-    for namespace in {each["metadata"].get("namespace", "default") for each in every} - {"default"}:
-        done = made.kubectl("create", "namespace", namespace)
-        assert done.returncode == 0, done.stderr
-    return made
 
 
 def policy(tier: str, name: str = "p") -> dict:

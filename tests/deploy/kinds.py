@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 CRDS = ROOT / "deploy" / "crds"
 TESTS = ROOT / "policy-compiler" / "tests"
 EASTWALL = os.environ.get("EASTWALL", str(ROOT / "target" / "release" / "eastwall"))
-DEFINITIONS = {each["spec"]["names"]["kind"]: each for each in (json.loads(path.read_text()) for path in sorted(CRDS.iterdir()))}
+DEFINITIONS = {each["spec"]["names"]["kind"]: each for each in (json.loads(path.read_text()) for path in sorted(CRDS.glob("*.json")))}
 SCHEMAS = {kind: each["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for kind, each in DEFINITIONS.items()}
 # The definitions keep unknown fields, so that the compiler sees them.
 UNKNOWN_FIELD = "EW0201"

@@ -68,11 +68,12 @@ def test_the_definition_has_its_names_scope_columns_and_status(kind):
     names = definition["names"]
     assert DEFINITIONS[kind]["metadata"]["name"] == f"{names['plural']}.{definition['group']}"
     assert names["shortNames"] and names["categories"] == ["eastwall"] and names["singular"] == kind.lower()
-    assert definition["scope"] == ("Cluster" if kind in {"ClusterFirewallPolicy", "DialectSettings"} else "Namespaced")
+    assert definition["scope"] == ("Cluster" if kind in {"ClusterFirewallPolicy", "DialectSettings", "BreakGlass"} else "Namespaced")
     columns = [column["name"] for column in version["additionalPrinterColumns"]]
     conditions = {
         "FirewallPolicy": ["Accepted", "Programmed", "Selecting"],
         "ClusterFirewallPolicy": ["Accepted", "Programmed", "Selecting"],
+        "BreakGlass": ["Accepted", "Programmed", "Selecting"],
         "DialectSettings": ["Accepted", "Programmed"],
         "PolicyTest": [],
     }[kind]

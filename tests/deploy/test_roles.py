@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROLES = {each["metadata"]["name"]: each for each in yaml.safe_load_all((ROOT / "deploy" / "roles" / "roles.yaml").read_text())}
 POLICY, BINDING = yaml.safe_load_all((ROOT / "deploy" / "roles" / "tiers.yaml").read_text())
-DEFINITIONS = [json.loads(path.read_text())["spec"] for path in sorted((ROOT / "deploy" / "crds").iterdir())]
+DEFINITIONS = [json.loads(path.read_text())["spec"] for path in sorted((ROOT / "deploy" / "crds").glob("*.json"))]
 PLURALS = {each["names"]["plural"] for each in DEFINITIONS}
 STATUSES = {each["names"]["plural"] for each in DEFINITIONS if "subresources" in each["versions"][0]}
 GROUP = "eastwall.dev"

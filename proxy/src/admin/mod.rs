@@ -6,6 +6,7 @@
 pub(crate) mod client;
 mod decision;
 mod lifecycle;
+mod probe;
 mod route;
 mod server;
 mod socket;
@@ -15,6 +16,7 @@ mod tests;
 use std::sync::Arc;
 
 pub(crate) use lifecycle::{Lifecycle, Unserved};
+pub(crate) use probe::{ProbeSettings, Probes};
 pub(crate) use server::start;
 pub(crate) use socket::SocketPath;
 
@@ -32,4 +34,6 @@ pub(crate) struct Admin {
     pub(crate) reloader: Reloader,
     /// Drain.
     pub(crate) lifecycle: Arc<Lifecycle>,
+    /// Ports of the pod that may be asked about.
+    pub(crate) probes: Arc<Probes>,
 }

@@ -1,5 +1,7 @@
 //! Which path answers what, and through which door.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -13,8 +15,8 @@ use crate::policy::Outcome;
 /// How the client came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Door {
-    /// Anybody on the network, the application included.
-    Tcp,
+    /// Anybody on the network, the application included, at this address of ours.
+    Tcp(IpAddr),
     /// Root or the proxy's own user.
     Socket,
 }
@@ -25,6 +27,7 @@ enum Route<'p> {
     Health,
     Ready,
     Metrics,
+    Probe(&'p str),
     Policy,
     Explain(&'p str),
     Flows,
@@ -44,12 +47,19 @@ impl<'p> Route<'p> {
             "/reload" => Self::Reload,
             "/drain" => Self::Drain,
             "/version" => Self::Version,
-            _ => Self::Explain(path.strip_prefix("/explain/")?),
+            _ => match path.strip_prefix("/probe/tcp/") {
+                Some(port) => Self::Probe(port),
+                None => Self::Explain(path.strip_prefix("/explain/")?),
+            },
         })
     }
 
     fn is_open_to(self, door: Door) -> bool {
-        door == Door::Socket || matches!(self, Self::Health | Self::Ready | Self::Metrics)
+        match self {
+            Self::Health | Self::Ready | Self::Metrics => true,
+            Self::Probe(_) => door != Door::Socket,
+            _ => door == Door::Socket,
+        }
     }
 
     fn changes(self) -> bool {
@@ -73,6 +83,7 @@ pub(super) async fn answer<B>(admin: &Admin, door: Door, request: &Request<B>) -
         Route::Health => text(StatusCode::OK, "ok\n"),
         Route::Ready => ready(admin),
         Route::Metrics => metrics(admin),
+        Route::Probe(port) => probe(admin, door, port).await,
         Route::Policy => object(StatusCode::OK, &policy(admin)),
         Route::Explain(id) => explain(admin, id),
         Route::Flows => flows(admin),
@@ -101,6 +112,19 @@ fn ready(admin: &Admin) -> Response<Full<Bytes>> {
         "policy": &*status,
     });
     object(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
+}
+
+/// An unlisted port looks like any path that is not there.
+async fn probe(admin: &Admin, door: Door, port: &str) -> Response<Full<Bytes>> {
+    let found = match (door, port.parse()) {
+        (Door::Tcp(address), Ok(port)) => admin.probes.ask(address, port).await,
+        _ => None,
+    };
+    match found {
+        Some(true) => text(StatusCode::OK, "it accepts\n"),
+        Some(false) => text(StatusCode::SERVICE_UNAVAILABLE, "it does not accept\n"),
+        None => text(StatusCode::NOT_FOUND, unknown(door)),
+    }
 }
 
 fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
@@ -176,7 +200,7 @@ async fn reload(admin: &Admin) -> Response<Full<Bytes>> {
 
 const fn unknown(door: Door) -> &'static str {
     match door {
-        Door::Tcp => {
+        Door::Tcp(_) => {
             "here are /healthz, /readyz and /metrics; everything else is on the Unix socket of --admin-socket\n"
         }
         Door::Socket => {

@@ -1,7 +1,7 @@
 //! The thread that serves the admin API, and its bounds: whoever is slow, greedy or many is cut off.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
@@ -18,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::Admin;
 use super::route::{self, Door};
 use super::socket::{self, Bound, SocketPath};
-use crate::intercept::Inherited;
+use crate::intercept::{Inherited, no_such_family};
 
 /// The running server. Dropping it ends it and removes its socket.
 #[derive(Debug)]
@@ -41,10 +42,7 @@ pub(crate) fn start(
     handed: Option<&Inherited>,
 ) -> io::Result<AdminServer> {
     let taken = |address| handed.and_then(|handed| handed.take(address));
-    let tcp = tcp.map(|address| taken(address).map_or_else(|| TcpListener::bind(address), Ok)).transpose()?;
-    if let Some(listener) = &tcp {
-        listener.set_nonblocking(true)?;
-    }
+    let tcp = tcp.map(|address| taken(address).map_or_else(|| listen(address), Ok)).transpose()?;
     let address = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
     let listener = tcp.as_ref().map(TcpListener::try_clone).transpose()?;
     let (unix, bound) = socket::bind(socket, handed.is_some())?;
@@ -59,6 +57,26 @@ pub(crate) fn start(
     };
     let thread = std::thread::Builder::new().name("admin".into()).spawn(serve)?;
     Ok(AdminServer { tcp: address, listener, bound, stop: Some(stop), thread: Some(thread) })
+}
+
+/// The unspecified address of IPv6 takes both versions, or IPv4 alone where the kernel has nothing else.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let takes_both = address.is_ipv6() && address.ip().is_unspecified();
+    match bind(address) {
+        Err(error) if takes_both && no_such_family(&error) => bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
+        bound => bound,
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 impl AdminServer {
@@ -114,8 +132,10 @@ async fn run(
             },
             accepted = accept(tcp.as_ref()) => match accepted {
                 Ok((stream, peer)) => {
-                    let seats = if is_local(&stream, peer) { &seats.local } else { &seats.remote };
-                    seat(seats, stream, &admin, Door::Tcp);
+                    let peer = peer.ip().to_canonical();
+                    let Ok(own) = stream.local_addr().map(|own| own.ip().to_canonical()) else { continue };
+                    let seats = if is_local(own, peer) { &seats.local } else { &seats.remote };
+                    seat(seats, stream, &admin, Door::Tcp(own));
                 }
                 Err(error) => pause(&error).await,
             },
@@ -146,8 +166,8 @@ async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<(tokio
 }
 
 /// Loopback, or the pod calling its own address.
-fn is_local(stream: &tokio::net::TcpStream, peer: SocketAddr) -> bool {
-    peer.ip().is_loopback() || stream.local_addr().is_ok_and(|local| local.ip() == peer.ip())
+fn is_local(own: IpAddr, peer: IpAddr) -> bool {
+    peer.is_loopback() || own == peer
 }
 
 /// Out of descriptors, as a rule: trying again at once would spin.
@@ -175,6 +195,9 @@ where
         drop(seat);
     });
 }
+
+/// That of the standard library.
+const BACKLOG: i32 = 128;
 
 /// A head that takes longer is an attempt to keep a seat.
 const HEAD_TIME: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::client::{Answer, ask};
 use super::server::AdminServer;
-use super::{Admin, Lifecycle, SocketPath, start};
+use super::{Admin, Lifecycle, Probes, SocketPath, start};
 use crate::observe::{Destination, LogWriter, Recorder, RequestEvent};
 use crate::policy::{self, Origin};
 
@@ -21,6 +21,8 @@ struct Bench {
     folder: tempfile::TempDir,
     admin: Admin,
     server: AdminServer,
+    /// Listens on the one port that may be asked about.
+    listed: TcpListener,
     _writer: LogWriter,
 }
 
@@ -41,6 +43,10 @@ const WORKLOADS: &str = "\
 
 impl Bench {
     fn new() -> Self {
+        Self::at("127.0.0.1:0")
+    }
+
+    fn at(address: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("policy.yaml"), POLICY).unwrap();
@@ -54,11 +60,12 @@ impl Bench {
             bounds: eastwall_policy::source::Bounds::default(),
         };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
-        let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::new(None)) };
+        let listed = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let probes = Arc::new(Probes::new([listed.local_addr().unwrap().port()], Duration::from_secs(1)));
+        let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::new(None)), probes };
         let server =
-            start(Some(([127, 0, 0, 1], 0).into()), &SocketPath::At(at("run/admin.sock")), admin.clone(), None)
-                .unwrap();
-        Self { folder, admin, server, _writer: writer }
+            start(Some(address.parse().unwrap()), &SocketPath::At(at("run/admin.sock")), admin.clone(), None).unwrap();
+        Self { folder, admin, server, listed, _writer: writer }
     }
 
     fn socket(&self, method: &str, path: &str) -> Answer {
@@ -113,6 +120,39 @@ fn attack_68_tcp_serves_health_readiness_and_metrics_alone() {
         assert_eq!(&bench.tcp("POST", path)[9..12], "405");
         assert_eq!(&bench.tcp("DELETE", path)[9..12], "405");
     }
+}
+
+#[test]
+fn only_listed_ports_are_dialled_and_not_for_the_socket() {
+    let bench = Bench::new();
+    let port = bench.listed.local_addr().unwrap().port();
+    let path = format!("/probe/tcp/{port}");
+    assert_eq!(&bench.tcp("GET", &path)[9..12], "200");
+    assert_eq!(&bench.tcp("POST", &path)[9..12], "405");
+    assert_eq!(bench.socket("GET", &path).status, 404);
+    let admin = bench.server.tcp().unwrap().port();
+    for path in
+        ["", "/", "/0", "/65536", "/-1", "/x", &format!("/{admin}"), &format!("/{port}/"), &format!("/{port}/x")]
+    {
+        let answer = bench.tcp("GET", &format!("/probe/tcp{path}"));
+        assert_eq!(&answer[9..12], "404", "{path}: {answer}");
+    }
+    drop(bench.listed);
+    std::thread::sleep(Duration::from_millis(150));
+    let mut stream = TcpStream::connect(bench.server.tcp().unwrap()).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(&answer[9..12], "503", "{answer}");
+}
+
+#[test]
+fn the_unspecified_address_takes_both_versions() {
+    let bench = Bench::at("[::]:0");
+    let port = bench.server.tcp().unwrap().port();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
+    assert_eq!(TcpStream::connect(("::1", port)).is_ok(), has_ipv6);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod documents;
 mod explain;
+mod inject;
 mod output;
 mod proxy;
 mod reach;
@@ -59,6 +60,7 @@ enum Command {
     Proxy(Box<proxy::Proxy>),
     Demo(demo::Demo),
     Redirect(Box<redirect::Redirect>),
+    Inject(Box<inject::Inject>),
 }
 
 /// Reads the command line and runs what it says. Exit codes: 0 fine, 1 the answer is no, 2 unusable call.
@@ -77,6 +79,7 @@ pub fn run() -> ExitCode {
         Command::Proxy(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Redirect(command) => command.run(),
+        Command::Inject(command) => command.run(),
     }
 }
 

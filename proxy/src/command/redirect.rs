@@ -1,6 +1,6 @@
 //! `eastwall redirect apply|delete|print`: the rules that bring a pod's traffic to the proxy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,9 +12,9 @@ use eastwall_policy::world::World;
 
 use super::output::{complain, print};
 use crate::config::BypassSettings;
+use crate::intercept::rules::{Admission, MARK_RETURN, Ruleset, Unproxied};
 use crate::intercept::rules::{Counts, Exclusion, Family, Ports, ROUTE_PRIORITY, ROUTE_TABLE};
-use crate::intercept::rules::{MARK_RETURN, Ruleset, Unproxied};
-use crate::intercept::{Namespace, NodeSetup, Plan, admission, install, node};
+use crate::intercept::{Namespace, NodeSetup, Plan, admission, install, node, resolvers};
 
 /// Uid of a sidecar, unless told otherwise.
 const SIDECAR_UID: u32 = 15106;
@@ -26,9 +26,10 @@ const SIDECAR_UID: u32 = 15106;
   eastwall redirect apply --mode node --workloads workloads.yaml --policy policies/
   eastwall redirect print --mode sidecar
   eastwall redirect delete --mode node --workloads workloads.yaml
+  eastwall redirect delete --mode node --netns-folder /run/netns
 
 Until the proxy listens, and after it died, redirected connections are refused.
-Without --policy everything but TCP is closed; ICMP errors and echo always pass.
+Without --policy everything but TCP is closed, --allow-resolvers excepted; ICMP errors and echo always pass.
 
 Exit codes: 0 done, 2 nothing was changed (an unusable call, a document with an error, missing privileges).")]
 pub(super) struct Redirect {
@@ -52,8 +53,11 @@ pub(super) struct Redirect {
     /// Sidecar: path of the pod's network namespace [default: the current one]
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
+    /// Node, to delete: every network namespace in this folder, whatever pod it is of
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["workloads", "netns"])]
+    netns_folder: Option<PathBuf>,
     /// Workloads file; in node mode its entries with `netns` are the pods
-    #[arg(long, value_name = "FILE", required_if_eq("mode", "node"))]
+    #[arg(long, value_name = "FILE")]
     workloads: Option<PathBuf>,
     /// Policies that say what may pass besides TCP
     #[arg(long, value_name = "PATH", requires = "workloads")]
@@ -64,6 +68,10 @@ pub(super) struct Redirect {
     /// Node: only the pods of this node
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Sidecar without --policy: let UDP questions pass to the name servers of this file, as a rule
+    /// /etc/resolv.conf; answers too
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    allow_resolvers: Option<PathBuf>,
     #[command(flatten)]
     bypass: BypassSettings,
 }
@@ -101,6 +109,15 @@ impl Redirect {
     fn act(&self) -> Result<String, Box<dyn std::error::Error>> {
         if self.inbound_port == self.outbound_port {
             return Err("the two listeners need different ports".into());
+        }
+        if self.mode == Mode::Node && self.allow_resolvers.is_some() {
+            return Err("`--allow-resolvers` belongs to sidecar mode: for the pods of a node policies say it".into());
+        }
+        if self.netns_folder.is_some() && (self.mode, self.action) != (Mode::Node, Action::Delete) {
+            return Err("`--netns-folder` is for `redirect delete --mode node`".into());
+        }
+        if self.mode == Mode::Node && self.workloads.is_none() && self.netns_folder.is_none() {
+            return Err("say which pods: `--workloads FILE`, or to delete `--netns-folder DIR`".into());
         }
         let world = self.world()?;
         if self.action == Action::Delete {
@@ -145,12 +162,18 @@ impl Redirect {
         if self.mode == Mode::Sidecar {
             return Ok(vec![self.own_namespace()?]);
         }
+        let paths: Vec<PathBuf> = match &self.netns_folder {
+            Some(folder) => listed(folder).map_err(|error| format!("{}: {error}", folder.display()))?,
+            None => node::members(world, self.node.as_deref()).map(|(_, _, path)| path.to_owned()).collect(),
+        };
         let mut open = Vec::new();
-        for (_, _, path) in node::members(world, self.node.as_deref()) {
-            match Namespace::enter(path) {
+        for path in paths {
+            match Namespace::enter(&path) {
                 Ok(namespace) => open.push(Arc::new(namespace)),
                 // A namespace that is gone has no rules.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                // In a folder its file stays behind.
+                Err(error) if self.netns_folder.is_some() && error.kind() == std::io::ErrorKind::InvalidInput => {}
                 Err(error) => return Err(format!("{}: {error}", path.display()).into()),
             }
         }
@@ -168,7 +191,7 @@ impl Redirect {
     fn sidecar(&self, world: &World) -> Result<Plan, Box<dyn std::error::Error>> {
         let unproxied = match self.own_workload(world)? {
             Some(id) if !self.policy.is_empty() => admission::unproxied(world, id, now()),
-            _ => Unproxied::default(),
+            _ => self.resolvers()?,
         };
         let ruleset = Ruleset {
             uid: self.uid.unwrap_or(SIDECAR_UID),
@@ -179,6 +202,15 @@ impl Redirect {
             unproxied,
         };
         Ok(Plan { namespace: self.own_namespace()?, ruleset })
+    }
+
+    /// All is closed but the way to the name servers, where that was asked for.
+    fn resolvers(&self) -> Result<Unproxied, String> {
+        let Some(path) = &self.allow_resolvers else { return Ok(Unproxied::default()) };
+        let text =
+            std::fs::read_to_string(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
+        let outbound = Admission::Closed(resolvers::openings(&text));
+        Ok(Unproxied { outbound, ..Unproxied::default() })
     }
 
     fn own_workload(&self, world: &World) -> Result<Option<WorkloadId>, String> {
@@ -215,6 +247,10 @@ impl Redirect {
     fn ports(&self) -> Ports {
         Ports { inbound: self.inbound_port, outbound: self.outbound_port }
     }
+}
+
+fn listed(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
 }
 
 fn refuse(diagnostics: &[Diagnostic]) -> Result<(), String> {

@@ -248,7 +248,8 @@ fn redirected(
     Ok(open)
 }
 
-fn no_such_family(error: &io::Error) -> bool {
+/// Whether the kernel does not have the IP version.
+pub(crate) fn no_such_family(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
         || code == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error())

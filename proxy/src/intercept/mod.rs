@@ -10,6 +10,7 @@ mod kernel;
 mod listener;
 mod namespace;
 pub(crate) mod node;
+pub(crate) mod resolvers;
 pub(crate) mod rules;
 
 use std::io;
@@ -21,7 +22,7 @@ use tokio::net::TcpStream;
 pub(crate) use dial::Dialer;
 pub(crate) use handover::{Inherited, Successors, take_over};
 pub(crate) use install::Plan;
-pub(crate) use listener::{Acceptor, Listeners, Refused, TurnedAway};
+pub(crate) use listener::{Acceptor, Listeners, Refused, TurnedAway, no_such_family};
 pub(crate) use namespace::Namespace;
 pub(crate) use node::{Node, NodeSetup};
 

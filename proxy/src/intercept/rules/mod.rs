@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-pub(crate) use unproxied::Unproxied;
+pub(crate) use unproxied::{Admission, Unproxied};
 
 /// Name of every table made here.
 pub(crate) const TABLE: &str = "eastwall";
