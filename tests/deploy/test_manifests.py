@@ -150,7 +150,7 @@ def test_what_runs_is_probed_on_a_port_that_it_has_and_listens_where_it_says(whe
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["port"] in ports
-    listens = {int(word.rpartition(":")[2]) for word in container["command"] if re.match(r"--(admin|webhook|grpc-listen)=", word)}
+    listens = {int(word.rpartition(":")[2]) for word in container["command"] if re.match(r"--(admin|webhook|proxies)=", word)}
     assert listens == set(ports.values())
 
 
@@ -162,6 +162,9 @@ def test_two_controllers_on_two_nodes_one_of_which_stays():
     assert all(term["podAffinityTerm"]["labelSelector"] == controller["selector"] for term in terms)
     account = controller["template"]["spec"]["serviceAccountName"]
     assert ("ServiceAccount", account) in objects
+    # Who may serve every pod of a node is who does.
+    [proxy] = [each["spec"]["template"]["spec"] for each in overlay("node") if each["kind"] == "DaemonSet"]
+    assert f"--node-account=eastwall-node/{proxy['serviceAccountName']}" in controller["template"]["spec"]["containers"][0]["command"]
     assert objects["ClusterRoleBinding", "eastwall-controller"]["subjects"][0]["name"] == account
 
 
