@@ -61,6 +61,12 @@ def test_there_is_what_the_description_names():
 
 
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=by_name)
+def test_no_file_is_left_out(folder):
+    files = {path.name for path in folder.iterdir() if path.suffix in (".yaml", ".json")} - {"kustomization.yaml"}
+    assert files <= set(yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"])
+
+
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=by_name)
 def test_kubectl_renders_the_same(folder):
     """Without kubectl: that it renders at all."""
     ours = render(folder)
