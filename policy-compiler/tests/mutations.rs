@@ -15,6 +15,7 @@ const SEEDS: &[&str] = &[
     include_str!("native/admin.yaml"),
     include_str!("native/baseline.yaml"),
     include_str!("native/audit.yaml"),
+    include_str!("native/emergency.yaml"),
     include_str!("native/test.yaml"),
     include_str!("native/settings.yaml"),
 ];

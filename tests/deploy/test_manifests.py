@@ -61,6 +61,12 @@ def test_there_is_what_the_description_names():
 
 
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=by_name)
+def test_no_file_is_left_out(folder):
+    files = {path.name for path in folder.iterdir() if path.suffix in (".yaml", ".json")} - {"kustomization.yaml"}
+    assert files <= set(yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"])
+
+
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=by_name)
 def test_kubectl_renders_the_same(folder):
     """Without kubectl: that it renders at all."""
     ours = render(folder)
@@ -150,7 +156,7 @@ def test_what_runs_is_probed_on_a_port_that_it_has_and_listens_where_it_says(whe
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["port"] in ports
-    listens = {int(word.rpartition(":")[2]) for word in container["command"] if re.match(r"--(admin|webhook|grpc-listen)=", word)}
+    listens = {int(word.rpartition(":")[2]) for word in container["command"] if re.match(r"--(admin|webhook|proxies)=", word)}
     assert listens == set(ports.values())
 
 
@@ -162,6 +168,9 @@ def test_two_controllers_on_two_nodes_one_of_which_stays():
     assert all(term["podAffinityTerm"]["labelSelector"] == controller["selector"] for term in terms)
     account = controller["template"]["spec"]["serviceAccountName"]
     assert ("ServiceAccount", account) in objects
+    # Who may serve every pod of a node is who does.
+    [proxy] = [each["spec"]["template"]["spec"] for each in overlay("node") if each["kind"] == "DaemonSet"]
+    assert f"--node-account=eastwall-node/{proxy['serviceAccountName']}" in controller["template"]["spec"]["containers"][0]["command"]
     assert objects["ClusterRoleBinding", "eastwall-controller"]["subjects"][0]["name"] == account
 
 

@@ -18,7 +18,7 @@ POD = {
                              "livenessProbe": {"tcpSocket": {"port": "raw"}}}]},
 }
 # What comes from the cluster comes from files here.
-FROM_THE_CLUSTER = ("--controller", "--identity", "--admin-socket")
+FROM_THE_CLUSTER = ("--controller", "--admin-socket")
 
 
 class Injected(Firewall):

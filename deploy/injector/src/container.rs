@@ -101,10 +101,10 @@ impl Plan<'_> {
             "restartPolicy": "Always",
             "command": self.command(),
             "env": [
-                field("EASTWALL_POD_NAME", "metadata.name"),
-                field("EASTWALL_POD_NAMESPACE", "metadata.namespace"),
-                field("EASTWALL_POD_IPS", "status.podIPs"),
-                field("EASTWALL_NODE_NAME", "spec.nodeName"),
+                field("POD_NAME", "metadata.name"),
+                field("POD_NAMESPACE", "metadata.namespace"),
+                field("POD_IPS", "status.podIPs"),
+                field("NODE_NAME", "spec.nodeName"),
                 {"name": "EASTWALL_LOG", "value": self.chosen.log.level},
             ],
             "ports": [{"name": "eastwall-admin", "containerPort": admin_port, "protocol": "TCP"}],
@@ -128,13 +128,11 @@ impl Plan<'_> {
         let Settings { inbound_port, outbound_port, admin_port, family, controller, workers, drain_seconds, .. } =
             self.settings;
         let Chosen { log, .. } = self.chosen;
-        let state = format!("{}/state", volume::STATE_FOLDER);
         let mut words = vec!["eastwall".to_owned(), "proxy".to_owned(), "--mode=sidecar".to_owned()];
         words.push(format!("--controller={controller}"));
         words.push(format!("--controller-ca={}/ca.crt", volume::CA_FOLDER));
         words.push(format!("--controller-token={}/token", volume::TOKEN_FOLDER));
-        words.push(format!("--controller-state={state}"));
-        words.push(format!("--identity={state}/identity"));
+        words.push(format!("--controller-state={}/state", volume::STATE_FOLDER));
         words.push(format!("--inbound-port={inbound_port}"));
         words.push(format!("--outbound-port={outbound_port}"));
         words.push(format!("--family={}", family.word()));
