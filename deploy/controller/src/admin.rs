@@ -5,6 +5,8 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 
+use tokio::sync::watch;
+
 use crate::cluster::Store;
 use crate::metrics::Metrics;
 use crate::serve::{Answer, Handler, of_type, text};
@@ -15,6 +17,8 @@ pub(crate) struct Admin {
     pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) webhook: Arc<Identity>,
+    /// It was told to end.
+    pub(crate) ends: watch::Receiver<bool>,
 }
 
 impl Handler for Admin {
@@ -40,6 +44,9 @@ impl Handler for Admin {
 impl Admin {
     /// What is not there yet.
     fn lacks(&self) -> Option<&'static str> {
+        if *self.ends.borrow() {
+            return Some("it ends");
+        }
         if !self.store.load().complete {
             return Some("the cluster was not read as a whole yet: the log says which watch is missing");
         }

@@ -1,6 +1,7 @@
 //! Wires everything: the source, the compiler, statuses, webhooks, admin, signals.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use tokio::net::TcpListener;
@@ -39,10 +40,14 @@ pub async fn run(config: &Config) -> Result<(), String> {
     let acceptor = certificate::acceptor(Arc::clone(&identity)).map_err(|error| error.to_string())?;
     let mut tasks = JoinSet::new();
     tasks.spawn(kubernetes::follow(client.clone(), Arc::clone(&store), Arc::clone(&metrics)));
-    let told = Admin { store: Arc::clone(&store), metrics: Arc::clone(&metrics), webhook: Arc::clone(&identity) };
+    let told = Admin {
+        store: Arc::clone(&store),
+        metrics: Arc::clone(&metrics),
+        webhook: Arc::clone(&identity),
+        ends: ends.clone(),
+    };
     tasks.spawn(endless("the admin server", serve::serve(admin, None, told)));
-    let webhooks =
-        Webhooks { store: Arc::clone(&store), policies: Arc::clone(&policies), metrics: Arc::clone(&metrics) };
+    let webhooks = Webhooks::new(Arc::clone(&store), Arc::clone(&policies), Arc::clone(&metrics));
     tasks.spawn(endless("the webhooks", serve::serve(webhook, Some(acceptor), webhooks)));
     match config.files() {
         Some(files) => tasks.spawn(endless("the certificate", certificate::follow(files, identity))),
@@ -76,6 +81,10 @@ pub async fn run(config: &Config) -> Result<(), String> {
     if let Err(error) = campaign.await {
         tracing::warn!(%error, "the lease was not given back");
     }
+    if outcome.is_ok() {
+        // The API server may call until it knows that this replica is gone.
+        tokio::time::sleep(LINGER).await;
+    }
     outcome
 }
 
@@ -88,3 +97,6 @@ async fn endless(part: &str, work: impl Future<Output = ()>) -> Result<(), Strin
     work.await;
     Err(format!("{part}: it has ended"))
 }
+
+/// How long webhooks are answered after the signal to end.
+const LINGER: Duration = Duration::from_secs(3);

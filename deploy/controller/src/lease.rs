@@ -12,6 +12,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use crate::kubernetes::Said;
 use crate::metrics::Metrics;
 
 /// What the lease is called, and who wants it.
@@ -66,7 +67,7 @@ pub(crate) async fn campaign(
         match round.await {
             Ok(Ok(true)) => renewed = Some(started),
             Ok(Ok(false)) => renewed = None,
-            Ok(Err(error)) => tracing::debug!(%error, "the lease could not be asked for"),
+            Ok(Err(error)) => tracing::debug!(error = %Said(&error), "the lease could not be asked for"),
             Err(_) => tracing::debug!("the API server does not answer for the lease"),
         }
         tell(renewed.is_some_and(|renewed| renewed.elapsed() < candidate.deadline()));

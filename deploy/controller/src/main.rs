@@ -12,15 +12,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let config = Config::parse();
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    // What becomes of a watch the controller tells itself.
+    let filter = std::env::var("EASTWALL_LOG").unwrap_or_else(|_| "info,kube_client=off,kube_runtime=off".to_owned());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && !is_plain)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::builder()
-                .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
-                .with_env_var("EASTWALL_LOG")
-                .from_env_lossy(),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&filter))
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let outcome = match runtime {

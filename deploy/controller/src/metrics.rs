@@ -129,8 +129,7 @@ impl Metrics {
         self.watch_told.with_label_values(&[kind]).set(jiff::Timestamp::now().as_second());
     }
 
-    pub(crate) fn watch_broke(&self, kind: &str, error: &kube::runtime::watcher::Error) {
-        tracing::warn!(kind, %error, "a watch broke; what is known stays in force, and it is tried again");
+    pub(crate) fn watch_broke(&self, kind: &str) {
         self.watch_errors.with_label_values(&[kind]).inc();
     }
 

@@ -105,6 +105,22 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_that_is_read_may_be_watched() {
+        let rights = include_str!("../../../base/rbac.yaml");
+        for reads in reads() {
+            let group = rights.split("- apiGroups: ").filter(|rule| rule.starts_with(&format!("[{}]", reads.group)));
+            let rules: Vec<&str> = group.filter(|rule| rule.contains("verbs: [list, watch]")).collect();
+            for kind in reads.kinds {
+                let lower = kind.to_lowercase();
+                let plural = ApiResource::from_gvk(&GroupVersionKind::gvk(reads.group, "v1", kind)).plural;
+                let is_named =
+                    |rule: &&str| rule.contains(&plural) || lower.ends_with("settings") && rule.contains(&lower);
+                assert!(rules.iter().any(is_named), "deploy/base/rbac.yaml lacks {plural} of {}", reads.group);
+            }
+        }
+    }
+
+    #[test]
     fn what_is_built_in_is_what_the_compiler_reads() {
         let all: Vec<String> =
             built_in().map(|resource| format!("{} {}", resource.api_version, resource.kind)).collect();

@@ -20,9 +20,11 @@ use crate::cluster::{Change, Store};
 use crate::metrics::Metrics;
 
 mod definition;
+mod failure;
 mod trim;
 mod watch;
 
+pub(crate) use failure::Said;
 pub(crate) use trim::object;
 
 use definition::Definition;
@@ -51,7 +53,7 @@ pub(crate) async fn follow(client: Client, store: Arc<Store>, metrics: Arc<Metri
                         source.watch_these(kinds);
                     }
                 }
-                Some(Err(error)) => source.metrics.watch_broke("CustomResourceDefinition", &error),
+                Some(Err(error)) => watch::tell_break("CustomResourceDefinition", &error, &source.metrics),
                 None => return Err("the watch of the installed kinds has ended".to_owned()),
             },
             told = queue.recv_many(&mut batch, BATCH) => {

@@ -7,10 +7,11 @@ use std::time::Instant;
 use futures_util::StreamExt as _;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
+use super::failure::Broke;
 use super::{WATCH, trim};
 use crate::cluster::{Change, Object};
 use crate::metrics::Metrics;
@@ -63,7 +64,7 @@ pub(super) async fn follow(client: Client, resource: ApiResource, queue: mpsc::S
         let event = match event {
             Ok(event) => event,
             Err(error) => {
-                metrics.watch_broke(&kind.kind, &error);
+                tell_break(&kind.kind, &error, &metrics);
                 continue;
             }
         };
@@ -76,6 +77,12 @@ pub(super) async fn follow(client: Client, resource: ApiResource, queue: mpsc::S
             return;
         }
     }
+}
+
+/// Tells that a watch broke; it is taken up again by itself.
+pub(super) fn tell_break(kind: &str, error: &watcher::Error, metrics: &Metrics) {
+    tracing::warn!(kind, error = %Broke(error), "a watch broke: what is known stays in force, and it is tried again");
+    metrics.watch_broke(kind);
 }
 
 /// What an event changes; the parts of a list are gathered first.

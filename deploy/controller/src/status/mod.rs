@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::cluster::{Cluster, Key, Object, Store};
+use crate::kubernetes::Said;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 
@@ -124,7 +125,7 @@ async fn round(
             Err(error) => {
                 is_whole = false;
                 inputs.metrics.status_written("error");
-                tracing::warn!(policy = &*crate::policies::file(&object.key), %error, "a status could not be written");
+                tracing::warn!(policy = &*crate::policies::file(&object.key), error = %Said(&error), "a status could not be written");
             }
         }
     }
@@ -146,7 +147,7 @@ fn wanted(state: &Cluster, policies: &Policies, programmed: &Programmed) -> Vec<
 async fn put(client: Client, object: &Object, status: &Value) -> Result<(), kube::Error> {
     let Key { api_version, kind, namespace, name } = &object.key;
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), &plural(kind));
     let api: Api<DynamicObject> = if namespace.is_empty() {
         Api::all_with(client, &resource)
     } else {
@@ -164,6 +165,16 @@ async fn put(client: Client, object: &Object, status: &Value) -> Result<(), kube
     }
 }
 
+/// How the API calls a native kind in its addresses.
+fn plural(kind: &str) -> String {
+    let kind = kind.to_lowercase();
+    match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        // Settings are many already.
+        None => kind,
+    }
+}
+
 /// Who the fields belong to.
 const MANAGER: &str = "eastwall-controller";
 
@@ -178,3 +189,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Writes under way.
 const AT_ONCE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn kinds_are_called_as_in_their_definitions() {
+        for (kind, definition) in eastwall_policy::dialect::crds() {
+            if kind != "PolicyTest" {
+                assert_eq!(definition["spec"]["names"]["plural"], super::plural(kind).as_str());
+            }
+        }
+    }
+}

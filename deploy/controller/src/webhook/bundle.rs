@@ -6,6 +6,8 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::kubernetes::Said;
+
 /// Puts the authorities into every webhook of the configurations of this name, where they are not there yet.
 ///
 /// # Errors
@@ -15,7 +17,7 @@ pub(super) async fn put(client: &Client, configuration: &str, authorities: &[u8]
     for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind));
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let failed = |error: kube::Error| format!("{kind} {configuration}: {error}");
+        let failed = |error: kube::Error| format!("{kind} {configuration}: {}", Said(&error));
         let Some(found) = api.get_opt(configuration).await.map_err(failed)? else { continue };
         if let Some(patch) = patch(&found.data, &bundle) {
             api.patch(configuration, &PatchParams::default(), &Patch::Strategic(patch)).await.map_err(failed)?;

@@ -1,12 +1,13 @@
 //! What the API server asks before it stores an object.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
+use tokio::sync::Semaphore;
 
 use crate::cluster::Store;
 use crate::metrics::Metrics;
@@ -21,9 +22,17 @@ pub(crate) use certificate::Identity;
 
 /// The webhooks, one a path.
 pub(crate) struct Webhooks {
-    pub(crate) store: Arc<Store>,
-    pub(crate) policies: Arc<Policies>,
-    pub(crate) metrics: Arc<Metrics>,
+    store: Arc<Store>,
+    policies: Arc<Policies>,
+    metrics: Arc<Metrics>,
+    /// Objects that are judged at once: whoever can reach the port can send any.
+    seats: Semaphore,
+}
+
+impl Webhooks {
+    pub(crate) fn new(store: Arc<Store>, policies: Arc<Policies>, metrics: Arc<Metrics>) -> Self {
+        Self { store, policies, metrics, seats: Semaphore::new(SEATS) }
+    }
 }
 
 impl Handler for Webhooks {
@@ -71,6 +80,9 @@ impl Webhooks {
         let review: AdmissionReview<DynamicObject> =
             serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
         let request: AdmissionRequest<DynamicObject> = review.try_into().map_err(|error| unreadable(&error))?;
+        let Ok(Ok(_seat)) = tokio::time::timeout(PATIENCE, self.seats.acquire()).await else {
+            return Err(text(StatusCode::SERVICE_UNAVAILABLE, "too many objects are judged already\n"));
+        };
         let policies = Arc::clone(&self.policies);
         let judged = tokio::task::spawn_blocking(move || {
             let response = AdmissionResponse::from(&request);
@@ -82,3 +94,9 @@ impl Webhooks {
         })
     }
 }
+
+/// Objects that are judged at once.
+const SEATS: usize = 4;
+
+/// How long one waits for its turn: less than the API server waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);

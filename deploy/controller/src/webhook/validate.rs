@@ -67,6 +67,7 @@ pub(super) fn judge(view: &View, request: AdmissionRequest<DynamicObject>) -> Ju
     let after = dialect::compile_onto(&sources, &view.last_good);
     let document = own.documents.first();
     let of_it = after.diagnostics.iter().filter(|finding| finding.location.file == file);
+    let of_it = of_it.filter(|finding| finding.severity != Severity::Note);
     let (errors, warnings): (Vec<&Diagnostic>, Vec<&Diagnostic>) = of_it.partition(|finding| finding.is_error());
     let is_refused = document
         .is_none_or(|document| document.broken || after.refused.binary_search(&dialect::name_of(document)).is_ok());
@@ -119,8 +120,9 @@ fn checked(view: &View, document: &Document, own: &Sources) -> Vec<String> {
     let compiled = dialect::compile(&alone);
     let now = jiff::Timestamp::now().as_second();
     let findings = check::documents(&compiled, Some(&view.registry), now).into_iter();
+    // A Service that is not there yet may come next: no order of objects is asked of anybody.
     let is_told =
-        |finding: &Diagnostic| finding.severity == Severity::Warning && finding.location.file == document.location.file;
+        |finding: &Diagnostic| finding.severity != Severity::Note && finding.location.file == document.location.file;
     findings.filter(is_told).map(|finding| line(&finding, Some(document))).collect()
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::Identity;
 use super::issue::{Issued, issue};
+use crate::kubernetes::Said;
 use crate::webhook::bundle;
 
 /// What the Secret is called, and what its certificate is for.
@@ -59,14 +60,14 @@ struct Round<'a> {
 
 impl Round<'_> {
     async fn run(&self, identity: &Identity, shown: &mut Option<Content>) -> Result<(), String> {
-        let found = self.api.get_opt(&self.keeper.secret).await.map_err(|error| error.to_string())?;
+        let found = self.api.get_opt(&self.keeper.secret).await.map_err(|error| Said(&error).to_string())?;
         let Some(secret) = found else {
             let issued = self.issue()?;
             let content = Content::new(&issued, None);
             return match self.api.create(&PostParams::default(), &self.secret(content, &issued, None)).await {
                 Ok(_) => Err("it was made and is read next".to_owned()),
                 Err(kube::Error::Api(answer)) if answer.code == 409 => Err("another replica made it".to_owned()),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(Said(&error).to_string()),
             };
         };
         let content = Content::of(&secret);
@@ -94,7 +95,7 @@ impl Round<'_> {
         self.api
             .replace(&self.keeper.secret, &PostParams::default(), &secret)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Said(&error).to_string())?;
         Err(format!("it was renewed, the next time after {}, and is read next", issued.renew_after))
     }
 
@@ -175,8 +176,9 @@ const RENEW_AFTER: &str = "eastwall.dev/renew-after";
 /// The names that the certificate is for.
 const NAMES: &str = "eastwall.dev/names";
 
-/// Between two looks at the Secret.
-const ROUND: Duration = Duration::from_secs(30);
+/// Between two looks at the Secret, and of the leader at the webhook configurations: somebody may have installed them, or
+/// reset them to what stands in a repository.
+const ROUND: Duration = Duration::from_secs(10);
 
 /// The same while something is missing.
 const RETRY: Duration = Duration::from_secs(2);

@@ -48,6 +48,16 @@ fn what_selects_nobody_passes_with_a_warning() {
 }
 
 #[test]
+fn a_service_that_is_not_there_yet_is_told_and_no_reason_to_refuse() {
+    let mut value = (*policy(1, good()).value).clone();
+    value["spec"]["egress"] = json!([{"to": [{"service": "nobody"}], "tcp": {}}]);
+    let judged = judge(&view(vec![pod("a", "orders", "10.0.0.2")]), request("CREATE", &value));
+    assert_eq!(judged.refusal, None);
+    let expected = "spec.egress[0].to[0].service: there is no Service `shop/nobody` [EW0403]";
+    assert!(judged.warnings.iter().any(|warning| warning.starts_with(expected)), "{judged:?}");
+}
+
+#[test]
 fn an_update_is_judged_instead_of_what_is_there() {
     let broken = policy(1, json!({"tpc": {}}));
     let view = view(vec![broken, pod("a", "orders", "10.0.0.2")]);
