@@ -160,3 +160,28 @@ impl Metrics {
 
 /// From a queue that is empty to a webhook that the API server gives up on.
 const SECONDS: &[f64] = &[0.000_1, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_every_metric() {
+        let page = include_str!("../../README.md");
+        let metrics = Metrics::new().unwrap();
+        // What has labels is rendered once it has a series.
+        metrics.changed("Pod", &Change::Put(crate::policies::tests::pod("a", "b", "10.0.0.2")));
+        metrics.watch_told("Pod");
+        metrics.watch_broke("Pod");
+        metrics.holds(&Cluster::default(), ["Pod"].into_iter());
+        metrics.judged("validate", "allowed", Duration::ZERO);
+        metrics.status_written("success");
+        let text = metrics.render();
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert_eq!(names.len(), 12, "{names:?}");
+        for name in names {
+            assert!(page.contains(&format!("`{name}`")), "deploy/README.md lacks {name}");
+        }
+    }
+}
