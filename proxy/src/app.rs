@@ -9,16 +9,18 @@ mod worker;
 use std::io;
 use std::sync::Arc;
 
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_local;
 
 use crate::admin::{self, Admin, Lifecycle, SocketPath};
 use crate::config::{Config, Mode};
-use crate::identity::{Keeper, Keys};
+use crate::identity::{Agreement, Identities, Keeper, Keys, MutualTls, Whose, follow_identities};
 use crate::intercept::{Listeners, Node};
 use crate::observe::Recorder;
 use crate::policy::{self, Live, Origin};
 
-pub(crate) use worker::{Worker, Workers};
+pub(crate) use worker::{Proofs, Worker, Workers};
 
 /// Runs the data plane until a signal, or `POST /drain`, ends it.
 pub(crate) fn run(config: &Config) -> io::Result<()> {
@@ -35,7 +37,11 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         tracing::warn!("--start-closed=false: until a good table was read, EVERYTHING PASSES; nothing else fails open");
     }
     let (live, reloader) = policy::start(origin, &recorder)?;
-    let lifecycle = Arc::new(Lifecycle::default());
+    let identities = config
+        .mutual_tls
+        .as_ref()
+        .map(|_| Identities::new(if config.mode == Mode::Node { Whose::Pods } else { Whose::Own }));
+    let lifecycle = Arc::new(Lifecycle::new(identities.clone()));
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
     let seen =
         Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
@@ -43,11 +49,16 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     let listeners = listeners(config, &live, &recorder, &lifecycle)?;
     let keys = Keys::new(config.token_limits.clone());
     let own = config.tokens.iter().map(|accepts| accepts.rule.keys.clone()).collect();
-    Keeper::start(&keys, own, &live, &recorder)?;
-    let (tokens, limits) = ((&keys, &config.tokens), config.limits.clone());
-    let workers = Workers::start(config.workers, &live, limits, tokens, &recorder, &listeners)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let keeper = Keeper::start(&keys, own, &live, &recorder);
+    let proofs = proofs(config, keys, identities.clone());
+    let workers = Workers::start(config.workers, &live, config.limits.clone(), &proofs, &recorder, &listeners)?;
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
+        spawn_local(policy::break_glass::tell(Arc::clone(&live), recorder.clone()));
+        spawn_local(keeper.follow(live));
+        if let Some((config, identities)) = config.mutual_tls.clone().zip(identities) {
+            spawn_local(follow_identities(config.source, identities, recorder.clone()));
+        }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         lifecycle.listens();
@@ -73,6 +84,19 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     })
 }
 
+/// What identities are proven with.
+fn proofs(config: &Config, keys: Arc<Keys>, identities: Option<Arc<Identities>>) -> Proofs {
+    let mutual_tls = config.mutual_tls.as_ref().zip(identities);
+    let agreement = config.mutual_tls.as_ref().map(|held| Agreement::new(held.anywhere.clone(), held.takes_downgrades));
+    Proofs {
+        keys,
+        accepts: Arc::clone(&config.tokens),
+        mutual_tls: mutual_tls
+            .map(|(held, identities)| Arc::new(MutualTls::new(identities, held.port, config.redirected.ports))),
+        agreement: Arc::new(agreement.unwrap_or_default()),
+    }
+}
+
 fn listeners(
     config: &Config,
     live: &Arc<Live>,
@@ -80,7 +104,10 @@ fn listeners(
     lifecycle: &Arc<Lifecycle>,
 ) -> io::Result<Listeners> {
     match (config.mode, config.gateway) {
-        (Mode::Gateway, Some(gateway)) => Listeners::gateway(gateway.listen, gateway.upstream),
+        (Mode::Gateway, Some(gateway)) => {
+            let hbone = config.mutual_tls.as_ref().and_then(|held| held.listen);
+            Listeners::gateway(gateway.listen, gateway.upstream, hbone)
+        }
         (Mode::Gateway, None) => Err(io::Error::other("gateway mode needs a listener and an upstream")),
         (Mode::Sidecar, _) => {
             bypass::of_sidecar(recorder)?;

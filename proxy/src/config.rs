@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::bounds::ReadingSettings;
-use crate::identity::{Accepts, TokenLimitSettings, TokenLimits};
+use crate::identity::{Accepts, MutualTlsConfig, MutualTlsSettings, TokenLimitSettings, TokenLimits};
 use crate::intercept::NodeSetup;
 use crate::intercept::rules::{Bypass, Family, PortRange, Ports};
 use crate::observe::{AccessLog, Destination};
@@ -264,6 +264,9 @@ pub(crate) struct Settings {
     limits: LimitSettings,
     #[command(flatten)]
     #[serde(default)]
+    mutual_tls: MutualTlsSettings,
+    #[command(flatten)]
+    #[serde(default)]
     token_limits: TokenLimitSettings,
     /// Whose tokens native rules believe; in the configuration file alone.
     #[arg(skip)]
@@ -301,6 +304,8 @@ pub(crate) struct Config {
     pub(crate) redirected: NodeSetup,
     /// Every bound.
     pub(crate) limits: Limits,
+    /// What this proxy can prove, and whom it believes; `None`: it speaks plaintext alone.
+    pub(crate) mutual_tls: Option<MutualTlsConfig>,
     /// Whose tokens native rules believe.
     pub(crate) tokens: Arc<[Accepts]>,
     /// Bounds on tokens and keys.
@@ -380,6 +385,12 @@ impl Config {
         file.limits.apply(&mut limits);
         flags.limits.apply(&mut limits);
         limits.check()?;
+        let mutual_tls = flags.mutual_tls.over(file.mutual_tls).map_err(ConfigError::Misplaced)?;
+        if mode != Mode::Gateway && mutual_tls.as_ref().is_some_and(|held| held.listen.is_some()) {
+            return Err(ConfigError::Misplaced(
+                "`--hbone-listen` belongs to gateway mode: redirected traffic has a port",
+            ));
+        }
         let token_limits = flags.token_limits.over(file.token_limits.over(TokenLimits::default()));
         if let Some(name) = token_limits.zero() {
             return Err(ConfigError::Zero(name));
@@ -419,6 +430,7 @@ impl Config {
             drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
             redirected,
             limits,
+            mutual_tls,
             tokens: file.tokens.into(),
             token_limits,
             reading: flags.reading.over(file.reading.over(Bounds::default())),

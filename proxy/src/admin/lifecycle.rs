@@ -6,24 +6,35 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::identity::Identities;
+
 /// Shared by whoever wires the process and the admin server.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     listening: AtomicBool,
     draining: watch::Sender<bool>,
     unserved: Mutex<Unserved>,
+    identities: Option<Arc<Identities>>,
 }
 
 /// Pods (`namespace/name`) that could not be served, and why.
 pub(crate) type Unserved = BTreeMap<Arc<str>, String>;
 
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self { listening: AtomicBool::new(false), draining: watch::Sender::new(false), unserved: Mutex::default() }
-    }
-}
-
 impl Lifecycle {
+    /// Before the first listener. `identities` are to be proven before the process is ready.
+    pub(crate) fn new(identities: Option<Arc<Identities>>) -> Self {
+        Self {
+            listening: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
+            unserved: Mutex::default(),
+            identities,
+        }
+    }
+
+    /// Whether there is nothing to prove, or something to prove it with.
+    pub(super) fn has_identity(&self) -> bool {
+        self.identities.as_ref().is_none_or(|identities| identities.is_ready())
+    }
     /// Every listener is open: readiness depends on the table alone from now on.
     pub(crate) fn listens(&self) {
         self.listening.store(true, Ordering::Release);

@@ -54,7 +54,7 @@ impl Bench {
             bounds: eastwall_policy::source::Bounds::default(),
         };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
-        let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::default()) };
+        let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::new(None)) };
         let server =
             start(Some(([127, 0, 0, 1], 0).into()), &SocketPath::At(at("run/admin.sock")), admin.clone()).unwrap();
         Self { folder, admin, server, _writer: writer }

@@ -37,6 +37,8 @@ pub(crate) struct Pod {
 pub(crate) enum Role {
     /// Explicit listener; everything goes to this upstream.
     Gateway(SocketAddr),
+    /// The same for HBONE.
+    GatewayHbone(SocketAddr),
     /// The pod that the proxy lives in.
     Sidecar(Direction, Ports),
     /// A pod whose namespace the proxy entered.
@@ -111,10 +113,14 @@ impl Listeners {
         Self::of(Vec::new())
     }
 
-    /// Gateway mode: listens on `address` for `upstream`.
-    pub(crate) fn gateway(address: SocketAddr, upstream: SocketAddr) -> io::Result<Self> {
-        let socket = listen(address, None)?;
-        Ok(Self::of(vec![Arc::new(Listening { socket, role: Role::Gateway(upstream) })]))
+    /// Gateway mode: listens on `address` for `upstream`, and for HBONE on `hbone`.
+    pub(crate) fn gateway(address: SocketAddr, upstream: SocketAddr, hbone: Option<SocketAddr>) -> io::Result<Self> {
+        let mut open = vec![Arc::new(Listening { socket: listen(address, None)?, role: Role::Gateway(upstream) })];
+        if let Some(hbone) = hbone {
+            let role = Role::GatewayHbone(upstream);
+            open.push(Arc::new(Listening { socket: listen(hbone, None)?, role }));
+        }
+        Ok(Self::of(open))
     }
 
     /// Sidecar mode: both directions, in the namespace of the process.
@@ -322,7 +328,7 @@ fn poll_any(
 
 fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Result<Accepted, TurnedAway> {
     let (direction, pod) = match &listening.role {
-        Role::Gateway(_) => (Direction::Inbound, None),
+        Role::Gateway(_) | Role::GatewayHbone(_) => (Direction::Inbound, None),
         Role::Sidecar(direction, _) => (*direction, None),
         Role::Pod(direction, _, pod) => (*direction, Some(Arc::clone(&pod.name))),
     };
@@ -339,7 +345,7 @@ fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Res
     };
     socket.set_tcp_nodelay(true).map_err(|_| away(Refused::Gone, destination))?;
     let dialer = match &listening.role {
-        Role::Gateway(upstream) => Dialer::Fixed(*upstream),
+        Role::Gateway(upstream) | Role::GatewayHbone(upstream) => Dialer::Fixed(*upstream),
         Role::Sidecar(..) => Dialer::Direct,
         Role::Pod(_, _, pod) => {
             let source = match direction {
@@ -357,13 +363,14 @@ fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Res
         direction,
         dialer,
         pod,
+        hbone: matches!(listening.role, Role::GatewayHbone(_)),
     })
 }
 
 /// The original destination, or why there is none that may be judged, and what was dialled then.
 fn destination(role: &Role, stream: &TcpStream, remote: SocketAddr) -> Result<SocketAddr, (Refused, SocketAddr)> {
     let (direction, ports, pod) = match role {
-        Role::Gateway(upstream) => return Ok(*upstream),
+        Role::Gateway(upstream) | Role::GatewayHbone(upstream) => return Ok(*upstream),
         Role::Sidecar(direction, ports) => (*direction, *ports, None),
         Role::Pod(direction, ports, pod) => (*direction, *ports, Some(pod)),
     };
@@ -497,7 +504,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn workers_follow_the_listeners() {
         let upstream = at("127.0.0.1:9");
-        let listeners = Listeners::gateway(at("127.0.0.1:0"), upstream).unwrap();
+        let listeners = Listeners::gateway(at("127.0.0.1:0"), upstream, None).unwrap();
         let mut acceptor = listeners.acceptor().unwrap();
         let first = listeners.addresses()[0];
         let client = TcpStream::connect(first).await.unwrap();
@@ -520,13 +527,13 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn closed_listeners_refuse_at_once_and_for_good() {
-        let listeners = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9")).unwrap();
+        let listeners = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9"), None).unwrap();
         let address = listeners.addresses()[0];
         let acceptor = listeners.acceptor().unwrap();
         listeners.close();
         // The worker holds its share still.
         assert!(TcpStream::connect(address).await.is_err());
-        let late = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9")).unwrap();
+        let late = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9"), None).unwrap();
         let address = late.addresses()[0];
         listeners.replace(late.open.borrow().to_vec());
         assert!(TcpStream::connect(address).await.is_err());

@@ -71,6 +71,12 @@ pub(crate) enum AlertKind {
     ProtocolMismatch,
     /// A source address that its pod does not own.
     SpoofedSource,
+    /// A certificate that names another identity than the workload at the peer's address.
+    IdentityMismatch,
+    /// Plaintext from a workload that has proven its identity before.
+    Downgrade,
+    /// An emergency opens what policies close.
+    BreakGlass,
 }
 
 impl AlertKind {
@@ -80,14 +86,17 @@ impl AlertKind {
             Self::EvasionAttempt => "evasion-attempt",
             Self::ProtocolMismatch => "protocol-mismatch",
             Self::SpoofedSource => "spoofed-source",
+            Self::IdentityMismatch => "identity-mismatch",
+            Self::Downgrade => "downgrade",
+            Self::BreakGlass => "break-glass",
         }
     }
 
     /// How soon somebody should look: nobody spoofs an address by mistake; a wrong protocol is often a wrong port.
     pub(crate) const fn severity(self) -> &'static str {
         match self {
-            Self::SpoofedSource => "critical",
-            Self::EvasionAttempt => "high",
+            Self::SpoofedSource | Self::IdentityMismatch | Self::BreakGlass => "critical",
+            Self::EvasionAttempt | Self::Downgrade => "high",
             Self::ProtocolMismatch => "medium",
         }
     }
@@ -167,4 +176,8 @@ limits! {
     ForeignDestination: "foreign-destination";
     /// A source address that its pod does not own.
     SpoofedSource: "spoofed-source";
+    /// A request of HBONE that is no CONNECT to an address.
+    TunnelRequest: "tunnel-request";
+    /// A CONNECT to another address than the one that was called.
+    TunnelRelay: "tunnel-relay";
 }
