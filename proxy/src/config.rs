@@ -243,6 +243,10 @@ pub(crate) struct Settings {
     /// Time that requests in flight have to end after SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME")]
     drain: Option<Span>,
+    /// Unix socket over which the next process takes over the listeners, and this one those of a process before it: an
+    /// upgrade that refuses no connection. Both have to name it
+    #[arg(long, value_name = "PATH")]
+    handover: Option<PathBuf>,
     /// Sidecar and node: port that gets what arrives at the pod [default: 15106]
     #[arg(long, value_name = "PORT")]
     inbound_port: Option<u16>,
@@ -300,6 +304,8 @@ pub(crate) struct Config {
     pub(crate) access_log: AccessLog,
     /// Time that requests in flight have to end after SIGTERM.
     pub(crate) drain: Duration,
+    /// Socket over which listeners are handed over.
+    pub(crate) handover: Option<PathBuf>,
     /// Ports, IP versions and exceptions of redirected traffic, in sidecar and node mode.
     pub(crate) redirected: NodeSetup,
     /// Every bound.
@@ -428,6 +434,7 @@ impl Config {
                 allowed: flags.log_allowed.or(file.log_allowed).unwrap_or(true),
             },
             drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
+            handover: flags.handover.clone().or(file.handover),
             redirected,
             limits,
             mutual_tls,

@@ -93,6 +93,7 @@ def test_what_proves_nothing_is_refused_with_its_reason(door, reason):
     with door.shake(wrong(door)[kind]) as client:
         assert client.status(client.connect(CALLED)) is None
     until(lambda: door.handshakes(reason) == before + 1, f"a handshake refused as {reason}")
+    assert door.firewall.wait_log(lambda line: line.get("alert") == "certificate-refused" and reason in str(line))["severity"] == "medium"
     assert door.recorder.arrived == 0
 
 

@@ -12,6 +12,7 @@ from lab.firewall import SIDECAR_UID, policy
 from lab.mesh import Authority, spiffe
 from lab.program import Program, until
 from lab.scene import Scene
+from lab.wire import Http1
 from lab.workload_api import WorkloadApi, response
 
 PORTS = {"web": [], "orders": [{"name": "http", "port": 8080}, {"name": "redis", "port": 6379}], "batch": []}
@@ -158,3 +159,17 @@ def test_identities_from_the_workload_api(folder, ending):
         each.stop()
     assert ask() == "200", "the last good identity stays"
     until(lambda: mesh.firewall().metric("eastwall_identity_reads_total", result="failure") > 0, "the failure")
+
+
+def test_a_destination_that_takes_hbone_from_now_on_gets_no_plaintext(folder, ending):
+    """Connections that were kept open for it are not used any more."""
+    mesh = Mesh(folder, ending, "sidecar", more={"orders": {}})
+    servers.nginx(mesh["orders"], folder, ending)
+    # Judged request by request at the source, so that its proxy keeps connections.
+    mesh.write_policies([*RULES, policy("web", "web", egress=[{"to": [{"serviceAccount": "orders"}], "http": [{"methods": ["GET"]}]}])])
+    with Http1(mesh["web"].connect(mesh["orders"].ipv4, 8080)) as client:
+        ask = lambda: (client.send(b"GET /open HTTP/1.1\r\nhost: orders\r\n\r\n"), client.response().status)[1]
+        assert ask() == 403, "plaintext is no proof"
+        mesh.more = MESHED
+        mesh.write_workloads()
+        assert ask() == 200

@@ -352,6 +352,7 @@ mod tests {
 
     use super::*;
     use crate::identity::TokenLimits;
+    use crate::intercept::Inherited;
     use crate::observe::Destination;
     use crate::policy::Origin;
 
@@ -432,7 +433,8 @@ mod tests {
         });
         let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
         let (live, _kept) = world(upstream.port(), "http: [{methods: [GET], paths: [/orders/**]}]", &recorder);
-        let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream, None).unwrap();
+        let listeners =
+            Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream, None, &Inherited::default()).unwrap();
         let (drain, (follower, _swaps)) = (watch::Sender::new(false), live.follow());
         let worker = Rc::new(Worker {
             news: Rc::new(News::new(follower)),
@@ -492,7 +494,8 @@ mod tests {
         let upstream = server.local_addr().unwrap();
         let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
         let (live, _kept) = world(upstream.port(), "tcp: {}", &recorder);
-        let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream, None).unwrap();
+        let listeners =
+            Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream, None, &Inherited::default()).unwrap();
         let two = NonZeroUsize::new(2).unwrap();
         let proofs = Proofs {
             keys: Keys::new(TokenLimits::default()),

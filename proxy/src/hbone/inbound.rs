@@ -20,7 +20,7 @@ use crate::app::Worker;
 use crate::connection;
 use crate::identity::{MutualTls, Peer, PeerRefused, Svid};
 use crate::intercept::{Accepted, OriginalDestination};
-use crate::observe::Limit;
+use crate::observe::{Alert, AlertKind, Limit};
 use crate::policy::Watch;
 use crate::stream::{ByteStream, Deadline, Tunnel, reset};
 
@@ -39,7 +39,13 @@ pub(crate) async fn serve(accepted: Accepted, worker: Rc<Worker>, mutual_tls: Ar
         Ok(Ok(shaken)) => shaken,
         Ok(Err(refused)) => {
             worker.recorder.metrics().handshake(Direction::Inbound, Err(refused));
-            tracing::info!(source = %arrived.remote.0, destination = %arrived.destination.0, reason = refused.label(), "refused a certificate: {refused}");
+            alert(
+                &worker,
+                &arrived,
+                AlertKind::CertificateRefused,
+                "a certificate that proves nothing; the evidence says why",
+                refused.label().as_bytes(),
+            );
             return;
         }
         Err(_) => return worker.recorder.refused_connection(Limit::HeadTimeout),
@@ -138,10 +144,12 @@ impl Tunnels {
             Ok(address) => address,
             Err((status, limit)) => {
                 self.worker.recorder.refused_connection(limit);
-                tracing::info!(
-                    authority = ?request.uri().authority(), method = %request.method(), principal = %self.peer.principal,
-                    source = %self.arrived.remote.0, "refused a tunnel: {limit:?}"
-                );
+                if limit != Limit::TunnelRequest {
+                    let asked = request.uri().to_string();
+                    let evidence = format!("{} asks for {asked}", self.peer.principal);
+                    let detail = "a tunnel to somewhere else than to whom it was opened";
+                    alert(&self.worker, &self.arrived, AlertKind::TunnelRelay, detail, evidence.as_bytes());
+                }
                 return answer(&mut respond, status);
             }
         };
@@ -188,6 +196,27 @@ impl Tunnels {
         }
         Ok(address)
     }
+}
+
+/// For whoever is on call; of a flood one line is written.
+fn alert(worker: &Worker, arrived: &Accepted<()>, kind: AlertKind, detail: &str, evidence: &[u8]) {
+    let world = worker.live.load();
+    let workload = |address: SocketAddr| match world.source(address.ip()).place {
+        Place::Workload(id) => Some(id),
+        _ => None,
+    };
+    worker.recorder.alert(&Alert {
+        kind,
+        world: &world,
+        direction: Direction::Inbound,
+        source: arrived.remote.0,
+        destination: arrived.destination.0,
+        source_workload: workload(arrived.remote.0),
+        destination_workload: workload(arrived.destination.0),
+        decision_id: None,
+        detail,
+        evidence,
+    });
 }
 
 fn answer(respond: &mut SendResponse<Bytes>, status: StatusCode) {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use eastwall_policy::facts::{Connection, Direction, End, Place, Transport};
-use eastwall_policy::registry::{ApplicationProtocol, DeclaredPort, ServiceId, TargetPort, WorkloadId};
+use eastwall_policy::registry::{ApplicationProtocol, DeclaredPort, ServiceId, TargetPort, Workload, WorkloadId};
 use eastwall_policy::verdict::Reason;
 use eastwall_policy::world::{Flow, World};
 
@@ -57,6 +57,8 @@ pub(crate) struct PoolKey {
     principal: Option<Arc<str>>,
     pod: Option<Arc<str>>,
     destination: SocketAddr,
+    /// It leads through HBONE: what was opened in plaintext before the destination took that is not used any more.
+    hbone: bool,
 }
 
 impl Judged {
@@ -174,12 +176,18 @@ impl Ends {
         let account = source_workload.and_then(|id| registry.workload(id)).map(|workload| {
             (Arc::clone(&workload.namespace), Arc::clone(&workload.service_account), Arc::clone(&workload.name))
         });
+        let speaks = |id: &WorkloadId| registry.workload(*id).is_some_and(Workload::speaks_hbone);
+        let hbone = match service.and_then(|id| registry.service(id)) {
+            Some(service) => service.elsewhere.is_empty() && service.endpoints.iter().all(speaks),
+            None => destination_workload.as_ref().is_some_and(speaks),
+        };
         let pool_key = PoolKey {
             source: self.source.ip(),
             account,
             principal: self.principal.clone(),
             pod: self.pod.clone(),
             destination: self.destination,
+            hbone: hbone && self.direction == Direction::Outbound,
         };
         Judged { world, flow, source_workload, destination_workload, declared, pool_key }
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod dial;
+pub(crate) mod handover;
 pub(crate) mod install;
 #[cfg(test)]
 mod kernel;
@@ -18,6 +19,7 @@ use eastwall_policy::facts::Direction;
 use tokio::net::TcpStream;
 
 pub(crate) use dial::Dialer;
+pub(crate) use handover::{Inherited, Successors, take_over};
 pub(crate) use install::Plan;
 pub(crate) use listener::{Acceptor, Listeners, Refused, TurnedAway};
 pub(crate) use namespace::Namespace;

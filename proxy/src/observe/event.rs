@@ -77,6 +77,10 @@ pub(crate) enum AlertKind {
     Downgrade,
     /// An emergency opens what policies close.
     BreakGlass,
+    /// A certificate that proves nothing.
+    CertificateRefused,
+    /// A tunnel to somewhere else than to whom it was opened.
+    TunnelRelay,
 }
 
 impl AlertKind {
@@ -89,6 +93,8 @@ impl AlertKind {
             Self::IdentityMismatch => "identity-mismatch",
             Self::Downgrade => "downgrade",
             Self::BreakGlass => "break-glass",
+            Self::CertificateRefused => "certificate-refused",
+            Self::TunnelRelay => "tunnel-relay",
         }
     }
 
@@ -96,8 +102,8 @@ impl AlertKind {
     pub(crate) const fn severity(self) -> &'static str {
         match self {
             Self::SpoofedSource | Self::IdentityMismatch | Self::BreakGlass => "critical",
-            Self::EvasionAttempt | Self::Downgrade => "high",
-            Self::ProtocolMismatch => "medium",
+            Self::EvasionAttempt | Self::Downgrade | Self::TunnelRelay => "high",
+            Self::ProtocolMismatch | Self::CertificateRefused => "medium",
         }
     }
 }

@@ -349,6 +349,8 @@ mod tests {
             AlertKind::IdentityMismatch,
             AlertKind::Downgrade,
             AlertKind::BreakGlass,
+            AlertKind::CertificateRefused,
+            AlertKind::TunnelRelay,
         ];
         let outcomes = [Outcome::Success, Outcome::Partial, Outcome::Failure, Outcome::Unchanged];
         match (name, label) {

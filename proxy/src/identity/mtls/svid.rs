@@ -51,7 +51,9 @@ impl Svid {
     pub(super) fn new(pair: KeyPair, trust: &Arc<Trust>) -> Result<Self, Unusable> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let id = pair.chain.first().ok_or(PeerRefused::NoCertificate).and_then(peer::spiffe_id)?;
-        trust.verify(&pair.chain, Side::Client, UnixTime::now())?;
+        for side in [Side::Client, Side::Server] {
+            trust.verify(&pair.chain, side, UnixTime::now())?;
+        }
         let not_after = pair.chain.first().map_or(Ok(0), not_after)?;
         let certified = CertifiedKey::from_der(pair.chain, pair.key, &provider).map_err(Unusable::Key)?;
         let certified = Arc::new(SingleCertAndKey::from(certified));
