@@ -66,7 +66,8 @@ class Controller:
         return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
     def kill(self) -> None:
-        self.program.signal(signal.SIGKILL)
+        if self.program.alive():
+            self.program.signal(signal.SIGKILL)
         self.program.stop()
 
     def stop(self) -> int:
