@@ -15,40 +15,89 @@ pub(crate) struct Files {
 
 /// Takes what the files hold, now and whenever it changes. A pair that does not fit, as while it is written, is tried again.
 pub(crate) async fn follow(files: Files, identity: Arc<Identity>) {
-    let mut held = None;
-    let mut told = None;
+    let mut follower = Follower { files, held: None, told: None };
     loop {
-        let problem = match read(&files).await {
-            Ok(pair) if held.as_ref() == Some(&pair) => None,
-            Ok(pair) => match identity.put(&pair.0, &pair.1) {
-                Ok(()) => {
-                    tracing::info!(certificate = %files.chain.display(), "the webhooks' certificate was read");
-                    held = Some(pair);
-                    None
-                }
-                Err(problem) => Some(problem),
-            },
-            Err(problem) => Some(problem),
+        let looked = tokio::task::spawn_blocking({
+            let identity = Arc::clone(&identity);
+            move || {
+                follower.look(&identity);
+                follower
+            }
+        });
+        follower = match looked.await {
+            Ok(follower) => follower,
+            Err(error) => return tracing::error!(%error, "nobody looks at the certificate's files any more"),
         };
-        if problem.is_some() && problem != told {
-            let problem = problem.as_deref().unwrap_or_default();
-            tracing::error!("{}: {problem}; the certificate before stays", files.chain.display());
-        }
-        told = problem;
         tokio::time::sleep(ROUND).await;
     }
 }
 
-async fn read(files: &Files) -> Result<(Vec<u8>, Vec<u8>), String> {
-    let read = |path: PathBuf| async move {
-        tokio::task::spawn_blocking(move || {
-            std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
-        })
-        .await
-        .map_err(|error| error.to_string())?
-    };
-    Ok((read(files.chain.clone()).await?, read(files.key.clone()).await?))
+struct Follower {
+    files: Files,
+    /// Chain and key that were taken.
+    held: Option<(Vec<u8>, Vec<u8>)>,
+    /// The problem that was told last.
+    told: Option<String>,
+}
+
+impl Follower {
+    fn look(&mut self, identity: &Identity) {
+        let problem = self.take(identity).err();
+        if let Some(problem) = problem.as_ref().filter(|problem| self.told.as_ref() != Some(problem)) {
+            tracing::error!("the webhooks' certificate: {problem}; the one before stays");
+        }
+        self.told = problem;
+    }
+
+    fn take(&mut self, identity: &Identity) -> Result<(), String> {
+        let read = |path: &PathBuf| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+        let pair = (read(&self.files.chain)?, read(&self.files.key)?);
+        if self.held.as_ref() != Some(&pair) {
+            let shown = self.files.chain.display();
+            identity.put(&pair.0, &pair.1).map_err(|problem| format!("{shown}: {problem}"))?;
+            tracing::info!(certificate = %shown, "the webhooks' certificate was read");
+            self.held = Some(pair);
+        }
+        Ok(())
+    }
 }
 
 /// Between two looks: a mounted Secret itself takes up to a minute to change.
 const ROUND: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::fs::write;
+
+    use super::super::issue::issue;
+    use super::*;
+
+    #[test]
+    fn files_that_are_renewed_are_taken_once_they_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files { chain: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
+        let mut follower = Follower { files: files.clone(), held: None, told: None };
+        let identity = Identity::default();
+        let mut looks = || {
+            follower.look(&identity);
+            (identity.held.load_full(), follower.told.clone())
+        };
+        let (nothing, told) = looks();
+        assert!(nothing.is_none() && told.unwrap().contains("tls.crt"));
+
+        let issued = || issue(&["localhost".to_owned()], jiff::Timestamp::now()).unwrap();
+        let (old, new) = (issued(), issued());
+        write(&files.chain, &old.chain).unwrap();
+        write(&files.key, &old.key).unwrap();
+        let (first, told) = looks();
+        assert!(first.is_some() && told.is_none());
+
+        // Half of the new pair is written.
+        write(&files.chain, &new.chain).unwrap();
+        let (still, told) = looks();
+        assert!(Arc::ptr_eq(first.as_ref().unwrap(), still.as_ref().unwrap()) && told.unwrap().contains("do not fit"));
+        write(&files.key, &new.key).unwrap();
+        let (second, told) = looks();
+        assert!(!Arc::ptr_eq(first.as_ref().unwrap(), second.as_ref().unwrap()) && told.is_none());
+    }
+}
