@@ -12,15 +12,16 @@ use crate::webhook::certificate::{Files, Keeper};
 #[command(
     name = "eastwall-controller",
     version,
-    after_help = "It finds the API server as kubectl does (KUBECONFIG), or by the service account of its pod. What it logs goes to
-standard error (EASTWALL_LOG=debug tells more). SIGTERM ends it: it gives the lease back first.
+    after_help = "It finds the API server as kubectl does (KUBECONFIG), or by the service account of its pod.
+What it logs goes to standard error (EASTWALL_LOG=debug tells more). SIGTERM ends it: it gives the
+lease back first.
 
 Exit codes: 0 it was told to end, 1 it could not go on, 2 unusable call.
 
 Examples:
-  eastwall-controller                                    in a pod, with the rights of deploy/base/rbac.yaml
-  eastwall-controller --webhook-cert tls.crt --webhook-key tls.key      with a certificate that cert-manager renews
-  KUBECONFIG=~/.kube/config eastwall-controller --namespace eastwall-system --admin 127.0.0.1:15021"
+  eastwall-controller                   in a pod, with the rights of deploy/base/rbac.yaml
+  eastwall-controller --webhook-cert tls.crt --webhook-key tls.key     with those of cert-manager
+  KUBECONFIG=~/.kube/config eastwall-controller --namespace eastwall-system"
 )]
 pub struct Config {
     /// Namespace of the lease and the Secret [default: that of the pod, else of the kubeconfig]
