@@ -11,6 +11,7 @@ use crate::diagnostic::{Diagnostic, Location, Snippet};
 
 pub mod fields;
 mod files;
+mod object;
 mod parts;
 mod reader;
 mod split;

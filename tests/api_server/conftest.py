@@ -2,18 +2,14 @@
 
 import pytest
 from kinds import METADATA, ROOT, SCHEMAS, accepted, broken, documents
-from lab.api_server import SECONDS, ApiServer
+from lab.api_server import ApiServer
 
 
 @pytest.fixture(scope="module")
 def api(module_folder, module_ending):
     made = ApiServer(module_folder)
     module_ending.callback(made.stop)
-    for option, folder in (("-k", "crds"), ("-f", "roles")):
-        done = made.kubectl("apply", "--server-side", option, str(ROOT / "deploy" / folder))
-        assert done.returncode == 0, done.stderr
-    done = made.kubectl("wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=eastwall", f"--timeout={SECONDS}s")
-    assert done.returncode == 0, done.stderr
+    made.install(*[ROOT / "deploy" / folder for folder in ("crds", "roles")])
     every = accepted() + [documents(path)[0] for path in broken() if path.stem not in METADATA and documents(path)[0].get("kind") in SCHEMAS]
     for namespace in {each["metadata"].get("namespace", "default") for each in every} - {"default"}:
         done = made.kubectl("create", "namespace", namespace)

@@ -23,6 +23,17 @@ mod usable;
 /// nothing is said of who exists.
 #[must_use]
 pub fn check(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<Diagnostic> {
+    let mut findings = Told::default();
+    findings.extend(documents(compiled, registry, now));
+    if let Some(registry) = registry {
+        findings.extend(open::directions(&compiled.model, registry));
+    }
+    findings.into_list()
+}
+
+/// The same without what concerns no document: who stands open.
+#[must_use]
+pub fn documents(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<Diagnostic> {
     let (model, policies) = (&compiled.model, &compiled.model.policies);
     let mut findings = Told::default();
     findings.extend(shadow::unreachable(policies));
@@ -35,7 +46,6 @@ pub fn check(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<
         findings.extend(mismatch::protocols(policies, registry));
         findings.extend(usable::never(model, registry));
         findings.extend(probe::refused(model, registry, now));
-        findings.extend(open::directions(model, registry));
     }
     findings.into_list()
 }
