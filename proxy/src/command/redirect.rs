@@ -14,7 +14,7 @@ use super::output::{complain, print};
 use crate::config::BypassSettings;
 use crate::intercept::rules::{Counts, Exclusion, Family, Ports, ROUTE_PRIORITY, ROUTE_TABLE};
 use crate::intercept::rules::{MARK_RETURN, Ruleset, Unproxied};
-use crate::intercept::{Namespace, NodeSetup, Plan, admission, install, node};
+use crate::intercept::{Handed, Namespace, NodeSetup, Plan, admission, install, node};
 
 /// Uid of a sidecar, unless told otherwise.
 const SIDECAR_UID: u32 = 15106;
@@ -146,7 +146,7 @@ impl Redirect {
             return Ok(vec![self.own_namespace()?]);
         }
         let mut open = Vec::new();
-        for (_, _, path) in node::members(world, self.node.as_deref()) {
+        for node::Member { path, .. } in node::members(world, self.node.as_deref(), &Handed::default()) {
             match Namespace::enter(path) {
                 Ok(namespace) => open.push(Arc::new(namespace)),
                 // A namespace that is gone has no rules.
@@ -202,9 +202,10 @@ impl Redirect {
             bypass: self.bypass.to_bypass(),
         };
         let mut plans = Vec::new();
-        for (id, workload, path) in node::members(world, self.node.as_deref()) {
+        for member in node::members(world, self.node.as_deref(), &Handed::default()) {
+            let path = member.path;
             let namespace = Namespace::enter(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            plans.push(node::plan(&setup, world, id, workload, Arc::new(namespace), now())?);
+            plans.push(node::plan(&setup, world, &member, Arc::new(namespace), now())?);
         }
         if plans.is_empty() {
             return Err("no workload of this node has a `netns` in the workloads file".into());
