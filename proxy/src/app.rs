@@ -73,13 +73,16 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
             }
         }
         let workers = Workers::start(config.workers, &live, config.limits.clone(), &proofs, &recorder, &listeners)?;
+        // Who is ready takes pods, but two processes never do at once.
+        let door = || pods::door(config, node.as_ref(), &live);
+        let cni = if predecessor.is_none() { door()? } else { None };
         lifecycle.listens();
         if let Some(predecessor) = predecessor
             && let Err(error) = predecessor.retire()
         {
             tracing::warn!(%error, "the process before has not said that it retires");
         }
-        let cni = pods::door(config, node.as_ref(), &live)?;
+        let cni = cni.map_or_else(door, |door| Ok(Some(door)))?;
         if let Some(path) = &config.handover {
             let (shared, door) = (listeners.clone(), admin.listener());
             let all = move || shared.to_hand_over(door.as_ref());
