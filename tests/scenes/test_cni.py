@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.firewall import Firewall, binary, policy
+from lab.firewall import Firewall, binary, policy, redirect
 from lab.namespace import HOME, Namespace
 from lab.network import Network, Pod
 from lab.program import until
@@ -24,9 +23,9 @@ TABLE = ["nft", "list", "table", "inet", "eastwall"]
 
 
 def plugin_binary() -> Path:
-    """The plugin beside the program under test, or the debug build of this checkout."""
+    """The debug build of this checkout, or the plugin beside the program under test."""
     root = Path(__file__).resolve().parents[2]
-    places = [Path(binary()).with_name("eastwall-cni"), root / "target" / "debug" / "eastwall-cni"]
+    places = [root / "target" / "debug" / "eastwall-cni", Path(binary()).with_name("eastwall-cni")]
     found = next((place for place in places if place.exists()), None)
     assert found, f"none of {places} exists: cargo build -p eastwall-cni"
     return found
@@ -39,13 +38,13 @@ class Runtime:
         self.version = version
         self.configuration = {"cniVersion": version, "name": "k8s", "type": "eastwall-cni", "socket": str(socket_path), "timeoutSeconds": 10} | members
 
-    def call(self, command: str, pod: Pod | None = None, namespace: str = "shop", name: str | None = None, netns: str | None = None, **more) -> tuple[int, dict | None]:
+    def call(self, command: str, pod: Pod | None = None, namespace: str = "shop", name: str | None = None, netns: str | None = None, uid: str | None = None, **more) -> tuple[int, dict | None]:
         """Exit code, and what it said on standard output."""
         environment = {"CNI_COMMAND": command, "CNI_PATH": "/nowhere", "PATH": os.environ["PATH"]}
         text = self.configuration | more
         if pod:
             environment |= {"CNI_CONTAINERID": f"c-{pod.name}", "CNI_IFNAME": "eth0", "CNI_NETNS": pod.path if netns is None else netns,
-                            "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name or pod.label};K8S_POD_UID={pod.name}"}
+                            "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name or pod.label};K8S_POD_UID={uid or pod.name}"}
             text = text | {"prevResult": self.result(pod)}
         done = subprocess.run([plugin_binary()], input=json.dumps(text), env=environment, capture_output=True, text=True, timeout=60)
         return done.returncode, json.loads(done.stdout) if done.stdout else None
@@ -223,13 +222,18 @@ def test_deletion_forgets_the_pod_and_leaves_it_closed(node):
     node.receiver.forget()
     assert node.runtime.call("DEL", node.orders, netns="/run/netns/of-another") == (0, None)
     assert node.runtime.call("DEL", node.orders, netns="") == (0, None), "the runtime has no path any more, but the pod is there"
-    assert node.verdicts() == ENFORCED, "a pod of the same name in another namespace stays"
+    assert node.runtime.call("DEL", node.orders, uid="of-another") == (0, None)
+    assert node.verdicts() == ENFORCED, "a pod of the same name with another namespace or uid stays"
     assert node.runtime.call("DEL", node.orders) == (0, None)
     assert node.is_closed() and json.loads(node.state.read_text())["pods"] == []
     node.runtime.fails("CHECK", node.orders, 100)
     assert node.runtime.call("DEL", node.orders) == (0, None), "twice is no error"
     node.runtime.add(node.orders)
     until(lambda: node.verdicts() == ENFORCED, "verdicts")
+
+    node.firewall.stop()
+    redirect(node.network.node, "delete", "node", "--cni-state", node.state)
+    assert not has_rules(node.orders) and node.ask(node.attacker) == 200, "a node that is to be left"
 
 
 def test_a_pod_that_is_made_again_gets_its_new_namespace(node):
@@ -295,10 +299,11 @@ def test_root_alone_hands_over(node):
     # As somebody may have opened it by mistake.
     node.socket.parent.chmod(0o755)
     node.socket.chmod(0o666)
-    ask = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(sys.argv[1]); s.sendall(b'{\"status\":{}}\\n'); print(s.recv(100))"
-    told = [HOME.run([shutil.which("python3"), "-c", ask, node.socket], uid=uid, check=False) for uid in (None, 1337)]
-    assert told[0].stdout.strip() == r"""b'{"ok":true}\n'""", told[0]
-    assert told[1].stdout.strip() in ("b''", "") and "ok" not in told[1].stdout, told[1]
+    ask = ["socat", "-t5", "-", f"UNIX-CONNECT:{node.socket}"]
+    told = [HOME.run(ask, uid=uid, check=False, input='{"status":{}}\n') for uid in (None, 1337)]
+    assert told[0].stdout == '{"ok":true}\n', told[0]
+    assert told[1].stdout == "" and "Permission denied" not in told[1].stderr, told[1]
+    until(lambda: "is not root" in node.firewall.said(), "a line of the log")
 
 
 def test_a_node_is_installed_and_left_without_a_trace(node, folder):

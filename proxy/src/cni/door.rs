@@ -203,7 +203,7 @@ impl Desk {
             }
             Err(error) => {
                 tracing::error!(what, %pod, %error, "the CNI plugin asked in vain");
-                Answer::refused(&error, matches!(error, HandError::Leaving))
+                Answer::refused(error.to_string(), matches!(error, HandError::Leaving))
             }
         }
     }

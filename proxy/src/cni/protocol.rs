@@ -108,8 +108,8 @@ impl Answer {
     }
 
     /// Not done.
-    pub(super) fn refused(error: impl ToString, retry: bool) -> Self {
-        Self { ok: false, exempt: false, error: Some(error.to_string()), retry }
+    pub(super) fn refused(error: impl Into<String>, retry: bool) -> Self {
+        Self { ok: false, exempt: false, error: Some(error.into()), retry }
     }
 
     /// One line.

@@ -26,6 +26,7 @@ const SIDECAR_UID: u32 = 15106;
   eastwall redirect apply --mode node --workloads workloads.yaml --policy policies/
   eastwall redirect print --mode sidecar
   eastwall redirect delete --mode node --workloads workloads.yaml
+  eastwall redirect delete --mode node --cni-state /run/eastwall/pods.json
 
 Until the proxy listens, and after it died, redirected connections are refused.
 Without --policy everything but TCP is closed; ICMP errors and echo always pass.
@@ -53,8 +54,11 @@ pub(super) struct Redirect {
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
     /// Workloads file; in node mode its entries with `netns` are the pods
-    #[arg(long, value_name = "FILE", required_if_eq("mode", "node"))]
+    #[arg(long, value_name = "FILE")]
     workloads: Option<PathBuf>,
+    /// Node: the pods that the CNI plugin has handed over too, as the proxy's --cni-state keeps them
+    #[arg(long, value_name = "FILE")]
+    cni_state: Option<PathBuf>,
     /// Policies that say what may pass besides TCP
     #[arg(long, value_name = "PATH", requires = "workloads")]
     policy: Vec<PathBuf>,
@@ -102,6 +106,9 @@ impl Redirect {
         if self.inbound_port == self.outbound_port {
             return Err("the two listeners need different ports".into());
         }
+        if self.mode == Mode::Node && self.workloads.is_none() && self.cni_state.is_none() {
+            return Err("which pods? node mode needs `--workloads` or `--cni-state`".into());
+        }
         let world = self.world()?;
         if self.action == Action::Delete {
             install::delete(&self.namespaces(&world)?)?;
@@ -146,7 +153,8 @@ impl Redirect {
             return Ok(vec![self.own_namespace()?]);
         }
         let mut open = Vec::new();
-        for node::Member { path, .. } in node::members(world, self.node.as_deref(), &Handed::default()) {
+        let handed = self.handed()?;
+        for node::Member { path, .. } in node::members(world, self.node.as_deref(), &handed) {
             match Namespace::enter(path) {
                 Ok(namespace) => open.push(Arc::new(namespace)),
                 // A namespace that is gone has no rules.
@@ -155,6 +163,10 @@ impl Redirect {
             }
         }
         Ok(open)
+    }
+
+    fn handed(&self) -> std::io::Result<Handed> {
+        self.cni_state.as_deref().map_or_else(|| Ok(Handed::default()), Handed::load)
     }
 
     fn own_namespace(&self) -> Result<Arc<Namespace>, Box<dyn std::error::Error>> {
@@ -202,13 +214,14 @@ impl Redirect {
             bypass: self.bypass.to_bypass(),
         };
         let mut plans = Vec::new();
-        for member in node::members(world, self.node.as_deref(), &Handed::default()) {
+        let handed = self.handed()?;
+        for member in node::members(world, self.node.as_deref(), &handed) {
             let path = member.path;
             let namespace = Namespace::enter(path).map_err(|error| format!("{}: {error}", path.display()))?;
             plans.push(node::plan(&setup, world, &member, Arc::new(namespace), now())?);
         }
         if plans.is_empty() {
-            return Err("no workload of this node has a `netns` in the workloads file".into());
+            return Err("no workload of this node has a `netns` in the workloads file, and none was handed over".into());
         }
         Ok(plans)
     }
