@@ -55,7 +55,7 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     let (handed, predecessor) = taken.unzip();
     let ready = Readiness { reloader: seen.reloader.clone(), lifecycle: Arc::clone(&lifecycle) };
     let admin = admin::start(config.admin, &socket, seen, handed.as_ref())?;
-    let listeners = listeners(config, handed.unwrap_or_default(), &live, &recorder, &lifecycle)?;
+    let (listeners, node) = listeners(config, handed.unwrap_or_default(), &live, &recorder, &lifecycle)?;
     let keys = Keys::new(config.token_limits.clone());
     let own = config.tokens.iter().map(|accepts| accepts.rule.keys.clone()).collect();
     let keeper = Keeper::start(&keys, own, &live, &recorder);
@@ -78,17 +78,27 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
             }
         }
         let workers = Workers::start(config.workers, &live, config.limits.clone(), &proofs, &recorder, &listeners)?;
+        // Who is ready takes pods, but two processes never do at once.
+        let door = || pods::door(config, node.as_ref(), &live);
+        let cni = if predecessor.is_none() { door()? } else { None };
         lifecycle.listens();
         if let Some(predecessor) = predecessor
             && let Err(error) = predecessor.retire()
         {
             tracing::warn!(%error, "the process before has not said that it retires");
         }
+        let cni = cni.map_or_else(door, |door| Ok(Some(door)))?;
         if let Some(path) = &config.handover {
             let (shared, door) = (listeners.clone(), admin.listener());
             let all = move || shared.to_hand_over(door.as_ref());
-            let lifecycle = Arc::clone(&lifecycle);
-            Successors::expect(path)?.serve(all, move || lifecycle.hand_over())?;
+            let (lifecycle, node, cni) = (Arc::clone(&lifecycle), node.clone(), cni.clone());
+            let retire = move || {
+                // Whoever is being handed over is in the file when the next process reads it again.
+                cni.iter().for_each(|door| door.close());
+                node.iter().for_each(|node| node.retire());
+                lifecycle.hand_over();
+            };
+            Successors::expect(path)?.serve(all, retire)?;
         }
         tracing::info!(mode = ?config.mode, admin = ?admin.tcp(), socket = %admin.socket().display(), "running");
         for address in listeners.addresses() {
@@ -104,6 +114,7 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
             }
         }
         tracing::info!(connections = workers.connections(), "draining");
+        cni.iter().for_each(|door| door.close());
         if lifecycle.is_handed_over() {
             listeners.release();
             drop(admin);
@@ -153,22 +164,26 @@ fn listeners(
     live: &Arc<Live>,
     recorder: &Recorder,
     lifecycle: &Arc<Lifecycle>,
-) -> io::Result<Listeners> {
-    match (config.mode, config.gateway) {
+) -> io::Result<(Listeners, Option<Arc<Node>>)> {
+    let listeners = match (config.mode, config.gateway) {
         (Mode::Gateway, Some(gateway)) => {
             let hbone = config.mutual_tls.as_ref().and_then(|held| held.listen);
-            Listeners::gateway(gateway.listen, gateway.upstream, hbone, &handed)
+            Listeners::gateway(gateway.listen, gateway.upstream, hbone, &handed)?
         }
-        (Mode::Gateway, None) => Err(io::Error::other("gateway mode needs a listener and an upstream")),
+        (Mode::Gateway, None) => return Err(io::Error::other("gateway mode needs a listener and an upstream")),
         (Mode::Sidecar, _) => {
             bypass::of_sidecar(recorder)?;
-            Listeners::sidecar(config.redirected.ports, config.redirected.family, &handed)
+            Listeners::sidecar(config.redirected.ports, config.redirected.family, &handed)?
         }
-        (Mode::Node, _) => pods::serve(
-            Node::new(config.redirected.clone(), handed),
-            Arc::clone(live),
-            recorder.for_worker(),
-            Arc::clone(lifecycle),
-        ),
-    }
+        (Mode::Node, _) => {
+            let node = Arc::new(Node::new(config.redirected.clone(), handed));
+            if let Some(cni) = &config.cni {
+                node.remember(&cni.state)?;
+            }
+            let told = (recorder.for_worker(), Arc::clone(lifecycle));
+            let listeners = pods::serve(Arc::clone(&node), Arc::clone(live), told.0, told.1)?;
+            return Ok((listeners, Some(node)));
+        }
+    };
+    Ok((listeners, None))
 }

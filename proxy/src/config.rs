@@ -261,6 +261,12 @@ pub(crate) struct Settings {
     /// Node: only the pods of this node
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Node: Unix socket, for root alone, on which the CNI plugin `eastwall-cni` hands over pods [default: none]
+    #[arg(long, value_name = "PATH")]
+    cni_socket: Option<PathBuf>,
+    /// Node: file that keeps the pods that were handed over [default: pods.json beside the socket]
+    #[arg(long, value_name = "FILE")]
+    cni_state: Option<PathBuf>,
     #[command(flatten)]
     #[serde(default)]
     probes: ProbeSettings,
@@ -314,6 +320,8 @@ pub(crate) struct Config {
     pub(crate) handover: Option<PathBuf>,
     /// Ports, IP versions and exceptions of redirected traffic, in sidecar and node mode.
     pub(crate) redirected: NodeSetup,
+    /// Where the CNI plugin hands over pods, in node mode.
+    pub(crate) cni: Option<CniConfig>,
     /// Every bound.
     pub(crate) limits: Limits,
     /// What this proxy can prove, and whom it believes; `None`: it speaks plaintext alone.
@@ -324,6 +332,31 @@ pub(crate) struct Config {
     pub(crate) token_limits: TokenLimits,
     /// Bounds on the files that are read.
     pub(crate) reading: Bounds,
+}
+
+/// Where pods are handed over, and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CniConfig {
+    /// The socket.
+    pub(crate) socket: PathBuf,
+    /// The file.
+    pub(crate) state: PathBuf,
+}
+
+impl CniConfig {
+    fn new(mode: Mode, socket: Option<PathBuf>, state: Option<PathBuf>) -> Result<Option<Self>, ConfigError> {
+        match (mode, socket, state) {
+            (_, None, None) => Ok(None),
+            (Mode::Node, Some(socket), state) => {
+                let state = state.unwrap_or_else(|| socket.with_file_name("pods.json"));
+                Ok(Some(Self { socket, state }))
+            }
+            (Mode::Node, None, Some(_)) => {
+                Err(ConfigError::Misplaced("`--cni-state` without `--cni-socket`: nobody could hand over a pod"))
+            }
+            _ => Err(ConfigError::Misplaced("`--cni-socket` and `--cni-state` belong to node mode")),
+        }
+    }
 }
 
 /// What gateway mode needs.
@@ -426,6 +459,11 @@ impl Config {
             family: flags.family.or(file.family).unwrap_or_default(),
             bypass: flags.bypass.over(&file.bypass),
         };
+        let cni = CniConfig::new(
+            mode,
+            flags.cni_socket.clone().or(file.cni_socket),
+            flags.cni_state.clone().or(file.cni_state),
+        )?;
         let access_log = flags.access_log.as_ref().or(file.access_log.as_ref());
         Ok(Self {
             mode,
@@ -451,6 +489,7 @@ impl Config {
             drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
             handover: flags.handover.clone().or(file.handover),
             redirected,
+            cni,
             limits,
             mutual_tls,
             tokens: file.tokens.into(),
@@ -645,6 +684,19 @@ mod tests {
         };
         assert_eq!(file(text).unwrap().redirected.bypass, expected);
         assert!(file("mode: sidecar\npolicy: [p]\nbypass: {ports: [1]}\n").is_err());
+    }
+
+    #[test]
+    fn pods_are_handed_over_in_node_mode_alone() {
+        let cni = |text: &str| file(&format!("policy: [p]\n{text}")).map(|config| config.cni);
+        let expected = |state: &str| Some(CniConfig { socket: "/run/e/cni.sock".into(), state: state.into() });
+        assert_eq!(cni("mode: node\n").unwrap(), None);
+        assert_eq!(cni("mode: node\ncniSocket: /run/e/cni.sock\n").unwrap(), expected("/run/e/pods.json"));
+        let named = "mode: node\ncniSocket: /run/e/cni.sock\ncniState: /var/p\n";
+        assert_eq!(cni(named).unwrap(), expected("/var/p"));
+        for text in ["mode: node\ncniState: /var/p\n", "mode: sidecar\ncniSocket: /run/e/cni.sock\n"] {
+            assert!(matches!(cni(text), Err(ConfigError::Misplaced(message)) if message.contains("--cni")), "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod admin;
 mod app;
 mod bounds;
+mod cni;
 pub mod command;
 mod config;
 mod connection;

@@ -29,8 +29,9 @@ impl SocketPath {
 
 /// A bound socket; its file goes with it.
 #[derive(Debug)]
-pub(super) struct Bound {
-    pub(super) path: PathBuf,
+pub(crate) struct Bound {
+    /// Where it stands.
+    pub(crate) path: PathBuf,
     inode: u64,
 }
 
@@ -45,7 +46,7 @@ impl Drop for Bound {
 }
 
 /// Binds the socket for its owner alone. `replaces`: in place of a process that is about to end.
-pub(super) fn bind(wanted: &SocketPath, replaces: bool) -> io::Result<(UnixListener, Bound)> {
+pub(crate) fn bind(wanted: &SocketPath, replaces: bool) -> io::Result<(UnixListener, Bound)> {
     let path = wanted.path();
     if let Some(folder) = path.parent()
         && !folder.as_os_str().is_empty()

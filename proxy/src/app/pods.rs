@@ -11,6 +11,8 @@ use eastwall_policy::world::World;
 
 use super::bypass::Bypassed;
 use crate::admin::{Lifecycle, Unserved};
+use crate::cni::{Bounds, Door};
+use crate::config::Config;
 use crate::connection::now;
 use crate::intercept::rules::Counts;
 use crate::intercept::{Listeners, Node};
@@ -25,7 +27,7 @@ const LOOKS_PER_COUNT: u32 = 2;
 
 /// Serves the pods that are there now, and goes on doing so.
 pub(super) fn serve(
-    node: Node,
+    node: Arc<Node>,
     live: Arc<Live>,
     recorder: Recorder,
     lifecycle: Arc<Lifecycle>,
@@ -54,6 +56,15 @@ pub(super) fn serve(
         }
     })?;
     Ok(listeners)
+}
+
+/// Where the CNI plugin hands over pods from now on, if it is to; those that the process before was handed are taken.
+pub(super) fn door(config: &Config, node: Option<&Arc<Node>>, live: &Arc<Live>) -> io::Result<Option<Arc<Door>>> {
+    let Some((cni, node)) = config.cni.as_ref().zip(node) else { return Ok(None) };
+    node.remember_again()?;
+    let door = Door::open(&cni.socket, Arc::clone(node), Arc::clone(live), Bounds::default())?;
+    tracing::info!(socket = %cni.socket.display(), state = %cni.state.display(), "the CNI plugin may hand over pods");
+    Ok(Some(Arc::new(door)))
 }
 
 fn reconcile(node: &Node, world: &World, recorder: &Recorder, lifecycle: &Lifecycle) {

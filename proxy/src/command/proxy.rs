@@ -14,6 +14,7 @@ use crate::config::{Config, Settings};
 #[command(after_help = "Examples:
   eastwall proxy --mode gateway --listen 127.0.0.1:8080 --upstream 127.0.0.2:80 --policy policies/ --workloads workloads.yaml
   eastwall proxy --mode sidecar --policy /etc/eastwall/policies --workloads /etc/eastwall/workloads.yaml
+  eastwall proxy --mode node --node node-1 --policy policies/ --workloads workloads.yaml --cni-socket /run/eastwall/cni.sock
 
 The access log goes to standard output unless --access-log says otherwise, everything else to standard error
 (EASTWALL_LOG=debug tells more). SIGTERM drains and ends it.

@@ -14,7 +14,7 @@ use super::output::{complain, print};
 use crate::config::BypassSettings;
 use crate::intercept::rules::{Admission, MARK_RETURN, Ruleset, Unproxied};
 use crate::intercept::rules::{Counts, Exclusion, Family, Ports, ROUTE_PRIORITY, ROUTE_TABLE};
-use crate::intercept::{Namespace, NodeSetup, Plan, admission, install, node, resolvers};
+use crate::intercept::{Handed, Namespace, NodeSetup, Plan, admission, install, node, resolvers};
 
 /// Uid of a sidecar, unless told otherwise.
 const SIDECAR_UID: u32 = 15106;
@@ -27,6 +27,7 @@ const SIDECAR_UID: u32 = 15106;
   eastwall redirect print --mode sidecar
   eastwall redirect delete --mode node --workloads workloads.yaml
   eastwall redirect delete --mode node --netns-folder /run/netns
+  eastwall redirect delete --mode node --cni-state /run/eastwall/pods.json
 
 Until the proxy listens, and after it died, redirected connections are refused.
 Without --policy everything but TCP is closed, --allow-resolvers excepted; ICMP errors and echo always pass.
@@ -54,11 +55,14 @@ pub(super) struct Redirect {
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
     /// Node, to delete: every network namespace in this folder, whatever pod it is of
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["workloads", "netns"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["workloads", "netns", "cni_state"])]
     netns_folder: Option<PathBuf>,
     /// Workloads file; in node mode its entries with `netns` are the pods
     #[arg(long, value_name = "FILE")]
     workloads: Option<PathBuf>,
+    /// Node: the pods that the CNI plugin has handed over too, as the proxy's --cni-state keeps them
+    #[arg(long, value_name = "FILE")]
+    cni_state: Option<PathBuf>,
     /// Policies that say what may pass besides TCP
     #[arg(long, value_name = "PATH", requires = "workloads")]
     policy: Vec<PathBuf>,
@@ -116,8 +120,10 @@ impl Redirect {
         if self.netns_folder.is_some() && (self.mode, self.action) != (Mode::Node, Action::Delete) {
             return Err("`--netns-folder` is for `redirect delete --mode node`".into());
         }
-        if self.mode == Mode::Node && self.workloads.is_none() && self.netns_folder.is_none() {
-            return Err("say which pods: `--workloads FILE`, or to delete `--netns-folder DIR`".into());
+        let says_which = self.workloads.is_some() || self.cni_state.is_some() || self.netns_folder.is_some();
+        if self.mode == Mode::Node && !says_which {
+            let say = "say which pods: `--workloads FILE`, `--cni-state FILE`, or to delete `--netns-folder DIR`";
+            return Err(say.into());
         }
         let world = self.world()?;
         if self.action == Action::Delete {
@@ -164,7 +170,11 @@ impl Redirect {
         }
         let paths: Vec<PathBuf> = match &self.netns_folder {
             Some(folder) => listed(folder).map_err(|error| format!("{}: {error}", folder.display()))?,
-            None => node::members(world, self.node.as_deref()).map(|(_, _, path)| path.to_owned()).collect(),
+            None => {
+                let handed = self.handed()?;
+                let members = node::members(world, self.node.as_deref(), &handed);
+                members.into_iter().map(|node::Member { path, .. }| path.to_owned()).collect()
+            }
         };
         let mut open = Vec::new();
         for path in paths {
@@ -178,6 +188,10 @@ impl Redirect {
             }
         }
         Ok(open)
+    }
+
+    fn handed(&self) -> std::io::Result<Handed> {
+        self.cni_state.as_deref().map_or_else(|| Ok(Handed::default()), Handed::load)
     }
 
     fn own_namespace(&self) -> Result<Arc<Namespace>, Box<dyn std::error::Error>> {
@@ -234,12 +248,14 @@ impl Redirect {
             bypass: self.bypass.to_bypass(),
         };
         let mut plans = Vec::new();
-        for (id, workload, path) in node::members(world, self.node.as_deref()) {
+        let handed = self.handed()?;
+        for member in node::members(world, self.node.as_deref(), &handed) {
+            let path = member.path;
             let namespace = Namespace::enter(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            plans.push(node::plan(&setup, world, id, workload, Arc::new(namespace), now())?);
+            plans.push(node::plan(&setup, world, &member, Arc::new(namespace), now())?);
         }
         if plans.is_empty() {
-            return Err("no workload of this node has a `netns` in the workloads file".into());
+            return Err("no workload of this node has a `netns` in the workloads file, and none was handed over".into());
         }
         Ok(plans)
     }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use eastwall_policy::facts::{Connection, Direction, End, Place, Transport};
-use eastwall_policy::registry::{ApplicationProtocol, DeclaredPort, ServiceId, TargetPort, Workload, WorkloadId};
+use eastwall_policy::registry::{
+    ApplicationProtocol, Claimant, DeclaredPort, ServiceId, TargetPort, Workload, WorkloadId,
+};
 use eastwall_policy::verdict::Reason;
 use eastwall_policy::world::{Flow, World};
 
@@ -148,7 +150,7 @@ impl Ends {
                 Arc::new(World::refusing(Reason::IdentityMismatch, world.generation().number))
             }
             Place::Workload(_) => world,
-            _ if world.has_subject_at(own_address) => world,
+            _ if self.has_subject_at(&world, own_address) => world,
             _ if self.must_be_registered && !world.is_sealed() => {
                 Arc::new(World::refusing(Reason::Unregistered, world.generation().number))
             }
@@ -190,6 +192,14 @@ impl Ends {
             hbone: hbone && self.direction == Direction::Outbound,
         };
         Judged { world, flow, source_workload, destination_workload, declared, pool_key }
+    }
+
+    /// Whether somebody whose policies are asked is reached here. In a pod's own namespace that is the pod: whom else the
+    /// registry has at its address may have had it before.
+    fn has_subject_at(&self, world: &World, own: IpAddr) -> bool {
+        let Some(pod) = &self.pod else { return world.has_subject_at(own) };
+        let mut claimants = world.registry().claimants(own).iter();
+        claimants.any(|claimant| matches!(claimant, Claimant::Workload(id) if self.is_pod(world, *id, pod)))
     }
 
     /// The peer proves an identity that the registry does not have where it comes from.

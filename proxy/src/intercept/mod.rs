@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod dial;
+pub(crate) mod handed;
 pub(crate) mod handover;
 pub(crate) mod install;
 #[cfg(test)]
@@ -20,11 +21,12 @@ use eastwall_policy::facts::Direction;
 use tokio::net::TcpStream;
 
 pub(crate) use dial::Dialer;
+pub(crate) use handed::{Handed, HandedPod};
 pub(crate) use handover::{Inherited, Successors, take_over};
 pub(crate) use install::Plan;
 pub(crate) use listener::{Acceptor, Listeners, Refused, TurnedAway, no_such_family};
 pub(crate) use namespace::Namespace;
-pub(crate) use node::{Node, NodeSetup};
+pub(crate) use node::{HandError, Node, NodeSetup};
 
 /// The address that the client dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 //!
 //! A socket keeps the namespace it was made in, so workers use it like any other. No worker ever changes its own.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -27,8 +27,7 @@ impl Namespace {
     /// Enters the namespace at this path (`/proc/PID/ns/net`, `/run/netns/NAME`). Needs CAP_SYS_ADMIN.
     pub(crate) fn enter(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        let identity = (metadata.dev(), metadata.ino());
+        let identity = identity(&file.metadata()?);
         Self::start(Some(path.to_owned()), identity, move || {
             move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(io::Error::from)
         })
@@ -36,8 +35,7 @@ impl Namespace {
 
     /// The namespace that the process is in already. Needs nothing.
     pub(crate) fn current() -> io::Result<Self> {
-        let metadata = std::fs::metadata("/proc/thread-self/ns/net")?;
-        Self::start(None, (metadata.dev(), metadata.ino()), || Ok(()))
+        Self::start(None, identity_of(Path::new("/proc/thread-self/ns/net"))?, || Ok(()))
     }
 
     fn start(
@@ -60,12 +58,14 @@ impl Namespace {
         Ok(Self { path, identity, jobs })
     }
 
-    /// Whether the path still leads to this namespace: a pod that was made again may have the same path.
-    pub(crate) fn is_still_at_its_path(&self) -> bool {
-        match &self.path {
-            None => true,
-            Some(path) => std::fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity),
-        }
+    /// Whether a path leads to this namespace: a pod that was made again may have the same path.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        identity_of(path).is_ok_and(|identity| identity == self.identity)
+    }
+
+    /// Whether its own path still leads to it.
+    pub(crate) fn is_at_its_path(&self) -> bool {
+        self.path.as_deref().is_none_or(|path| self.is_at(path))
     }
 
     /// Device and inode: the same for two paths to one namespace.
@@ -102,6 +102,15 @@ impl std::fmt::Display for Namespace {
             None => f.write_str("the current network namespace"),
         }
     }
+}
+
+/// Device and inode of the namespace at a path.
+pub(super) fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
+    Ok(identity(&std::fs::metadata(path)?))
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 fn gone() -> io::Error {

@@ -1,13 +1,19 @@
 //! The pods of one node: their namespaces are entered, closed, listened in, and left again as the registry says.
 
+mod handing;
+
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use eastwall_policy::registry::{Workload, WorkloadId};
 use eastwall_policy::world::World;
 
+pub(crate) use handing::HandError;
+
+use super::handed::Handed;
 use super::install::{self, InstallError, Plan};
 use super::listener::{self, Listening, Pod};
 use super::rules::{Bypass, Counts, Exclusion, Family, Ports, Ruleset};
@@ -33,8 +39,16 @@ pub(crate) struct NodeSetup {
 pub(crate) struct Node {
     setup: NodeSetup,
     listeners: Listeners,
-    pods: Mutex<BTreeMap<Arc<str>, Served>>,
-    handed: Arc<Inherited>,
+    pods: Mutex<Pods>,
+    inherited: Arc<Inherited>,
+}
+
+#[derive(Debug, Default)]
+struct Pods {
+    served: BTreeMap<Arc<str>, Served>,
+    handed: Handed,
+    /// The next process has them: nothing is added here any more.
+    retired: bool,
 }
 
 /// A pod that could not be served. Its traffic is refused if its rules could be applied, and nobody's business if its
@@ -56,8 +70,8 @@ struct Served {
 
 impl Node {
     /// Serves nobody until the first [`Self::reconcile`].
-    pub(crate) fn new(setup: NodeSetup, handed: Inherited) -> Self {
-        Self { setup, listeners: Listeners::none(), pods: Mutex::default(), handed: Arc::new(handed) }
+    pub(crate) fn new(setup: NodeSetup, inherited: Inherited) -> Self {
+        Self { setup, listeners: Listeners::none(), pods: Mutex::default(), inherited: Arc::new(inherited) }
     }
 
     /// Where workers accept from.
@@ -65,47 +79,61 @@ impl Node {
         &self.listeners
     }
 
+    fn pods(&self) -> MutexGuard<'_, Pods> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Brings every pod in line with a world: after each swap, expiry and change of the registry. Blocking; not for a
     /// worker. A pod that has left keeps its rules, so that it stays closed for as long as its namespace lives;
     /// `eastwall redirect delete` opens it. Whoever failed is tried again by the next call.
     pub(crate) fn reconcile(&self, world: &World, now: i64) -> Vec<PodFailure> {
-        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.pods();
+        let Pods { served: pods, handed, retired } = &mut *pods;
         if self.listeners.is_closed() {
             pods.clear();
             return Vec::new();
         }
-        let mut before = std::mem::take(&mut *pods);
         let mut failures = Vec::new();
+        let gone = handed.drop_gone();
+        let exempted = handing::follow_exemptions(handed, world, &mut failures);
+        if (gone || exempted)
+            && !*retired
+            && let Err(error) = handed.save()
+        {
+            tracing::warn!(%error, "cannot write down which pods were handed over");
+        }
+        let mut before = std::mem::take(pods);
         let mut taken = HashSet::new();
-        for (id, workload, path) in members(world, self.setup.node.as_deref()) {
-            let name: Arc<str> = format!("{}/{}", workload.namespace, workload.name).into();
-            let held = before.remove(&name).filter(|served| served.plan.namespace.is_still_at_its_path());
+        for member in members(world, self.setup.node.as_deref(), handed) {
+            let held = before.remove(&member.name).filter(|served| served.plan.namespace.is_at(member.path));
             let outcome = match held {
                 // Two entries for one namespace: whose addresses would be its own?
                 Some(served) if taken.contains(&served.plan.namespace.identity()) => (None, Some(InstallError::Taken)),
-                Some(served) => self.update(served, world, id, workload, now),
-                None => {
-                    match enter(path, &taken).and_then(|inside| self.open(&name, world, id, workload, &inside, now)) {
-                        Ok(served) => (Some(served), None),
-                        Err(error) => (None, Some(error)),
-                    }
-                }
+                Some(served) => self.update(served, world, &member, now),
+                None => match enter(member.path, &taken).and_then(|inside| self.open(world, &member, &inside, now)) {
+                    Ok(served) => (Some(served), None),
+                    Err(error) => (None, Some(error)),
+                },
             };
             if let Some(served) = outcome.0 {
                 taken.insert(served.plan.namespace.identity());
-                pods.insert(Arc::clone(&name), served);
+                pods.insert(Arc::clone(&member.name), served);
             }
-            failures.extend(outcome.1.map(|error| PodFailure { pod: name, error }));
+            failures.extend(outcome.1.map(|error| PodFailure { pod: member.name, error }));
         }
-        self.listeners.replace(pods.values().flat_map(|served| served.listening.iter().cloned()).collect());
+        self.listen(pods);
         failures
+    }
+
+    fn listen(&self, pods: &BTreeMap<Arc<str>, Served>) {
+        self.listeners.replace(pods.values().flat_map(|served| served.listening.iter().cloned()).collect());
     }
 
     /// The named counters of every pod, for what bypasses the proxy.
     pub(crate) fn counts(&self) -> Vec<(Arc<str>, Counts)> {
         let namespaces: Vec<(Arc<str>, Arc<Namespace>)> = {
-            let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-            pods.iter().map(|(name, served)| (Arc::clone(name), Arc::clone(&served.plan.namespace))).collect()
+            let pods = self.pods();
+            pods.served.iter().map(|(name, served)| (Arc::clone(name), Arc::clone(&served.plan.namespace))).collect()
         };
         namespaces.into_iter().filter_map(|(name, namespace)| Some((name, install::counts(&namespace).ok()?))).collect()
     }
@@ -113,20 +141,18 @@ impl Node {
     /// Closed first, then listened in.
     fn open(
         &self,
-        name: &Arc<str>,
         world: &World,
-        id: WorkloadId,
-        workload: &Workload,
+        member: &Member<'_>,
         namespace: &Arc<Namespace>,
         now: i64,
     ) -> Result<Served, InstallError> {
-        let plan = plan(&self.setup, world, id, workload, Arc::clone(namespace), now)?;
+        let plan = plan(&self.setup, world, member, Arc::clone(namespace), now)?;
         install::apply(std::slice::from_ref(&plan))?;
-        let addresses = ArcSwap::from_pointee(workload.ips.clone());
-        let pod = Arc::new(Pod { name: Arc::clone(name), addresses, namespace: Arc::clone(namespace) });
+        let addresses = ArcSwap::from_pointee(member.addresses.to_vec());
+        let pod = Arc::new(Pod { name: Arc::clone(&member.name), addresses, namespace: Arc::clone(namespace) });
         let (ports, family, of) = (self.setup.ports, self.setup.family, Arc::clone(&pod));
-        let handed = Arc::clone(&self.handed);
-        let listening = namespace.run_blocking(move || listener::of_pod(ports, family, &of, &handed))??;
+        let inherited = Arc::clone(&self.inherited);
+        let listening = namespace.run_blocking(move || listener::of_pod(ports, family, &of, &inherited))??;
         Ok(Served { pod, plan, listening })
     }
 
@@ -135,13 +161,12 @@ impl Node {
         &self,
         mut served: Served,
         world: &World,
-        id: WorkloadId,
-        workload: &Workload,
+        member: &Member<'_>,
         now: i64,
     ) -> (Option<Served>, Option<InstallError>) {
-        served.pod.addresses.store(Arc::new(workload.ips.clone()));
+        served.pod.addresses.store(Arc::new(member.addresses.to_vec()));
         let namespace = Arc::clone(&served.plan.namespace);
-        let error = match plan(&self.setup, world, id, workload, namespace, now) {
+        let error = match plan(&self.setup, world, member, namespace, now) {
             Ok(plan) if plan.ruleset == served.plan.ruleset => None,
             Ok(plan) => install::apply(std::slice::from_ref(&plan)).map(|()| served.plan = plan).err(),
             Err(error) => Some(error),
@@ -155,25 +180,52 @@ fn enter(path: &Path, taken: &HashSet<(u64, u64)>) -> Result<Arc<Namespace>, Ins
     if taken.contains(&namespace.identity()) { Err(InstallError::Taken) } else { Ok(Arc::new(namespace)) }
 }
 
-/// The workloads that a node proxy serves, with the path of their namespace.
-pub(crate) fn members<'w>(
-    world: &'w World,
-    node: Option<&str>,
-) -> impl Iterator<Item = (WorkloadId, &'w Workload, &'w Path)> {
-    let numbered = (0u32..).map(WorkloadId).zip(&world.registry().workloads);
-    numbered.filter_map(move |(id, workload)| {
-        let path = workload.netns.as_deref().map(Path::new)?;
-        let here = node.is_none_or(|node| workload.node.as_deref() == Some(node));
-        (here && !workload.host_network).then_some((id, workload, path))
-    })
+/// A pod to be served.
+#[derive(Debug)]
+pub(crate) struct Member<'a> {
+    /// `namespace/name`.
+    pub(crate) name: Arc<str>,
+    /// Its entry of the registry; `None`: it was handed over, and nobody knows it yet.
+    pub(crate) workload: Option<WorkloadId>,
+    /// The addresses that it owns.
+    pub(crate) addresses: &'a [IpAddr],
+    /// Path of its namespace.
+    pub(crate) path: &'a Path,
+}
+
+/// The workloads of the registry that have a namespace, and the pods that were handed over. Where both name one for the
+/// same pod, that of the registry counts.
+pub(crate) fn members<'a>(world: &'a World, node: Option<&str>, handed: &'a Handed) -> Vec<Member<'a>> {
+    let registry = world.registry();
+    let is_here =
+        |workload: &Workload| !workload.host_network && node.is_none_or(|node| workload.node.as_deref() == Some(node));
+    let numbered = (0u32..).map(WorkloadId).zip(&registry.workloads);
+    let mut members: Vec<_> = numbered
+        .filter_map(|(id, workload)| {
+            let path = workload.netns.as_deref().map(Path::new).filter(|_| is_here(workload))?;
+            let name = format!("{}/{}", workload.namespace, workload.name).into();
+            Some(Member { name, workload: Some(id), addresses: &workload.ips, path })
+        })
+        .collect();
+    for (name, pod) in handed.iter().filter(|(_, pod)| !pod.exempt) {
+        let id = registry.find_workload(&pod.namespace, &pod.name);
+        let known = id.and_then(|id| Some((id, registry.workload(id).filter(|workload| is_here(workload))?)));
+        let (workload, addresses) = match known {
+            Some((_, workload)) if workload.netns.is_some() => continue,
+            Some((id, workload)) if workload.ips.is_empty() => (Some(id), &pod.ips),
+            Some((id, workload)) => (Some(id), &workload.ips),
+            None => (None, &pod.ips),
+        };
+        members.push(Member { name: Arc::clone(name), workload, addresses, path: &pod.netns });
+    }
+    members
 }
 
 /// The rules of one pod.
 pub(crate) fn plan(
     setup: &NodeSetup,
     world: &World,
-    id: WorkloadId,
-    workload: &Workload,
+    member: &Member<'_>,
     namespace: Arc<Namespace>,
     now: i64,
 ) -> Result<Plan, InstallError> {
@@ -183,8 +235,8 @@ pub(crate) fn plan(
         ports: setup.ports,
         family: setup.family,
         bypass: setup.bypass.clone(),
-        exclusion: Exclusion::Marked { addresses: workload.ips.clone(), devices },
-        unproxied: admission::unproxied(world, id, now),
+        exclusion: Exclusion::Marked { addresses: member.addresses.to_vec(), devices },
+        unproxied: member.workload.map(|id| admission::unproxied(world, id, now)).unwrap_or_default(),
     };
     Ok(Plan { namespace, ruleset })
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::net::{Fabric, Net, Server, eventually, udp_server};
 use super::relay::Relay;
+use crate::intercept::node::{members, plan as pods_plan};
 use crate::intercept::rules::{Bypass, Family, MARK_LISTENER, MARK_RETURN, MARK_UPSTREAM, Ports};
-use crate::intercept::{Inherited, Node, NodeSetup, install};
+use crate::intercept::{Handed, Inherited, Node, NodeSetup, install};
 
 const PORT: u16 = 8080;
 
@@ -70,10 +71,10 @@ R",
     let plans: Vec<_> = {
         let world = net.closed();
         let of = |pod| {
-            let id = eastwall_policy::registry::WorkloadId(u32::try_from(pod).unwrap());
-            let workload = world.registry().workload(id).unwrap();
+            let nobody = Handed::default();
+            let members = members(&world, None, &nobody);
             let namespace = std::sync::Arc::clone(&net.pods[pod]);
-            crate::intercept::node::plan(&setup(), &world, id, workload, namespace, 0).unwrap()
+            pods_plan(&setup(), &world, &members[pod], namespace, 0).unwrap()
         };
         // The client's side stays open, so that the receiver's side is what is tested.
         vec![of(1)]
@@ -362,12 +363,12 @@ fn an_application_on_loopback_stays_unreachable_and_reaches_itself() {
 fn apply_is_all_or_nothing_over_several_namespaces() {
     let net = Net::new(Fabric::Bridged(false), 2);
     let world = net.closed();
-    let plan = |pod: u32, uid| {
-        let id = eastwall_policy::registry::WorkloadId(pod);
-        let workload = world.registry().workload(id).unwrap();
-        let namespace = std::sync::Arc::clone(&net.pods[pod as usize]);
+    let plan = |pod: usize, uid| {
+        let nobody = Handed::default();
+        let members = members(&world, None, &nobody);
+        let namespace = std::sync::Arc::clone(&net.pods[pod]);
         let setup = NodeSetup { uid, ..setup() };
-        crate::intercept::node::plan(&setup, &world, id, workload, namespace, 0).unwrap()
+        pods_plan(&setup, &world, &members[pod], namespace, 0).unwrap()
     };
     let spoil = |mut plan: install::Plan| {
         if let crate::intercept::rules::Exclusion::Marked { devices, .. } = &mut plan.ruleset.exclusion {
