@@ -49,6 +49,13 @@ impl FrontEnd {
 const FRONT_ENDS: &[FrontEnd] =
     &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END, linkerd::FRONT_END, network::FRONT_END];
 
+/// Whether documents of this group and kind are policies, or the settings that they are read by.
+#[must_use]
+pub fn is_policy(group: &str, kind: &str) -> bool {
+    (group == native::GROUP && kind == native::SETTINGS)
+        || FRONT_ENDS.iter().any(|front_end| front_end.is_of(group, kind))
+}
+
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
