@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::bounds::ReadingSettings;
+use crate::controller::{ControllerSettings, Following, State};
 use crate::identity::{Accepts, TokenLimitSettings, TokenLimits};
 use crate::intercept::NodeSetup;
 use crate::intercept::rules::{Bypass, Family, PortRange, Ports};
@@ -207,7 +208,7 @@ pub(crate) struct Settings {
     #[arg(long, value_enum)]
     #[serde(default, deserialize_with = "parsed")]
     mode: Option<Mode>,
-    /// Policy files and folders; may be repeated. Required, here or in the configuration file
+    /// Policy files and folders; may be repeated. Required, here or in the configuration file, without a controller
     #[arg(long, value_name = "PATH", num_args = 1..)]
     #[serde(default)]
     policy: Vec<PathBuf>,
@@ -258,6 +259,9 @@ pub(crate) struct Settings {
     node: Option<String>,
     #[command(flatten)]
     #[serde(default)]
+    controller: ControllerSettings,
+    #[command(flatten)]
+    #[serde(default)]
     bypass: BypassSettings,
     #[command(flatten)]
     #[serde(default)]
@@ -283,6 +287,8 @@ pub(crate) struct Config {
     pub(crate) policy: Vec<PathBuf>,
     /// Workloads file.
     pub(crate) workloads: Option<PathBuf>,
+    /// The controller that keeps both up to date.
+    pub(crate) controller: Option<Following>,
     /// Listener and upstream, in gateway mode.
     pub(crate) gateway: Option<Gateway>,
     /// Address of the admin server.
@@ -363,10 +369,25 @@ impl Config {
         let mode = flags.mode.or(file.mode).ok_or(ConfigError::Missing("say how traffic arrives: `--mode`"))?;
         let listen = flags.listen.or(file.listen);
         let upstream = flags.upstream.or(file.upstream);
+        let reading = flags.reading.over(file.reading.over(Bounds::default()));
+        let controller = flags
+            .controller
+            .over(&file.controller, (mode, reading.total_bytes), |variable| std::env::var(variable).ok())?;
         let policy = if flags.policy.is_empty() { file.policy } else { flags.policy.clone() };
+        let policy = match &controller {
+            Some(following) if policy.is_empty() => State::policies(&following.state),
+            Some(_) => {
+                return Err(ConfigError::Misplaced("policies come from the controller: leave out `--policy`"));
+            }
+            None => policy,
+        };
+        let workloads = flags.workloads.clone().or(file.workloads);
+        let workloads = workloads.or_else(|| Some(State::workloads(&controller.as_ref()?.state)));
         if policy.is_empty() {
             // Without one every workload would be open, and readiness would say that all is well.
-            return Err(ConfigError::Missing("say what is allowed: `--policy PATH`, a file or a folder"));
+            return Err(ConfigError::Missing(
+                "say what is allowed: `--policy PATH`, a file or a folder, or `--controller ADDR`",
+            ));
         }
         let gateway = match (mode, listen, upstream) {
             (Mode::Gateway, Some(listen), Some(upstream)) => Some(Gateway { listen, upstream }),
@@ -385,8 +406,10 @@ impl Config {
             return Err(ConfigError::Zero(name));
         }
         let ports = Ports::default();
+        let node = flags.node.clone().or(file.node);
+        let node = node.or_else(|| controller.as_ref()?.node.as_deref().map(str::to_owned));
         let redirected = NodeSetup {
-            node: flags.node.clone().or(file.node).map(Into::into),
+            node: node.map(Into::into),
             uid: rustix::process::geteuid().as_raw(),
             ports: Ports {
                 inbound: flags.inbound_port.or(file.inbound_port).unwrap_or(ports.inbound),
@@ -399,7 +422,8 @@ impl Config {
         Ok(Self {
             mode,
             policy,
-            workloads: flags.workloads.clone().or(file.workloads),
+            workloads,
+            controller,
             gateway,
             admin: flags.admin.or(file.admin),
             admin_socket: flags.admin_socket.clone().or(file.admin_socket),
@@ -421,7 +445,7 @@ impl Config {
             limits,
             tokens: file.tokens.into(),
             token_limits,
-            reading: flags.reading.over(file.reading.over(Bounds::default())),
+            reading,
         })
     }
 }

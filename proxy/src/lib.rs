@@ -10,6 +10,7 @@ mod bounds;
 pub mod command;
 mod config;
 mod connection;
+mod controller;
 pub mod detect;
 pub mod http1;
 mod http2;

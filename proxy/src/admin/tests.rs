@@ -52,6 +52,7 @@ impl Bench {
             upstream: None,
             start_closed: true,
             bounds: eastwall_policy::source::Bounds::default(),
+            controller: None,
         };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
         let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::default()) };
