@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostic, Location, Snippet};
 
 pub mod fields;
 mod files;
+mod object;
 mod parts;
 mod reader;
 mod split;

@@ -3,76 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import time
-from pathlib import Path
 
 import pytest
-from kinds import ROOT, accepted
-
-ASSETS = Path(os.environ["KUBEBUILDER_ASSETS"])
-SECONDS = 60
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-class Api:
-    """etcd and the API server, on loopback, in a folder of their own."""
-
-    def __init__(self, folder: Path):
-        etcd, self.port = free_port(), free_port()
-        self.folder = folder
-        key = folder / "sa.key"
-        subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
-        (folder / "tokens.csv").write_text('admin-token,admin,admin,"system:masters"\n')
-        store = f"http://127.0.0.1:{etcd}"
-        self.processes = [
-            self.run("etcd", f"--data-dir={folder / 'etcd'}", f"--listen-client-urls={store}", f"--advertise-client-urls={store}",
-                     "--listen-peer-urls=http://127.0.0.1:0", "--unsafe-no-fsync"),
-            self.run("kube-apiserver", f"--etcd-servers={store}", "--bind-address=127.0.0.1", f"--secure-port={self.port}", f"--cert-dir={folder}",
-                     f"--token-auth-file={folder / 'tokens.csv'}", "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24",
-                     "--disable-admission-plugins=ServiceAccount", f"--service-account-issuer=https://127.0.0.1:{self.port}/",
-                     f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"),
-        ]
-        self.until("it is ready", lambda: self.kubectl("get", "--raw", "/readyz").returncode == 0)
-
-    def run(self, name: str, *words: str) -> subprocess.Popen:
-        return subprocess.Popen([ASSETS / name, *words], stdout=subprocess.DEVNULL, stderr=(self.folder / f"{name}.log").open("w"))
-
-    def stop(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()
-            process.wait(20)
-
-    def kubectl(self, *words: str, text: str | None = None) -> subprocess.CompletedProcess:
-        server = [f"--server=https://127.0.0.1:{self.port}", "--token=admin-token", "--insecure-skip-tls-verify"]
-        return subprocess.run([ASSETS / "kubectl", *server, *words], input=text, capture_output=True, text=True, cwd=self.folder)
-
-    def put(self, document: dict, *words: str) -> subprocess.CompletedProcess:
-        return self.kubectl("apply", "--server-side", "--force-conflicts", *words, "-f", "-", text=json.dumps(document))
-
-    def until(self, what: str, holds) -> None:
-        end = time.monotonic() + SECONDS
-        while not holds():
-            assert time.monotonic() < end, f"{what}: not within {SECONDS} s\n" + (self.folder / "kube-apiserver.log").read_text()[-4000:]
-            time.sleep(0.5)
+from kinds import accepted
+from server import Api
 
 
 @pytest.fixture(scope="module")
 def api(module_folder):
     made = Api(module_folder)
     try:
-        for folder in ("crds", "roles"):
-            done = made.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy" / folder))
-            assert done.returncode == 0, done.stderr
-        done = made.kubectl("wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=eastwall", f"--timeout={SECONDS}s")
-        assert done.returncode == 0, done.stderr
+        made.install("crds", "roles")
         for namespace in {each["metadata"].get("namespace", "default") for each in accepted()} - {"default"}:
             made.kubectl("create", "namespace", namespace)
         yield made

@@ -23,6 +23,17 @@ mod usable;
 /// nothing is said of who exists.
 #[must_use]
 pub fn check(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<Diagnostic> {
+    let mut findings = Told::default();
+    findings.extend(documents(compiled, registry, now));
+    if let Some(registry) = registry {
+        findings.extend(open::directions(&compiled.model, registry));
+    }
+    findings.into_list()
+}
+
+/// The same without what concerns no document: who stands open.
+#[must_use]
+pub fn documents(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<Diagnostic> {
     let (model, policies) = (&compiled.model, &compiled.model.policies);
     let mut findings = Told::default();
     findings.extend(shadow::unreachable(policies));
@@ -35,7 +46,6 @@ pub fn check(compiled: &Compiled, registry: Option<&Registry>, now: i64) -> Vec<
         findings.extend(mismatch::protocols(policies, registry));
         findings.extend(usable::never(model, registry));
         findings.extend(probe::refused(model, registry, now));
-        findings.extend(open::directions(model, registry));
     }
     findings.into_list()
 }
@@ -56,8 +66,14 @@ fn mentions(compiled: &Compiled, registry: &Registry) -> Vec<Diagnostic> {
     compiled.mentions.iter().filter(|mention| !is_there(&mention.of)).map(|mention| mention.finding.confirm()).collect()
 }
 
+/// How many workloads a policy protects.
+#[must_use]
+pub fn selected(policy: &Policy, registry: &Registry) -> usize {
+    registry.workloads.iter().filter(|workload| selects(&policy.subject, workload)).count()
+}
+
 /// Whether a subject expression holds of a workload. Atoms that are not about a subject hold of nobody.
-fn selects(subject: &Expr, workload: &Workload) -> bool {
+pub(crate) fn selects(subject: &Expr, workload: &Workload) -> bool {
     match subject {
         Expr::True => true,
         Expr::False => false,

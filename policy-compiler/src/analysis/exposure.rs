@@ -1,10 +1,11 @@
 //! Which workloads stand open.
 
+use super::check::selects;
 use crate::facts::{Connection, Direction, End, Place, Transport};
-use crate::model::Model;
 use crate::model::interpret::STACKS;
 use crate::model::interpret::leg::legs;
 use crate::model::interpret::tier::{self, Table};
+use crate::model::{Model, PolicyName};
 use crate::registry::{Registry, Workload, WorkloadId};
 
 /// How many registered workloads no stack closes in this direction, as the interpreter has it. Rules of the Admin tier close nothing.
@@ -18,6 +19,29 @@ pub fn unprotected(model: &Model, registry: &Registry, direction: Direction) -> 
 pub fn open<'r>(model: &Model, registry: &'r Registry, direction: Direction) -> Vec<&'r Workload> {
     let all = (0u32..).zip(&registry.workloads);
     all.filter(|(id, _)| is_open(model, registry, direction, WorkloadId(*id))).map(|(_, workload)| workload).collect()
+}
+
+/// What of the workloads that policies of this name protect was closed in `before` and is open in `after`.
+#[must_use]
+pub fn opened<'r>(
+    before: &Model,
+    after: &Model,
+    registry: &'r Registry,
+    name: &PolicyName,
+) -> Vec<(Direction, Vec<&'r Workload>)> {
+    let of_name: Vec<_> = before.policies.iter().filter(|policy| policy.name == *name).collect();
+    let opened = |direction: Direction| {
+        let closers: Vec<_> = of_name.iter().filter(|policy| policy.closes.contains(direction)).collect();
+        let all = (0u32..).zip(&registry.workloads);
+        let protected = all.filter(|(_, workload)| closers.iter().any(|policy| selects(&policy.subject, workload)));
+        let is_opened = |(id, _): &(u32, &Workload)| {
+            is_open(after, registry, direction, WorkloadId(*id))
+                && !is_open(before, registry, direction, WorkloadId(*id))
+        };
+        protected.filter(is_opened).map(|(_, workload)| workload).collect::<Vec<_>>()
+    };
+    let both = [Direction::Inbound, Direction::Outbound].map(|direction| (direction, opened(direction)));
+    both.into_iter().filter(|(_, workloads)| !workloads.is_empty()).collect()
 }
 
 /// A connection of which nothing is known but the end that is judged.
@@ -50,8 +74,37 @@ fn is_open(model: &Model, registry: &Registry, direction: Direction, workload: W
 mod tests {
     use std::sync::Arc;
 
+    use super::opened;
     use crate::facts::{Connection, Direction, Transport};
+    use crate::registry::{Registry, Workload};
     use crate::world::{ConnectionVerdict, World};
+    use crate::{dialect, source};
+
+    #[test]
+    fn what_a_policy_closed_alone_is_opened_without_it() {
+        let policy = |name: &str, account: &str, directions: &str| {
+            format!(
+                "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+                 spec: {{subject: [{{serviceAccount: {account}}}], directions: [{directions}]}}\n---\n"
+            )
+        };
+        let workloads = "- {name: orders, namespace: shop, serviceAccount: orders, ips: [10.0.0.2]}\n\
+                         - {name: web, namespace: shop, serviceAccount: web, ips: [10.0.0.3]}\n";
+        let (registry, _) = Registry::parse("w.yaml", &workloads.into());
+        let model = |text: String| dialect::compile(&source::parse("p.yaml", &text.as_str().into())).model;
+        let both = policy("a", "orders", "Ingress, Egress");
+        let before = model(both.clone() + &policy("b", "orders", "Ingress"));
+        let name = &before.policies[0].name;
+        let told = |after: String| {
+            let opened = opened(&before, &model(after), &registry, name);
+            let names = |all: Vec<&Workload>| all.iter().map(|one| one.name.to_string()).collect::<Vec<_>>();
+            opened.into_iter().map(|(direction, all)| (direction, names(all))).collect::<Vec<_>>()
+        };
+        assert_eq!(told(policy("b", "orders", "Ingress")), [(Direction::Outbound, vec!["orders".to_owned()])]);
+        assert_eq!(told(policy("a", "web", "Ingress, Egress")).len(), 2);
+        assert!(told(both).is_empty(), "the other one's business");
+        assert!(told(policy("c", "orders", "Ingress, Egress")).is_empty());
+    }
 
     #[test]
     fn a_sealed_world_refuses_even_what_nobody_registered() {

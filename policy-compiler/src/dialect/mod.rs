@@ -45,6 +45,24 @@ impl FrontEnd {
     }
 }
 
+/// Kinds that are compiled: policies, and the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// API group.
+    pub group: &'static str,
+    /// Versions of the group that are read, the one to prefer first.
+    pub versions: &'static [&'static str],
+    /// Kinds.
+    pub kinds: &'static [&'static str],
+}
+
+/// Every kind that is compiled, a `PolicyTest` aside: it is never in force.
+pub fn reads() -> impl Iterator<Item = Reads> {
+    let settings = Reads { group: native::GROUP, versions: &[native::VERSION], kinds: &[native::SETTINGS] };
+    let policies = FRONT_ENDS.iter().flat_map(|front_end| front_end.reads);
+    policies.map(|&(group, versions, kinds)| Reads { group, versions, kinds }).chain([settings])
+}
+
 /// Every reader of policies.
 const FRONT_ENDS: &[FrontEnd] =
     &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END, linkerd::FRONT_END, network::FRONT_END];

@@ -13,7 +13,7 @@ pub(super) fn read(document: &Document, name: Name, findings: &mut Findings) -> 
     let spec = required(&document.root, "spec", findings)?;
     let status = field::mapping(&document.root, "status", findings);
     let phase = status.and_then(|status| field::text(status, "phase", findings));
-    let has_ended = matches!(phase, Some("Succeeded" | "Failed"));
+    let has_ended = matches!(phase, Some("Succeeded" | "Failed")) || was_stopped(&document.root, spec, findings);
     let ips = match status {
         Some(status) if !has_ended => addresses(status, findings),
         _ => Vec::new(),
@@ -38,6 +38,26 @@ pub(super) fn template(document: &Document, name: Name, findings: &mut Findings)
     let spec = required(template, "spec", findings)?;
     let workload = workload(name, template, spec, Vec::new(), findings);
     Some(Pod { workload, ready: true, place: Place::of(document) })
+}
+
+/// Whether it is being deleted and none of its containers runs any more. A container of which nothing is told may run.
+fn was_stopped(root: &Node, spec: &Node, findings: &mut Findings) -> bool {
+    let metadata = field::mapping(root, "metadata", findings);
+    let is_deleted = metadata.is_some_and(|metadata| field::member(metadata, "deletionTimestamp").is_some());
+    let Some(status) = field::mapping(root, "status", findings).filter(|_| is_deleted) else { return false };
+    let sorts = [
+        ("containers", "containerStatuses"),
+        ("initContainers", "initContainerStatuses"),
+        ("ephemeralContainers", "ephemeralContainerStatuses"),
+    ];
+    sorts.into_iter().all(|(declared, told)| {
+        let told = field::items(status, told, findings);
+        told.len() >= field::items(spec, declared, findings).len()
+            && told.iter().all(|one| {
+                let state = field::mapping(one, "state", findings);
+                state.is_some_and(|state| field::member(state, "running").is_none())
+            })
+    })
 }
 
 fn required<'n>(node: &'n Node, name: &str, findings: &mut Findings) -> Option<&'n Node> {

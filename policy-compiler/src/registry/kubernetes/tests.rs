@@ -306,3 +306,41 @@ spec: {selector: {app: a}, ports: [{port: 8080, targetPort: http, appProtocol: t
     let applications: Vec<_> = registry.workloads[0].ports.iter().map(|port| port.application).collect();
     assert_eq!(applications, [None, Some(ApplicationProtocol::Tcp)]);
 }
+
+#[test]
+fn a_pod_that_has_ended_gives_its_address_back() {
+    let pod = |more: &str, status: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: a, namespace: n{more}}}\nspec: {{containers: [{{name: one}}, {{name: two}}]}}\n\
+             status: {{podIP: 10.0.0.2, {status}}}\n"
+        )
+    };
+    let statuses = |one: &str, two: &str| {
+        format!(
+            "phase: Running, containerStatuses: [{{name: one, state: {{{one}: {{}}}}}}, {{name: two, state: {{{two}: {{}}}}}}]"
+        )
+    };
+    let deleted = ", deletionTimestamp: \"2026-01-01T00:00:00Z\"";
+    for (more, status, has_address) in [
+        ("", "phase: Running".to_owned(), true),
+        ("", "phase: Succeeded".to_owned(), false),
+        ("", "phase: Failed".to_owned(), false),
+        ("", statuses("terminated", "terminated"), true),
+        (deleted, statuses("terminated", "terminated"), false),
+        (deleted, statuses("terminated", "waiting"), false),
+        (deleted, statuses("running", "terminated"), true),
+        (
+            deleted,
+            statuses("terminated", "terminated") + ", ephemeralContainerStatuses: [{state: {running: {}}}]",
+            true,
+        ),
+        (deleted, "phase: Running, containerStatuses: [{name: one, state: {terminated: {}}}]".to_owned(), true),
+        (deleted, "phase: Running, containerStatuses: [{name: one}, {name: two}]".to_owned(), true),
+        (deleted, "phase: Running".to_owned(), true),
+    ] {
+        let objects = Objects::of(&parse("f", &pod(more, &status).into()).documents);
+        assert!(!objects.incomplete, "{:?}", objects.diagnostics);
+        let (registry, _) = objects.join(Registry::default());
+        assert_eq!(!registry.workloads[0].ips.is_empty(), has_address, "{more} {status}");
+    }
+}

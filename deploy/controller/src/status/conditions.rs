@@ -1,0 +1,211 @@
+//! The conditions of one policy: `Accepted`, `Programmed` and, where it protects workloads, `Selecting`.
+
+use eastwall_policy::analysis::check::selected;
+use eastwall_policy::dialect::name_of;
+use serde_json::{Map, Value, json};
+
+use super::Progress;
+use crate::cluster::Object;
+use crate::policies::{View, file, line};
+
+/// The status that it should have, without times.
+pub(super) fn status(object: &Object, view: &View, progress: Option<&Progress>) -> Value {
+    let file = file(&object.key);
+    let document = view.document(&file);
+    let is_refused = document.is_none_or(|document| view.is_refused(document));
+    let lines: Vec<String> = view.findings(&file).iter().map(|finding| line(finding, document)).collect();
+    let accepted = if is_refused {
+        let stays = match view.in_force.get(&file) {
+            Some(generation) => format!("generation {generation} stays in force"),
+            None => "it never was in force: what it selects is closed".to_owned(),
+        };
+        ("Accepted", "False", "Refused", format!("{stays}\n{}", lines.join("\n")))
+    } else if lines.is_empty() {
+        ("Accepted", "True", "Compiled", "the compiler took it".to_owned())
+    } else {
+        ("Accepted", "True", "CompiledWithFindings", lines.join("\n"))
+    };
+    let mut conditions = vec![accepted, programmed(object, is_refused, progress)];
+    let mut status = Map::new();
+    status.insert("observedGeneration".into(), object.generation.into());
+    // Settings select nobody.
+    if &*object.key.kind != SETTINGS {
+        let count = document.map_or(0, |document| protects(view, document));
+        status.insert("selectedWorkloads".into(), count.into());
+        conditions.push(selecting(count));
+    }
+    let conditions = conditions.into_iter().map(|(condition, holds, reason, message)| {
+        json!({
+            "type": condition, "status": holds, "reason": reason, "message": shortened(&message),
+            "observedGeneration": object.generation,
+        })
+    });
+    status.insert("conditions".into(), conditions.collect());
+    Value::Object(status)
+}
+
+type Condition = (&'static str, &'static str, &'static str, String);
+
+fn programmed(object: &Object, is_refused: bool, progress: Option<&Progress>) -> Condition {
+    let (holds, reason, message) = match progress {
+        _ if is_refused => ("False", "NotAccepted", "a policy that is refused reaches no proxy".to_owned()),
+        Some(progress) if progress.proxies > 0 && progress.generation != object.generation => {
+            ("Unknown", "Pending", format!("{} proxies are about to be told", progress.proxies))
+        }
+        Some(progress) if progress.proxies > 0 => {
+            let Progress { proxies, behind, .. } = progress;
+            if behind.is_empty() {
+                ("True", "InForce", format!("in force in all of {proxies} proxies"))
+            } else {
+                let first: Vec<&str> = behind.iter().take(SHOWN).map(|name| &**name).collect();
+                let more = if behind.len() > first.len() { " …" } else { "" };
+                let message = format!("{} of {proxies} proxies are behind: {}{more}", behind.len(), first.join(", "));
+                ("False", "Behind", message)
+            }
+        }
+        _ => ("Unknown", "NoProxies", "no connected proxy is concerned".to_owned()),
+    };
+    ("Programmed", holds, reason, message)
+}
+
+fn selecting(count: usize) -> Condition {
+    let (holds, reason, message) = match count {
+        0 => (
+            "False",
+            "NoWorkload",
+            "no workload matches `spec.subject`: is a label, a name or the namespace misspelt?".to_owned(),
+        ),
+        1 => ("True", "Workloads", "it protects 1 workload".to_owned()),
+        count => ("True", "Workloads", format!("it protects {count} workloads")),
+    };
+    ("Selecting", holds, reason, message)
+}
+
+/// How many workloads it protects, by the version that is in force.
+fn protects(view: &View, document: &eastwall_policy::source::Document) -> usize {
+    let name = name_of(document);
+    let own = view.compiled.model.policies.iter().filter(|policy| policy.name == name);
+    own.map(|policy| selected(policy, &view.registry)).max().unwrap_or_default()
+}
+
+/// Whether a status says something else than the wanted one, times aside.
+pub(super) fn differs(current: Option<&Value>, wanted: &Value) -> bool {
+    let Some(current) = current else { return true };
+    let same = |member: &str| current.get(member) == wanted.get(member);
+    let is_same_condition = |wanted: &Value| {
+        let held = condition(Some(current), wanted.get("type")).and_then(Value::as_object);
+        held.is_some_and(|held| {
+            let mut held = held.clone();
+            held.remove("lastTransitionTime");
+            Some(&held) == wanted.as_object()
+        })
+    };
+    !(same("observedGeneration") && same("selectedWorkloads") && conditions(Some(wanted)).all(is_same_condition))
+}
+
+/// The wanted status with its times: a condition that holds as before keeps the time of its last change.
+pub(super) fn with_times(current: Option<&Value>, wanted: &Value, now: jiff::Timestamp) -> Value {
+    // SPEC: `metav1.Time` has whole seconds.
+    let now = Value::from(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string());
+    let mut status = wanted.clone();
+    for condition_of in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        let held = condition(current, condition_of.get("type"));
+        let time = held.filter(|held| held.get("status") == condition_of.get("status"));
+        let time = time.and_then(|held| held.get("lastTransitionTime")).cloned().unwrap_or_else(|| now.clone());
+        if let Some(members) = condition_of.as_object_mut() {
+            members.insert("lastTransitionTime".into(), time);
+        }
+    }
+    status
+}
+
+fn conditions(status: Option<&Value>) -> impl Iterator<Item = &Value> {
+    status.and_then(|status| status.get("conditions")?.as_array()).into_iter().flatten()
+}
+
+fn condition<'v>(status: Option<&'v Value>, of: Option<&Value>) -> Option<&'v Value> {
+    conditions(status).find(|condition| condition.get("type") == of)
+}
+
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
+        None => message.to_owned(),
+    }
+}
+
+/// The kind that protects nobody.
+const SETTINGS: &str = "DialectSettings";
+
+/// Proxies that a message names.
+const SHOWN: usize = 5;
+
+/// Characters of a message; the definition takes 32,768.
+const LONGEST: usize = 8_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cluster::{Change, Store};
+    use crate::policies::tests::{good, pod, policies, policy};
+
+    fn told(rule: Value, label: &str, progress: Option<&Progress>) -> (Value, Vec<String>) {
+        let (store, policies) = (Store::default(), policies());
+        let object = policy(3, rule);
+        store.apply([Change::Put(object.clone()), Change::Put(pod("a", label, "10.0.0.2"))]);
+        let status = status(&object, &policies.view(&store.load()), progress);
+        let text = |condition: &Value, member: &str| condition[member].as_str().unwrap().to_owned();
+        let all = conditions(Some(&status))
+            .map(|one| format!("{}={} {}", text(one, "type"), text(one, "status"), text(one, "reason")));
+        let all = all.collect();
+        (status, all)
+    }
+
+    #[test]
+    fn a_good_policy() {
+        let (status, conditions) = told(good(), "orders", None);
+        assert_eq!(conditions, ["Accepted=True Compiled", "Programmed=Unknown NoProxies", "Selecting=True Workloads"]);
+        assert_eq!((&status["selectedWorkloads"], &status["observedGeneration"]), (&json!(1), &json!(3)));
+    }
+
+    #[test]
+    fn a_label_that_nobody_has_and_a_misspelt_field() {
+        assert_eq!(told(good(), "order", None).1[2], "Selecting=False NoWorkload");
+        let (status, conditions) = told(json!({"from": [{"any": true}], "tpc": {}}), "orders", None);
+        assert_eq!(conditions[..2], ["Accepted=False Refused", "Programmed=False NotAccepted"]);
+        let message = status["conditions"][0]["message"].as_str().unwrap();
+        assert!(
+            message.contains("what it selects is closed\n") && message.contains("\nspec.ingress[0].tpc: unknown field"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn proxies_that_are_behind_are_named() {
+        let mut progress = Progress { generation: 3, proxies: 7, behind: Vec::new() };
+        assert_eq!(told(good(), "orders", Some(&progress)).1[1], "Programmed=True InForce");
+        progress.behind = (0..6).map(|number| Arc::from(format!("node-{number}"))).collect();
+        let (status, conditions) = told(good(), "orders", Some(&progress));
+        assert_eq!(conditions[1], "Programmed=False Behind");
+        let expected = "6 of 7 proxies are behind: node-0, node-1, node-2, node-3, node-4 …";
+        assert_eq!(status["conditions"][1]["message"], expected);
+        progress.generation = 2;
+        assert_eq!(told(good(), "orders", Some(&progress)).1[1], "Programmed=Unknown Pending", "of an older one");
+    }
+
+    #[test]
+    fn only_a_change_is_written_and_a_time_stays() {
+        let (first, _) = told(good(), "orders", None);
+        let then = jiff::Timestamp::from_second(1_000).unwrap();
+        let written = with_times(None, &first, then);
+        assert!(!differs(Some(&written), &first) && differs(None, &first));
+        let (second, _) = told(good(), "order", None);
+        assert!(differs(Some(&written), &second));
+        let later = with_times(Some(&written), &second, jiff::Timestamp::from_second(2_000).unwrap());
+        let times: Vec<&str> =
+            conditions(Some(&later)).map(|one| one["lastTransitionTime"].as_str().unwrap()).collect();
+        assert_eq!(times, ["1970-01-01T00:16:40Z", "1970-01-01T00:16:40Z", "1970-01-01T00:33:20Z"]);
+    }
+}

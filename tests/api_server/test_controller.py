@@ -1,0 +1,260 @@
+"""The controller beside a real API server, with the rights of its service account alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import time
+
+import pytest
+import yaml
+from kinds import ROOT
+from server import Api, Controller
+
+NAMESPACE = "shop"
+CONFIGURATION = "validatingwebhookconfiguration"
+
+
+@pytest.fixture(scope="module")
+def api(module_folder):
+    made = Api(module_folder)
+    try:
+        for namespace in ["eastwall-system", NAMESPACE]:
+            made.done("create", "namespace", namespace)
+        made.install("crds", "base/rbac.yaml")
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def start(api):
+    """Starts replicas that end with the test."""
+    started = []
+
+    def make(name: str, *words: str) -> Controller:
+        started.append(Controller(api, name, *words))
+        return started[-1]
+
+    yield make
+    for controller in started:
+        controller.stop(signal.SIGKILL)
+    for kind in ["pods", "fwp", "cfwp", "fws"]:
+        api.done("delete", kind, "--all", "-A", "--grace-period=0", "--force")
+    api.kubectl("delete", CONFIGURATION, "eastwall")
+
+
+@pytest.fixture
+def controller(start):
+    made = start("alone").ready()
+    made.until("it leads", made.leads)
+    return made
+
+
+def pod(name: str, app: str, port: int = 8080) -> dict:
+    spec = {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": port}]}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": app}}, "spec": spec}
+
+
+def policy(name: str = "orders", app: str = "orders", rule: dict | None = None) -> dict:
+    spec = {"subject": [{"pods": {"matchLabels": {"app": app}}}], "ingress": [rule or {"from": [{"any": True}], "tcp": {}}]}
+    return {"apiVersion": "eastwall.dev/v1alpha1", "kind": "FirewallPolicy", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
+
+
+MISSPELT = {"from": [{"any": True}], "http": [{"metods": ["GET"]}]}
+
+
+def conditions(api: Api, name: str = "orders") -> dict[str, dict]:
+    status = api.get("fwp", name, "-n", NAMESPACE).get("status", {})
+    return {each["type"]: each for each in status.get("conditions", [])}
+
+
+def put(api: Api, *documents: dict) -> None:
+    for document in documents:
+        done = api.put(document)
+        assert done.returncode == 0, done.stderr
+
+
+def objects(kind: str) -> str:
+    return f'eastwall_controller_objects{{kind="{kind}"}}'
+
+
+def test_a_status_says_what_became_of_a_policy(api, controller):
+    put(api, pod("a", "orders"), pod("b", "orders"), policy())
+    both = lambda *words: lambda: (told := conditions(api)) and all(told.get(kind, {}).get("status") == status for kind, status in words) and told
+    told = controller.until("the status is there", both(("Accepted", "True"), ("Selecting", "True"), ("Programmed", "Unknown")))
+    assert told["Programmed"]["reason"] == "NoProxies"
+    whole = api.get("fwp", "orders", "-n", NAMESPACE)
+    assert whole["status"]["selectedWorkloads"] == 2
+    assert whole["status"]["observedGeneration"] == whole["metadata"]["generation"] == 1
+    assert "True" in api.done("get", "fwp", "orders", "-n", NAMESPACE)
+
+    # A label typo shows.
+    put(api, policy(app="order"))
+    told = controller.until("nobody is selected", both(("Accepted", "True"), ("Selecting", "False")))
+    assert told["Selecting"]["reason"] == "NoWorkload" and told["Selecting"]["observedGeneration"] == 2
+
+    # What is refused keeps its last good version, and says which.
+    put(api, policy(rule=MISSPELT))
+    told = controller.until("it is refused", both(("Accepted", "False")))
+    assert told["Accepted"]["message"].startswith("generation 2 stays in force\n"), told
+    assert "spec.ingress[0].http[0].metods: unknown field `metods` [EW0201]" in told["Accepted"]["message"]
+    assert controller.metric("eastwall_controller_policies_refused") == 1
+
+    # And what never was good closes.
+    put(api, policy("fresh", rule=MISSPELT))
+    told = controller.until("it is refused", lambda: conditions(api, "fresh").get("Accepted"))
+    assert told["message"].startswith("it never was in force: what it selects is closed\n"), told
+
+
+def test_a_status_is_written_only_when_it_changes(api, controller):
+    put(api, pod("a", "orders"), policy())
+    controller.until("the status is there", lambda: conditions(api).get("Selecting", {}).get("status") == "True")
+    version = lambda: api.get("fwp", "orders", "-n", NAMESPACE)["metadata"]["resourceVersion"]
+    before = version()
+    put(api, pod("x", "other"), pod("y", "other"))
+    controller.until("the pods are known", lambda: controller.metric(objects("Pod")) == 3)
+    time.sleep(2.5)
+    assert version() == before
+    since = conditions(api)["Accepted"]["lastTransitionTime"]
+    put(api, pod("z", "orders"))
+    controller.until("the count follows", lambda: api.get("fwp", "orders", "-n", NAMESPACE)["status"]["selectedWorkloads"] == 2)
+    assert conditions(api)["Accepted"]["lastTransitionTime"] == since
+
+
+def test_settings_have_a_status_too(api, controller):
+    put(api, {"apiVersion": "eastwall.dev/v1alpha1", "kind": "DialectSettings", "metadata": {"name": "cluster"}, "spec": {"cluster": {"networks": ["10.0.0.0/8"]}}})
+    settings = lambda: api.get("fws", "cluster").get("status", {}).get("conditions", [])
+    told = controller.until("the status is there", settings)
+    assert [(each["type"], each["status"]) for each in told][0] == ("Accepted", "True") and len(told) == 2, told
+
+
+def test_a_kind_that_is_installed_later_is_followed(api, controller):
+    names = {"kind": "AdminNetworkPolicy", "plural": "adminnetworkpolicies", "singular": "adminnetworkpolicy", "listKind": "AdminNetworkPolicyList"}
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "adminnetworkpolicies.policy.networking.k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}},
+        "spec": {"group": "policy.networking.k8s.io", "names": names, "scope": "Cluster",
+                 "versions": [{"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}]},
+    }
+    put(api, definition)
+    api.done("wait", "--for=condition=Established", "crd", definition["metadata"]["name"], "--timeout=30s")
+    put(api, {"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "AdminNetworkPolicy", "metadata": {"name": "a"},
+              "spec": {"priority": 1, "subject": {"namespaces": {}}, "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}]}})
+    controller.until("it is known", lambda: controller.metric(objects("AdminNetworkPolicy")) == 1)
+    api.done("delete", "crd", definition["metadata"]["name"])
+    controller.until("it is gone", lambda: controller.metric(objects("AdminNetworkPolicy")) == 0)
+    assert controller.http("/readyz")[0] == 200
+
+
+def install_webhook(api: Api, *replicas: Controller) -> None:
+    """The configuration of deploy/, with the replica's address instead of the Service."""
+    configuration = yaml.safe_load((ROOT / "deploy" / "base" / "webhook.yaml").read_text())
+    for webhook in configuration["webhooks"]:
+        path = webhook["clientConfig"].pop("service")["path"]
+        webhook["clientConfig"]["url"] = f"https://127.0.0.1:{replicas[0].webhook}{path}"
+    put(api, configuration)
+    # The leader looks every half minute; a new one at once.
+    replicas[0].until("the authority is there", lambda: bundle(api))
+
+
+def bundle(api: Api) -> str:
+    webhooks = api.get(CONFIGURATION, "eastwall")["webhooks"]
+    return base64.b64decode(webhooks[0]["clientConfig"].get("caBundle", "")).decode()
+
+
+def refused(api: Api, document: dict) -> str:
+    done = api.put(document, "--dry-run=server")
+    return done.stderr if done.returncode != 0 else ""
+
+
+def test_the_api_server_asks_the_compiler(api, start):
+    controller = start("hook")
+    install_webhook(api, controller.ready())
+    put(api, pod("a", "orders"), pod("web", "web"))
+    # The API server takes a moment to call a new webhook.
+    said = api.until("a misspelt field is refused", lambda: refused(api, policy(rule=MISSPELT)))
+    assert 'admission webhook "validate.eastwall.dev" denied the request: firewallpolicy.eastwall.dev/shop/orders: the compiler refuses it' in said
+    assert "spec.ingress[0].http[0].metods: unknown field `metods` [EW0201]; did you mean `methods`?" in said
+
+    # What it names is looked up in the cluster.
+    done = api.put(policy(app="order"))
+    assert done.returncode == 0 and "Warning: spec.subject[0]" in done.stderr, done.stderr
+    dangling = policy()
+    dangling["spec"]["egress"] = [{"to": [{"service": "nobody"}], "tcp": {}}]
+    done = api.put(dangling, "--dry-run=server")
+    assert done.returncode == 0 and "nobody" in done.stderr and "Warning: spec.egress[0].to[0]" in done.stderr, done.stderr
+    done = api.put(policy())
+    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+    controller.until("it is known", lambda: controller.metric(objects("FirewallPolicy")) == 1)
+    done = api.kubectl("delete", "fwp", "orders", "-n", NAMESPACE)
+    assert done.returncode == 0 and "Warning: this OPENS ingress of `shop/a`: no other policy closes it" in done.stderr, done.stderr
+    assert controller.metric('eastwall_controller_admissions_total{verdict="refused",webhook="validate"}') >= 1
+
+
+def test_a_certificate_is_renewed_in_time(api, start):
+    first = start("first")
+    install_webhook(api, first.ready())
+    before = bundle(api)
+    assert first.stop() == 0
+    api.done("annotate", "--overwrite", "secret", "eastwall-webhook", "-n", "eastwall-system", "eastwall.dev/renew-after=2026-01-01T00:00:00Z")
+    second = start("second")
+    install_webhook(api, second.ready())
+    after = second.until("the new authority is trusted", lambda: (now := bundle(api)) != before and now)
+    assert after.count("BEGIN CERTIFICATE") == 2 and after.strip().endswith(before.strip()), "both are trusted meanwhile"
+    secret = lambda: api.get("secret", "eastwall-webhook", "-n", "eastwall-system")
+    renewed = lambda: base64.b64decode(secret()["data"]["ca.crt"]).decode() == after
+    second.until("replicas find the new one", renewed)
+    second.until("the new one is shown", lambda: second.log.read_text().count("certificate was read") == 2)
+    assert api.until("it is asked", lambda: refused(api, policy(rule=MISSPELT)))
+
+
+def test_an_api_server_that_is_away_changes_nothing(api, controller):
+    put(api, *[pod(f"p{number}", "orders") for number in range(5)], policy())
+    controller.until("all is known", lambda: controller.metric(objects("Pod")) == 5 and controller.metric(objects("FirewallPolicy")) == 1)
+    api.kill()
+    time.sleep(3)
+    for _ in range(5):
+        assert controller.http("/readyz")[0] == 200
+        assert (controller.metric(objects("Pod")), controller.metric(objects("FirewallPolicy"))) == (5, 1)
+        time.sleep(0.2)
+    assert controller.metric("eastwall_controller_leader") == 0 or controller.until("it no longer claims to lead", lambda: not controller.leads(), 10)
+    api.start()
+    api.done("delete", "pod", "p0", "-n", NAMESPACE, "--grace-period=0", "--force")
+    put(api, policy(app="order"))
+    controller.until("it has caught up", lambda: controller.metric(objects("Pod")) == 4)
+    controller.until("it leads again", controller.leads)
+    controller.until("the status follows", lambda: conditions(api).get("Selecting", {}).get("status") == "False")
+    assert controller.metric('eastwall_controller_watch_errors_total{kind="Pod"}') > 0
+
+
+def test_the_lease_moves_when_its_holder_dies(api, start):
+    first = start("one").ready()
+    first.until("it leads", first.leads)
+    second = start("two").ready()
+    holder = lambda: api.get("lease", "eastwall-controller", "-n", "eastwall-system")["spec"].get("holderIdentity")
+    time.sleep(2)
+    assert first.leads() and not second.leads() and holder() == "one"
+    first.stop(signal.SIGKILL)
+    second.until("it leads", second.leads, 15)
+    assert holder() == "two"
+    put(api, pod("a", "orders"), policy())
+    second.until("it writes", lambda: conditions(api).get("Selecting", {}).get("status") == "True")
+    third = start("three").ready()
+    assert not third.leads()
+    assert second.stop() == 0
+    # It was given back: nobody waits until it has run out.
+    third.until("it leads", third.leads, 3)
+
+
+def test_it_may_do_no_more_than_it_does(api, controller):
+    def may(*words: str) -> bool:
+        return api.kubectl("auth", "can-i", *words, "--as", "system:serviceaccount:eastwall-system:eastwall-controller").stdout.strip() == "yes"
+
+    assert may("patch", "firewallpolicies.eastwall.dev", "--subresource=status", "-n", NAMESPACE)
+    for words in [("get", "secrets", "-n", NAMESPACE), ("get", "secrets/other", "-n", "eastwall-system"), ("list", "secrets", "-n", "eastwall-system"),
+                  ("update", "firewallpolicies.eastwall.dev", "-n", NAMESPACE), ("create", "pods", "-n", NAMESPACE), ("patch", f"{CONFIGURATION}s/other")]:
+        assert not may(*words), words
+    assert "forbidden" not in controller.log.read_text()
