@@ -259,13 +259,13 @@ pub(crate) struct Settings {
     node: Option<String>,
     #[command(flatten)]
     #[serde(default)]
-    controller: ControllerSettings,
-    #[command(flatten)]
-    #[serde(default)]
     bypass: BypassSettings,
     #[command(flatten)]
     #[serde(default)]
     limits: LimitSettings,
+    #[command(flatten)]
+    #[serde(default)]
+    controller: ControllerSettings,
     #[command(flatten)]
     #[serde(default)]
     token_limits: TokenLimitSettings,

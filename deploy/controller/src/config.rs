@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::lease::Candidate;
+use crate::slices::Flags;
 use crate::webhook::certificate::{Files, Keeper};
 
 /// Follow a Kubernetes cluster for the proxies of the Eastwall firewall
@@ -59,6 +60,8 @@ pub struct Config {
     /// Seconds without a sign of life after which another replica takes the lease
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(5..=300))]
     lease_duration: u16,
+    #[command(flatten)]
+    pub(crate) proxies: Flags,
 }
 
 impl Config {

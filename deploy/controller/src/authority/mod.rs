@@ -4,7 +4,9 @@
 //! first it is only told, then it signs, and the old one is forgotten when nothing that it signed is left.
 
 mod leaf;
+mod publish;
 mod root;
+mod secret;
 mod server;
 mod service;
 mod signer;
@@ -18,6 +20,8 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
 
 pub use leaf::{SignError, Signed, SpiffeId};
+pub(crate) use publish::publish;
+pub(crate) use secret::SecretVault;
 pub use server::ServerCertificate;
 pub(crate) use service::Certificates;
 pub use vault::{Answer, FileVault, Found, Kept, Vault, VaultError};
@@ -138,6 +142,13 @@ impl Authority {
     #[must_use]
     pub fn bundle(&self) -> Vec<CertificateDer<'static>> {
         self.signer.load().bundle.clone()
+    }
+
+    /// The same as PEM.
+    #[must_use]
+    pub fn bundle_pem(&self) -> String {
+        let pem = |one: &CertificateDer<'_>| pem::encode(&pem::Pem::new("CERTIFICATE", one.to_vec()));
+        self.signer.load().bundle.iter().map(pem).collect()
     }
 
     /// The SPIFFE id of an account.

@@ -144,6 +144,11 @@ impl Directory {
         self.pods.get(&(namespace.into(), name.into()))
     }
 
+    /// `metadata.generation` of an object.
+    pub(super) fn generation(&self, key: &Key) -> i64 {
+        self.told.get(key).map_or(0, |told| told.object.generation)
+    }
+
     /// The pods of a node.
     pub(super) fn pods_of(&self, node: &str) -> &[Arc<Pod>] {
         self.nodes.get(node).map(Vec::as_slice).unwrap_or_default()
@@ -177,7 +182,7 @@ impl Pod {
             service_account: account.unwrap_or_else(|| "default".into()),
             node: text("/spec/nodeName").unwrap_or_default(),
             host_network: at("/spec/hostNetwork") == Some(&Value::Bool(true)),
-            ended: matches!(text("/status/phase").as_deref(), Some("Succeeded" | "Failed")),
+            ended: trim::has_ended(object),
             probed,
             digest: Digest::default(),
         };

@@ -7,9 +7,12 @@ use eastwall_protocol::v1alpha1 as protocol;
 use protocol::acknowledgement::Result as Outcome;
 use tokio::sync::{oneshot, watch};
 
+use super::caller::Caller;
 use super::directory::Directory;
+use super::group::Entry;
 use super::slice::Slice;
 use crate::cluster::Key;
+use crate::status::Programmed;
 
 /// The proxies that follow now.
 #[derive(Debug)]
@@ -20,9 +23,9 @@ pub struct Fleet {
     changed: watch::Sender<u64>,
 }
 
-/// How many proxies have a policy in force as it stands in the cluster.
+/// How many proxies have something in force as it stands in the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Programmed {
+pub struct Counts {
     /// Proxies that follow and are to have it.
     pub proxies: usize,
     /// Those of them that have it in force.
@@ -33,6 +36,8 @@ pub struct Programmed {
 
 #[derive(Debug)]
 struct Proxy {
+    /// Namespace and name of its pod.
+    name: Arc<str>,
     stream: u64,
     /// What it is to have.
     slice: Arc<Slice>,
@@ -56,24 +61,52 @@ pub(super) struct Place<'f> {
     stream: u64,
 }
 
+impl Proxy {
+    /// Whether it has the policy in force, or has refused it; `None` while it has not spoken of it as it stands.
+    fn has(&self, wanted: &Entry) -> Option<bool> {
+        let Acknowledged { slice, outcome, refused } = self.acknowledged.as_ref()?;
+        slice.get(&wanted.key).filter(|entry| entry.digest == wanted.digest)?;
+        match outcome {
+            Outcome::InForce | Outcome::Partly => Some(!refused.contains(&wanted.key)),
+            Outcome::NotInForce | Outcome::Unspecified => None,
+        }
+    }
+}
+
 impl Fleet {
     pub(super) fn new(directory: watch::Receiver<Arc<Directory>>) -> Self {
         Self { proxies: Mutex::default(), directory, changed: watch::Sender::new(0) }
     }
 
+    /// Which proxies have each policy in force as it stands in the cluster now.
+    #[must_use]
+    pub fn programmed(&self) -> Programmed {
+        let directory = Arc::clone(&self.directory.borrow());
+        let mut programmed = Programmed::default();
+        for proxy in self.proxies().values() {
+            for entry in proxy.slice.policies() {
+                let progress = programmed.policies.entry(entry.key.clone()).or_default();
+                progress.generation = directory.generation(&entry.key);
+                progress.proxies += 1;
+                if proxy.has(entry) != Some(true) {
+                    progress.behind.push(Arc::clone(&proxy.name));
+                }
+            }
+        }
+        programmed
+    }
+
     /// How many proxies have this policy in force as it stands in the cluster now.
     #[must_use]
-    pub fn programmed(&self, key: &Key) -> Programmed {
-        let mut counts = Programmed::default();
+    pub fn counts_of(&self, key: &Key) -> Counts {
+        let mut counts = Counts::default();
         for proxy in self.proxies().values() {
             let Some(wanted) = proxy.slice.get(key) else { continue };
             counts.proxies += 1;
-            let Some(acknowledged) = &proxy.acknowledged else { continue };
-            let is_current = acknowledged.slice.get(key).is_some_and(|entry| entry.digest == wanted.digest);
-            if is_current && acknowledged.refused.contains(key) {
-                counts.refused += 1;
-            } else if is_current && acknowledged.outcome != Outcome::NotInForce {
-                counts.in_force += 1;
+            match proxy.has(wanted) {
+                Some(true) => counts.in_force += 1,
+                Some(false) => counts.refused += 1,
+                None => {}
             }
         }
         counts
@@ -81,8 +114,8 @@ impl Fleet {
 
     /// How many proxies follow, and how many of them have acknowledged all that they are to have.
     #[must_use]
-    pub fn counts(&self) -> Programmed {
-        let mut counts = Programmed::default();
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
         for proxy in self.proxies().values() {
             counts.proxies += 1;
             let current = |held: &&Acknowledged| held.slice.version() == proxy.slice.version();
@@ -106,11 +139,13 @@ impl Fleet {
     }
 
     /// A proxy begins to follow. The receiver ends when another stream of it takes its place.
-    pub(super) fn enter(&self, uid: &Arc<str>, slice: &Arc<Slice>) -> (Place<'_>, oneshot::Receiver<()>) {
+    pub(super) fn enter(&self, caller: &Caller, slice: &Arc<Slice>) -> (Place<'_>, oneshot::Receiver<()>) {
         let (sender, replaced) = oneshot::channel();
+        let uid = &caller.pod.uid;
         let mut proxies = self.proxies();
         let stream = proxies.get(uid).map_or(0, |earlier| earlier.stream + 1);
-        let proxy = Proxy { stream, slice: Arc::clone(slice), acknowledged: None, _replaced: sender };
+        let name = caller.to_string().into();
+        let proxy = Proxy { name, stream, slice: Arc::clone(slice), acknowledged: None, _replaced: sender };
         proxies.insert(Arc::clone(uid), proxy);
         drop(proxies);
         self.tell();

@@ -55,7 +55,7 @@ async fn run(
     caller.may_serve(&serves, &settings.node_accounts)?;
     let mut directory = fleet.directory();
     let mut slice = Arc::new(Slice::of(&directory.borrow_and_update(), &serves));
-    let (place, mut replaced) = fleet.enter(&caller.pod.uid, &slice);
+    let (place, mut replaced) = fleet.enter(caller, &slice);
 
     let mut sender = Sender { answers, settings };
     if *hello.version == **slice.version() {

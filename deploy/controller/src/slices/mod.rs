@@ -11,15 +11,18 @@ mod fleet;
 mod follow;
 mod group;
 mod rate;
+mod serve;
 mod settings;
 mod slice;
+mod token_review;
 mod trim;
 
 pub use caller::{AUDIENCE, Caller, Review, ReviewError, Reviewed, Reviewer};
 pub use directory::Directory;
 pub(crate) use endpoint::Callers;
 pub use endpoint::Endpoint;
-pub use fleet::{Fleet, Programmed};
+pub use fleet::{Counts, Fleet};
+pub(crate) use serve::{Flags, serve};
 pub use settings::Settings;
 pub use slice::{Serves, Slice};
 

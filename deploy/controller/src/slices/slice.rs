@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::directory::{Directory, Pod};
 use super::group::{Entry, Group, differing};
+use super::trim::{self, Part};
 use crate::cluster::Key;
 
 /// Whom a proxy serves.
@@ -85,6 +86,11 @@ impl Slice {
     pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         let shared = self.directory.shared.entries.iter().map(|(key, entry)| self.own.get(key).unwrap_or(entry));
         shared.chain(self.namespaces.values().flat_map(|group| group.entries.values()))
+    }
+
+    /// The policies among them.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries().filter(|entry| trim::part(&entry.key) == Some(Part::Policy))
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Arc<Entry>> {

@@ -56,7 +56,31 @@ pub(super) fn place(object: &Object, probes: bool) -> Value {
     if let Value::Object(rest) = kept(&object.value, shape) {
         told.extend(rest);
     }
+    if let Some(phase) = told.get_mut("status").and_then(|status| status.get_mut("phase"))
+        && has_ended(object)
+    {
+        *phase = "Succeeded".into();
+    }
     Value::Object(told)
+}
+
+/// Whether a pod has no address and no identity any more: it ran to its end, or is being deleted and none of its
+/// containers runs. Told as its end, so that what becomes of its containers before is no news.
+pub(super) fn has_ended(object: &Object) -> bool {
+    let at = |pointer: &str| object.value.pointer(pointer);
+    if matches!(at("/status/phase").and_then(Value::as_str), Some("Succeeded" | "Failed")) {
+        return true;
+    }
+    let items = |pointer: String| at(&pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    // A container of which nothing is told may run.
+    let all_stopped = ["container", "initContainer", "ephemeralContainer"].iter().all(|sort| {
+        let told = items(format!("/status/{sort}Statuses"));
+        told.len() >= items(format!("/spec/{sort}s")).len()
+            && told
+                .iter()
+                .all(|one| one.get("state").is_some_and(|state| state.get("running").is_none_or(Value::is_null)))
+    });
+    at("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()) && all_stopped
 }
 
 /// Whether a pod's spec declares a probe.

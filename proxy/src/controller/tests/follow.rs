@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use eastwall_controller::slices::Programmed;
+use eastwall_controller::slices::Counts;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
@@ -25,13 +25,17 @@ fn the_slice_is_in_force_and_so_is_each_change() {
     proxy.until("the first slice", |proxy| proxy.lets_web("/v1"));
     assert!(!proxy.lets_web("/v2") && proxy.allows([192, 168, 0, 1], "/healthz"));
     until("the first acknowledgement", || served.fleet.counts().in_force == 1);
-    let all = Programmed { proxies: 1, in_force: 1, refused: 0 };
-    assert_eq!(served.fleet.programmed(&policy("orders", "").key), all);
+    let all = Counts { proxies: 1, in_force: 1, refused: 0 };
+    assert_eq!(served.fleet.counts_of(&policy("orders", "").key), all);
 
     site.put(policy("orders", "/v2"));
     let took = proxy.until("the change", |proxy| proxy.lets_web("/v2") && !proxy.lets_web("/v1"));
     assert!(took < SECOND, "{took:?}");
-    until("its acknowledgement", || served.fleet.programmed(&policy("orders", "").key) == all);
+    until("its acknowledgement", || served.fleet.counts_of(&policy("orders", "").key) == all);
+    let programmed = served.fleet.programmed();
+    let progress = &programmed.policies[&policy("orders", "").key];
+    assert_eq!((progress.generation, progress.proxies, progress.behind.len()), (1, 1, 0));
+    assert_eq!(programmed.policies.len(), 1);
 
     // The address of `web` is somebody else's now.
     site.delete(&pod("shop", "web", "web", "n1", ""));
@@ -43,7 +47,7 @@ fn the_slice_is_in_force_and_so_is_each_change() {
     site.delete(&policy("orders", ""));
     let took = proxy.until("the policy's end", |proxy| proxy.lets_web("/v3"));
     assert!(took < SECOND, "{took:?}");
-    assert_eq!(served.fleet.programmed(&policy("orders", "").key), Programmed::default());
+    assert_eq!(served.fleet.counts_of(&policy("orders", "").key), Counts::default());
     site.put(pod("shop", "more", "more", "n1", "10.0.0.9"));
     until("no trace of it", || !site.state().join("current/policies/eastwall.dev").exists());
 }
@@ -56,15 +60,16 @@ fn a_broken_document_is_told_and_holds_back_no_other() {
     proxy.until("the first slice", |proxy| proxy.lets_web("/v1"));
     site.put(broken("orders"));
     let key = broken("orders").key;
-    until("the refusal", || served.fleet.programmed(&key).refused == 1);
+    until("the refusal", || served.fleet.counts_of(&key).refused == 1);
     assert!(proxy.lets_web("/v1"), "its last good version stays");
+    assert_eq!(*served.fleet.programmed().policies[&key].behind, ["shop/orders".into()]);
     site.put(policy("more", "/more"));
     proxy.until("the other", |proxy| proxy.lets_web("/more"));
-    until("its acknowledgement", || served.fleet.programmed(&policy("more", "").key).in_force == 1);
-    assert_eq!(served.fleet.programmed(&key), Programmed { proxies: 1, in_force: 0, refused: 1 });
+    until("its acknowledgement", || served.fleet.counts_of(&policy("more", "").key).in_force == 1);
+    assert_eq!(served.fleet.counts_of(&key), Counts { proxies: 1, in_force: 0, refused: 1 });
     site.put(policy("orders", "/v2"));
     proxy.until("the repair", |proxy| proxy.lets_web("/v2"));
-    until("all is well", || served.fleet.programmed(&key).in_force == 1 && served.fleet.counts().in_force == 1);
+    until("all is well", || served.fleet.counts_of(&key).in_force == 1 && served.fleet.counts().in_force == 1);
 }
 
 #[test]

@@ -128,13 +128,7 @@ impl Site {
         let _entered = self.runtime.enter();
         let names = vec!["eastwall-controller.eastwall-system.svc".to_owned()];
         let tls = ServerCertificate::start(&self.authority, names).unwrap();
-        let roots: String = self
-            .authority
-            .bundle()
-            .iter()
-            .map(|one| pem::encode(&pem::Pem::new("CERTIFICATE", one.to_vec())))
-            .collect();
-        std::fs::write(self.folder.path().join("ca.crt"), roots).unwrap();
+        std::fs::write(self.folder.path().join("ca.crt"), self.authority.bundle_pem()).unwrap();
         let reviewer = Arc::<Tokens>::clone(&self.tokens);
         let endpoint = Endpoint::new(&self.store, reviewer, Arc::clone(&self.authority), self.settings.clone());
         let fleet = Arc::clone(endpoint.fleet());
