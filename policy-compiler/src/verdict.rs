@@ -43,6 +43,8 @@ pub enum Reason {
     Unprotected,
     /// A kubelet probe declared in the pod's own spec.
     Probe,
+    /// It would be refused, but for an emergency (`BreakGlass`).
+    BreakGlass,
     /// The end to be judged is no registered workload: nothing to judge.
     NotSubject,
     /// A Service without a ready endpoint.
@@ -55,6 +57,12 @@ pub enum Reason {
     ProtocolMismatch,
     /// The proxy stands in front of an address that no registered workload has.
     Unregistered,
+    /// The workload takes proven peers alone, and the peer came in plaintext.
+    PlaintextRefused,
+    /// The peer's certificate names another identity than the workload registered at its address.
+    IdentityMismatch,
+    /// Since the connection began, the address of one of its ends has become somebody else's.
+    PeerReplaced,
     /// It carries a token that no policy of the destination accepts, or more than one.
     InvalidToken,
     /// Not a valid canonical request; the refusal has its own label beside this one.
@@ -71,12 +79,16 @@ impl Reason {
             Self::NoRule => "the direction is closed and no allow rule surely matches",
             Self::Unprotected => "no policy closes this direction",
             Self::Probe => "it is a probe that the pod declares",
+            Self::BreakGlass => "it would be refused, but an emergency opens the workload for a while",
             Self::NotSubject => "neither end that would judge is a registered workload",
             Self::NoEndpoint => "the service has no ready endpoint",
             Self::BrokenPolicy => "a policy that selects the workload has an error",
             Self::NoTable => "there is no table yet",
             Self::ProtocolMismatch => "its first bytes are not of the protocol that the port declares",
             Self::Unregistered => "the proxy's own end is no registered workload",
+            Self::PlaintextRefused => "the workload takes peers alone that prove who they are by a certificate",
+            Self::IdentityMismatch => "the certificate names another identity than the workload at the peer's address",
+            Self::PeerReplaced => "the address of one end has become somebody else's since the connection began",
             Self::InvalidToken => "no policy of the destination accepts the token that it carries",
             Self::Rejected => "it is no valid canonical request",
         }

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::canonical;
-use crate::facts::{Connection, Direction, End, Place, Request};
-use crate::model::{JwtRule, Model, content, token};
-use crate::registry::{Claimant, Registry};
+use crate::facts::{Connection, Direction, End, Place, Request, Transport};
+use crate::model::{BreakGlass, JwtRule, Model, content, token};
+use crate::registry::{Claimant, InboundMutualTls, Registry};
 use crate::table::Table;
 use crate::table::plan::{self, Plan, Residents};
-use crate::verdict::{Action, Generation, Proof, Reason, RuleId, RuleRef, Verdict};
+use crate::verdict::{Action, Audit, Generation, Proof, Reason, RuleId, RuleRef, Verdict};
 
 /// Policies and registry, ready to answer.
 #[derive(Debug)]
@@ -34,6 +34,10 @@ pub struct World {
 #[derive(Debug)]
 pub struct Flow {
     plan: Plan,
+    /// It comes in plaintext to a workload that takes proven peers alone.
+    lacks_proof: bool,
+    /// Emergencies of every workload whose policies are asked.
+    break_glass: Vec<Arc<BreakGlass>>,
 }
 
 /// What can be said of a connection before any request is seen.
@@ -118,7 +122,7 @@ impl World {
         registry: Arc<Registry>,
         number: u64,
     ) -> Self {
-        let hash = digests.hash(&model.settings).into();
+        let hash = digests.hash(&model).into();
         Self {
             model,
             digests: Arc::new(digests),
@@ -158,17 +162,22 @@ impl World {
         Self { sealed: Some(Reason::NoTable), ..Self::closed(Arc::default(), number) }
     }
 
-    /// What a proxy sees that stands in front of an address that nobody registered: no subject to judge, so nothing
-    /// passes.
+    /// What a connection is judged by that no policy has to be asked about: nothing passes, for this reason.
     #[must_use]
-    pub fn unregistered(number: u64) -> Self {
-        Self { sealed: Some(Reason::Unregistered), ..Self::sealed(number) }
+    pub fn refusing(reason: Reason, number: u64) -> Self {
+        Self { sealed: Some(reason), ..Self::sealed(number) }
     }
 
     /// Nothing passes, whoever is registered.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.sealed.is_some()
+    }
+
+    /// Why nothing passes, whoever is registered.
+    #[must_use]
+    pub fn refuses(&self) -> Option<Reason> {
+        self.sealed
     }
 
     /// There is no table: everything that it would judge is refused.
@@ -241,7 +250,11 @@ impl World {
     /// Resolves a connection: what depends on it alone is done here, once.
     #[must_use]
     pub fn flow(&self, connection: &Connection<'_>) -> Flow {
-        Flow { plan: Plan::new(&self.table, &self.model, &self.registry, &self.residents, connection) }
+        Flow {
+            plan: Plan::new(&self.table, &self.model, &self.registry, &self.residents, connection),
+            lacks_proof: self.lacks_proof(connection),
+            break_glass: self.break_glass(connection),
+        }
     }
 
     /// What can be said before any request is seen. Sound: a request verdict never contradicts it while `now` is the
@@ -249,7 +262,15 @@ impl World {
     #[must_use]
     pub fn connection_verdict(&self, flow: &Flow, now: i64) -> ConnectionVerdict {
         if !self.closed {
-            return self.table.connection_verdict(&flow.plan, &self.registry, now);
+            return match self.table.connection_verdict(&flow.plan, &self.registry, now) {
+                ConnectionVerdict::Deny(verdict) => match opened(flow, verdict, now) {
+                    verdict if verdict.action == Action::Allow => ConnectionVerdict::Opaque(verdict),
+                    verdict => ConnectionVerdict::Deny(verdict),
+                },
+                // One of its requests may be a probe that the pod declares.
+                ConnectionVerdict::Opaque(_) if flow.lacks_proof => ConnectionVerdict::Inspect,
+                verdict => verdict,
+            };
         }
         let verdict = self.without_table(flow);
         match verdict.action {
@@ -264,7 +285,13 @@ impl World {
         if self.closed {
             return self.without_table(flow);
         }
-        self.table.request_verdict(&flow.plan, &self.registry, request)
+        let verdict = self.table.request_verdict(&flow.plan, &self.registry, request);
+        let lacks_proof = flow.lacks_proof && verdict.action == Action::Allow && verdict.reason != Reason::Probe;
+        let verdict = match lacks_proof {
+            true => Verdict { action: Action::Deny, reason: Reason::PlaintextRefused, rule: None, ..verdict },
+            false => verdict,
+        };
+        opened(flow, verdict, request.now)
     }
 
     /// By which proof the peer of the flow is known.
@@ -285,6 +312,36 @@ impl World {
         &flow.plan.canonical
     }
 
+    /// The emergencies that open a connection: of the side that is judged, and where both are, of both.
+    fn break_glass(&self, connection: &Connection<'_>) -> Vec<Arc<BreakGlass>> {
+        let all = &self.model.break_glass;
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let sides = match connection.direction {
+            Some(Direction::Inbound) => [Some(connection.destination.place), None],
+            Some(Direction::Outbound) => [Some(connection.source.place), None],
+            None => [Some(connection.source.place), Some(connection.destination.place)],
+        };
+        let workload = |place| match place {
+            Place::Workload(id) => self.registry.workload(id),
+            _ => None,
+        };
+        let Some(judged) = sides.into_iter().flatten().map(workload).collect::<Option<Vec<_>>>() else {
+            return Vec::new();
+        };
+        all.iter().filter(|glass| judged.iter().all(|one| glass.subject.selects(one))).cloned().collect()
+    }
+
+    /// Whether the destination takes proven peers alone, and this is none.
+    fn lacks_proof(&self, connection: &Connection<'_>) -> bool {
+        let Place::Workload(id) = connection.destination.place else { return false };
+        connection.direction != Some(Direction::Outbound)
+            && connection.transport == Transport::Tcp
+            && connection.source.principal.is_none()
+            && self.registry.workload(id).is_some_and(|own| own.inbound_mutual_tls() == InboundMutualTls::Strict)
+    }
+
     fn end(&self, address: IpAddr) -> End<'static> {
         let address = address.to_canonical();
         End { address: Some(address), place: self.registry.place(address, &self.model.settings), principal: None }
@@ -299,4 +356,13 @@ impl World {
         };
         Verdict { action, reason, rule: None, proof: flow.plan.proof, audit: None }
     }
+}
+
+/// What a refusal becomes while an emergency lasts: it passes, and what would have happened is told.
+fn opened(flow: &Flow, verdict: Verdict, now: i64) -> Verdict {
+    if verdict.action != Action::Deny || !flow.break_glass.iter().any(|glass| glass.acts(now)) {
+        return verdict;
+    }
+    let audit = Some(Audit { action: verdict.action, reason: verdict.reason, rule: verdict.rule });
+    Verdict { action: Action::Allow, reason: Reason::BreakGlass, rule: None, proof: verdict.proof, audit }
 }

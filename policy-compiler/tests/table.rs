@@ -49,7 +49,7 @@ proptest! {
         held.sort_by_key(|(at, _)| *at);
         let policies = held.into_iter().map(|(_, policy)| Arc::clone(policy)).collect();
         let settings = if same_settings { case.model.settings.clone() } else { earlier.settings.clone() };
-        let before = World::new(Arc::new(Model { settings, policies }), Arc::clone(&case.registry), 1);
+        let before = World::new(Arc::new(Model { settings, policies, ..Model::default() }), Arc::clone(&case.registry), 1);
         let after = before.with_policies(Arc::clone(&case.model), Arc::clone(&case.registry), 2);
         agrees(&after, &case)?;
         let anew = World::new(Arc::clone(&case.model), Arc::clone(&case.registry), 2);

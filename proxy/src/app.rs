@@ -8,18 +8,21 @@ mod worker;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_local;
 
 use crate::admin::{self, Admin, Lifecycle, SocketPath};
 use crate::config::{Config, Mode};
 use crate::controller::{self, State};
-use crate::identity::{Keeper, Keys};
-use crate::intercept::{Listeners, Node};
+use crate::identity::{Agreement, Identities, Keeper, Keys, MutualTls, Whose, follow_identities};
+use crate::intercept::{Inherited, Listeners, Node, Successors, take_over};
 use crate::observe::Recorder;
-use crate::policy::{self, Followed, Live, Origin};
+use crate::policy::{self, Followed, Live, Origin, Reloader};
 
-pub(crate) use worker::{Worker, Workers};
+pub(crate) use worker::{Proofs, Worker, Workers};
 
 /// Runs the data plane until a signal, or `POST /drain`, ends it.
 pub(crate) fn run(config: &Config) -> io::Result<()> {
@@ -45,22 +48,53 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     if let Some((following, state)) = config.controller.clone().zip(state) {
         controller::start(following, state, &live, reloader.clone(), &recorder)?;
     }
-    let lifecycle = Arc::new(Lifecycle::default());
+    let identities = config
+        .mutual_tls
+        .as_ref()
+        .map(|_| Identities::new(if config.mode == Mode::Node { Whose::Pods } else { Whose::Own }));
+    let lifecycle = Arc::new(Lifecycle::new(identities.clone()));
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
     let seen =
         Admin { live: Arc::clone(&live), recorder: recorder.clone(), reloader, lifecycle: Arc::clone(&lifecycle) };
-    let admin = admin::start(config.admin, &socket, seen)?;
-    let listeners = listeners(config, &live, &recorder, &lifecycle)?;
+    let taken = config.handover.as_deref().map(take_over).transpose()?.flatten();
+    let (handed, predecessor) = taken.unzip();
+    let ready = Readiness { reloader: seen.reloader.clone(), lifecycle: Arc::clone(&lifecycle) };
+    let admin = admin::start(config.admin, &socket, seen, handed.as_ref())?;
+    let listeners = listeners(config, handed.unwrap_or_default(), &live, &recorder, &lifecycle)?;
     let keys = Keys::new(config.token_limits.clone());
     let own = config.tokens.iter().map(|accepts| accepts.rule.keys.clone()).collect();
-    Keeper::start(&keys, own, &live, &recorder)?;
-    let (tokens, limits) = ((&keys, &config.tokens), config.limits.clone());
-    let workers = Workers::start(config.workers, &live, limits, tokens, &recorder, &listeners)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let keeper = Keeper::start(&keys, own, &live, &recorder);
+    let proofs = proofs(config, keys, identities.clone());
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
+        spawn_local(policy::break_glass::tell(Arc::clone(&live), recorder.clone()));
+        spawn_local(keeper.follow(Arc::clone(&live)));
+        if let Some((config, identities)) = config.mutual_tls.clone().zip(identities) {
+            spawn_local(follow_identities(config.source, identities, recorder.clone()));
+        }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        if predecessor.is_some() {
+            // Until this process can judge, the one before goes on.
+            tokio::select! {
+                () = ready.wait() => {}
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+        }
+        let workers = Workers::start(config.workers, &live, config.limits.clone(), &proofs, &recorder, &listeners)?;
         lifecycle.listens();
+        if let Some(predecessor) = predecessor
+            && let Err(error) = predecessor.retire()
+        {
+            tracing::warn!(%error, "the process before has not said that it retires");
+        }
+        if let Some(path) = &config.handover {
+            let (shared, door) = (listeners.clone(), admin.listener());
+            let all = move || shared.to_hand_over(door.as_ref());
+            let lifecycle = Arc::clone(&lifecycle);
+            Successors::expect(path)?.serve(all, move || lifecycle.hand_over())?;
+        }
         tracing::info!(mode = ?config.mode, admin = ?admin.tcp(), socket = %admin.socket().display(), "running");
         for address in listeners.addresses() {
             tracing::info!(%address, "accepting");
@@ -75,7 +109,12 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
             }
         }
         tracing::info!(connections = workers.connections(), "draining");
-        listeners.close();
+        if lifecycle.is_handed_over() {
+            listeners.release();
+            drop(admin);
+        } else {
+            listeners.close();
+        }
         if !workers.drain(config.drain).await {
             tracing::warn!(connections = workers.connections(), "cut what did not end in time");
         }
@@ -83,21 +122,55 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     })
 }
 
+/// What identities are proven with.
+fn proofs(config: &Config, keys: Arc<Keys>, identities: Option<Arc<Identities>>) -> Proofs {
+    let mutual_tls = config.mutual_tls.as_ref().zip(identities);
+    let agreement = config.mutual_tls.as_ref().map(|held| Agreement::new(held.anywhere.clone(), held.takes_downgrades));
+    Proofs {
+        keys,
+        accepts: Arc::clone(&config.tokens),
+        mutual_tls: mutual_tls
+            .map(|(held, identities)| Arc::new(MutualTls::new(identities, held.port, config.redirected.ports))),
+        agreement: Arc::new(agreement.unwrap_or_default()),
+    }
+}
+
+/// Whether this process could serve.
+struct Readiness {
+    reloader: Reloader,
+    lifecycle: Arc<Lifecycle>,
+}
+
+impl Readiness {
+    async fn wait(&self) {
+        while !self.reloader.status().is_ready() || !self.lifecycle.has_identity() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// How often a process that is to take over looks whether it can.
+const LOOK: Duration = Duration::from_millis(20);
+
 fn listeners(
     config: &Config,
+    handed: Inherited,
     live: &Arc<Live>,
     recorder: &Recorder,
     lifecycle: &Arc<Lifecycle>,
 ) -> io::Result<Listeners> {
     match (config.mode, config.gateway) {
-        (Mode::Gateway, Some(gateway)) => Listeners::gateway(gateway.listen, gateway.upstream),
+        (Mode::Gateway, Some(gateway)) => {
+            let hbone = config.mutual_tls.as_ref().and_then(|held| held.listen);
+            Listeners::gateway(gateway.listen, gateway.upstream, hbone, &handed)
+        }
         (Mode::Gateway, None) => Err(io::Error::other("gateway mode needs a listener and an upstream")),
         (Mode::Sidecar, _) => {
             bypass::of_sidecar(recorder)?;
-            Listeners::sidecar(config.redirected.ports, config.redirected.family)
+            Listeners::sidecar(config.redirected.ports, config.redirected.family, &handed)
         }
         (Mode::Node, _) => pods::serve(
-            Node::new(config.redirected.clone()),
+            Node::new(config.redirected.clone(), handed),
             Arc::clone(live),
             recorder.for_worker(),
             Arc::clone(lifecycle),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::bounds::ReadingSettings;
 use crate::controller::{ControllerSettings, Following, State};
-use crate::identity::{Accepts, TokenLimitSettings, TokenLimits};
+use crate::identity::{Accepts, MutualTlsConfig, MutualTlsSettings, TokenLimitSettings, TokenLimits};
 use crate::intercept::NodeSetup;
 use crate::intercept::rules::{Bypass, Family, PortRange, Ports};
 use crate::observe::{AccessLog, Destination};
@@ -244,6 +244,10 @@ pub(crate) struct Settings {
     /// Time that requests in flight have to end after SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME")]
     drain: Option<Span>,
+    /// Unix socket over which the next process takes over the listeners, and this one those of a process before it: an
+    /// upgrade that refuses no connection. Both have to name it
+    #[arg(long, value_name = "PATH")]
+    handover: Option<PathBuf>,
     /// Sidecar and node: port that gets what arrives at the pod [default: 15106]
     #[arg(long, value_name = "PORT")]
     inbound_port: Option<u16>,
@@ -263,6 +267,9 @@ pub(crate) struct Settings {
     #[command(flatten)]
     #[serde(default)]
     limits: LimitSettings,
+    #[command(flatten)]
+    #[serde(default)]
+    mutual_tls: MutualTlsSettings,
     #[command(flatten)]
     #[serde(default)]
     controller: ControllerSettings,
@@ -303,10 +310,14 @@ pub(crate) struct Config {
     pub(crate) access_log: AccessLog,
     /// Time that requests in flight have to end after SIGTERM.
     pub(crate) drain: Duration,
+    /// Socket over which listeners are handed over.
+    pub(crate) handover: Option<PathBuf>,
     /// Ports, IP versions and exceptions of redirected traffic, in sidecar and node mode.
     pub(crate) redirected: NodeSetup,
     /// Every bound.
     pub(crate) limits: Limits,
+    /// What this proxy can prove, and whom it believes; `None`: it speaks plaintext alone.
+    pub(crate) mutual_tls: Option<MutualTlsConfig>,
     /// Whose tokens native rules believe.
     pub(crate) tokens: Arc<[Accepts]>,
     /// Bounds on tokens and keys.
@@ -401,6 +412,12 @@ impl Config {
         file.limits.apply(&mut limits);
         flags.limits.apply(&mut limits);
         limits.check()?;
+        let mutual_tls = flags.mutual_tls.over(file.mutual_tls).map_err(ConfigError::Misplaced)?;
+        if mode != Mode::Gateway && mutual_tls.as_ref().is_some_and(|held| held.listen.is_some()) {
+            return Err(ConfigError::Misplaced(
+                "`--hbone-listen` belongs to gateway mode: redirected traffic has a port",
+            ));
+        }
         let token_limits = flags.token_limits.over(file.token_limits.over(TokenLimits::default()));
         if let Some(name) = token_limits.zero() {
             return Err(ConfigError::Zero(name));
@@ -441,8 +458,10 @@ impl Config {
                 allowed: flags.log_allowed.or(file.log_allowed).unwrap_or(true),
             },
             drain: flags.drain.or(file.drain).map_or(Duration::from_secs(30), |span| span.0),
+            handover: flags.handover.clone().or(file.handover),
             redirected,
             limits,
+            mutual_tls,
             tokens: file.tokens.into(),
             token_limits,
             reading,

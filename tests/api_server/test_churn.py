@@ -10,7 +10,9 @@ import threading
 import time
 
 import pytest
-from server import Api, Controller
+from kinds import ROOT
+from lab.api_server import ApiServer
+from lab.controller import Controller
 
 RATE = 100
 SECONDS = 15
@@ -21,15 +23,13 @@ MEGABYTES = 150
 
 
 @pytest.fixture
-def api(folder):
-    made = Api(folder)
-    try:
-        for namespace in ["eastwall-system", "shop"]:
-            made.done("create", "namespace", namespace)
-        made.install("crds", "base/rbac.yaml")
-        yield made
-    finally:
-        made.stop()
+def api(folder, ending):
+    made = ApiServer(folder)
+    ending.callback(made.stop)
+    for namespace in ["eastwall-system", "shop"]:
+        made.done("create", "namespace", namespace)
+    made.install(ROOT / "deploy" / "crds", ROOT / "deploy" / "base" / "rbac.yaml")
+    return made
 
 
 class Client(threading.Thread):
@@ -63,39 +63,38 @@ class Client(threading.Thread):
             (self.removed if method == "DELETE" else self.made).append(time.monotonic())
 
 
-def test_pods_that_come_and_go_are_followed(api):
-    controller = Controller(api, "churn").ready()
-    try:
-        series = ['eastwall_controller_changes_total{change="put",kind="Pod"}', 'eastwall_controller_changes_total{change="delete",kind="Pod"}']
-        count = RATE * SECONDS
-        workers = [Client(api.port, first, time.monotonic() + 0.5) for first in range(WORKERS)]
-        for worker in workers:
-            worker.start()
-        samples: list[tuple[float, list[float]]] = []
-        most = 0
-        end = time.monotonic() + SECONDS + LIFE + 30
-        while not samples or samples[-1][1][1] < count:
-            values = [controller.metric(name) for name in series]
-            samples.append((time.monotonic(), values))
-            most = max(most, controller.rss())
-            assert time.monotonic() < end, f"{values} of {count} are known\n{controller.log.read_text()[-3000:]}"
-            time.sleep(0.02)
-        for worker in workers:
-            worker.join()
-        assert not any(worker.failed for worker in workers), workers[0].failed[:3]
-        made, removed = (sorted(sum((getattr(worker, name) for worker in workers), [])) for name in ["made", "removed"])
-        assert len(made) == len(removed) == count
-        # A removal may change a pod before it is gone, which counts too: from then on a count says nothing of one pod.
-        for which, done in [(0, made[: int(RATE * LIFE)]), (1, removed)]:
-            # The number-th change was known when the counter had reached it.
-            reached = [values[which] for _, values in samples]
-            lags = sorted(samples[bisect.bisect_left(reached, number + 1)][0] - at for number, at in enumerate(done))
-            p99 = lags[int(len(lags) * 0.99)]
-            print(f"{series[which]}: p50 {lags[len(lags) // 2]:.3f} s, p99 {p99:.3f} s; {done[-1] - done[0]:.1f} s for {len(done)}")
-            assert p99 < LAG, f"{series[which]}: {p99:.3f} s"
-        assert made[-1] - made[0] < SECONDS * 1.3, "the API server itself was too slow for this rate"
-        print(f"at most {most / 1e6:.0f} MB")
-        assert most < MEGABYTES * 1_000_000, f"{most / 1e6:.0f} MB"
-        assert controller.metric('eastwall_controller_objects{kind="Pod"}') == 0
-    finally:
-        controller.stop()
+def test_pods_that_come_and_go_are_followed(api, ending):
+    controller = Controller(api, "churn")
+    ending.callback(controller.kill)
+    controller.ready()
+    series = ['eastwall_controller_changes_total{change="put",kind="Pod"}', 'eastwall_controller_changes_total{change="delete",kind="Pod"}']
+    count = RATE * SECONDS
+    workers = [Client(api.port, first, time.monotonic() + 0.5) for first in range(WORKERS)]
+    for worker in workers:
+        worker.start()
+    samples: list[tuple[float, list[float]]] = []
+    most = 0
+    end = time.monotonic() + SECONDS + LIFE + 30
+    while not samples or samples[-1][1][1] < count:
+        values = [controller.metric(name) for name in series]
+        samples.append((time.monotonic(), values))
+        most = max(most, controller.memory())
+        assert time.monotonic() < end, f"{values} of {count} are known\n{controller.program.text()[-3000:]}"
+        time.sleep(0.02)
+    for worker in workers:
+        worker.join()
+    assert not any(worker.failed for worker in workers), workers[0].failed[:3]
+    made, removed = (sorted(sum((getattr(worker, name) for worker in workers), [])) for name in ["made", "removed"])
+    assert len(made) == len(removed) == count
+    # A removal may change a pod before it is gone, which counts too: from then on a count says nothing of one pod.
+    for which, done in [(0, made[: int(RATE * LIFE)]), (1, removed)]:
+        # The number-th change was known when the counter had reached it.
+        reached = [values[which] for _, values in samples]
+        lags = sorted(samples[bisect.bisect_left(reached, number + 1)][0] - at for number, at in enumerate(done))
+        p99 = lags[int(len(lags) * 0.99)]
+        print(f"{series[which]}: p50 {lags[len(lags) // 2]:.3f} s, p99 {p99:.3f} s; {done[-1] - done[0]:.1f} s for {len(done)}")
+        assert p99 < LAG, f"{series[which]}: {p99:.3f} s"
+    assert made[-1] - made[0] < SECONDS * 1.3, "the API server itself was too slow for this rate"
+    print(f"at most {most / 1e6:.0f} MB")
+    assert most < MEGABYTES * 1_000_000, f"{most / 1e6:.0f} MB"
+    assert controller.objects("Pod") == 0

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import base64
-import json
-import signal
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
 from kinds import ROOT
+from lab.api_server import ApiServer, free_port
+from lab.controller import Controller
 from lab.firewall import binary
-from server import Api, Controller, free_port
+from lab.namespace import HOME
+from lab.program import Program, until
 
 NAMESPACE = "shop"
 CONFIGURATION = "validatingwebhookconfiguration"
 
 
 @pytest.fixture(scope="module")
-def api(module_folder):
-    made = Api(module_folder)
-    try:
-        for namespace in ["eastwall-system", NAMESPACE]:
-            made.done("create", "namespace", namespace)
-        made.install("crds", "base/rbac.yaml")
-        yield made
-    finally:
-        made.stop()
+def api(module_folder, module_ending):
+    made = ApiServer(module_folder)
+    module_ending.callback(made.stop)
+    for namespace in ["eastwall-system", NAMESPACE]:
+        made.done("create", "namespace", namespace)
+    made.install(ROOT / "deploy" / "crds", ROOT / "deploy" / "base" / "rbac.yaml")
+    return made
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def start(api):
 
     yield make
     for controller in started:
-        controller.stop(signal.SIGKILL)
-    for kind in ["pods", "fwp", "cfwp", "fws"]:
+        controller.kill()
+    for kind in ["pods", "fwp", "cfwp", "fws", "fwbg"]:
         api.done("delete", kind, "--all", "-A", "--grace-period=0", "--force")
     api.kubectl("delete", CONFIGURATION, "eastwall")
 
@@ -67,19 +67,15 @@ def policy(name: str = "orders", app: str = "orders", rule: dict | None = None) 
 MISSPELT = {"from": [{"any": True}], "http": [{"metods": ["GET"]}]}
 
 
-def conditions(api: Api, name: str = "orders") -> dict[str, dict]:
+def conditions(api: ApiServer, name: str = "orders") -> dict[str, dict]:
     status = api.get("fwp", name, "-n", NAMESPACE).get("status", {})
     return {each["type"]: each for each in status.get("conditions", [])}
 
 
-def put(api: Api, *documents: dict) -> None:
+def put(api: ApiServer, *documents: dict) -> None:
     for document in documents:
         done = api.put(document)
         assert done.returncode == 0, done.stderr
-
-
-def objects(kind: str) -> str:
-    return f'eastwall_controller_objects{{kind="{kind}"}}'
 
 
 def test_a_status_says_what_became_of_a_policy(api, controller):
@@ -116,13 +112,24 @@ def test_a_status_is_written_only_when_it_changes(api, controller):
     version = lambda: api.get("fwp", "orders", "-n", NAMESPACE)["metadata"]["resourceVersion"]
     before = version()
     put(api, pod("x", "other"), pod("y", "other"))
-    controller.until("the pods are known", lambda: controller.metric(objects("Pod")) == 3)
+    controller.until("the pods are known", lambda: controller.objects("Pod") == 3)
     time.sleep(2.5)
     assert version() == before
     since = conditions(api)["Accepted"]["lastTransitionTime"]
     put(api, pod("z", "orders"))
     controller.until("the count follows", lambda: api.get("fwp", "orders", "-n", NAMESPACE)["status"]["selectedWorkloads"] == 2)
     assert conditions(api)["Accepted"]["lastTransitionTime"] == since
+
+
+def test_an_emergency_has_a_status_too(api, controller):
+    put(api, pod("a", "orders"))
+    end = datetime.now(UTC) + timedelta(hours=1)
+    spec = {"subject": [{"namespace": NAMESPACE}], "reason": "payments are down", "expires": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    put(api, {"apiVersion": "eastwall.dev/v1alpha1", "kind": "BreakGlass", "metadata": {"name": "fire"}, "spec": spec})
+    status = lambda: api.get("fwbg", "fire").get("status", {})
+    told = controller.until("the status is there", lambda: status().get("conditions"))
+    assert {each["type"]: each["status"] for each in told} == {"Accepted": "True", "Programmed": "Unknown", "Selecting": "True"}
+    assert status()["selectedWorkloads"] == 1
 
 
 def test_settings_have_a_status_too(api, controller):
@@ -145,21 +152,20 @@ def test_a_kind_that_is_installed_later_is_followed(api, controller):
     api.done("wait", "--for=condition=Established", "crd", definition["metadata"]["name"], "--timeout=30s")
     put(api, {"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "AdminNetworkPolicy", "metadata": {"name": "a"},
               "spec": {"priority": 1, "subject": {"namespaces": {}}, "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}]}})
-    controller.until("it is known", lambda: controller.metric(objects("AdminNetworkPolicy")) == 1)
+    controller.until("it is known", lambda: controller.objects("AdminNetworkPolicy") == 1)
     api.done("delete", "crd", definition["metadata"]["name"])
-    controller.until("it is gone", lambda: controller.metric(objects("AdminNetworkPolicy")) == 0)
+    controller.until("it is gone", lambda: controller.objects("AdminNetworkPolicy") == 0)
     assert controller.http("/readyz")[0] == 200
 
 
-def install_webhook(api: Api, *replicas: Controller) -> None:
+def install_webhook(api: ApiServer, controller: Controller) -> None:
     """The configuration of deploy/, with the replica's address instead of the Service."""
     configuration = yaml.safe_load((ROOT / "deploy" / "base" / "webhook.yaml").read_text())
     for webhook in configuration["webhooks"]:
         path = webhook["clientConfig"].pop("service")["path"]
-        webhook["clientConfig"]["url"] = f"https://127.0.0.1:{replicas[0].webhook}{path}"
+        webhook["clientConfig"]["url"] = f"https://127.0.0.1:{controller.webhook}{path}"
     put(api, configuration)
-    # The leader looks every half minute; a new one at once.
-    replicas[0].until("the authority is there", lambda: bundle(api))
+    controller.until("the authority is there", lambda: bundle(api))
 
 
 def bundle(api: Api) -> str:
@@ -167,7 +173,7 @@ def bundle(api: Api) -> str:
     return base64.b64decode(webhooks[0]["clientConfig"].get("caBundle", "")).decode()
 
 
-def refused(api: Api, document: dict) -> str:
+def refused(api: ApiServer, document: dict) -> str:
     done = api.put(document, "--dry-run=server")
     return done.stderr if done.returncode != 0 else ""
 
@@ -177,7 +183,7 @@ def test_the_api_server_asks_the_compiler(api, start):
     install_webhook(api, controller.ready())
     put(api, pod("a", "orders"), pod("web", "web"))
     # The API server takes a moment to call a new webhook.
-    said = api.until("a misspelt field is refused", lambda: refused(api, policy(rule=MISSPELT)))
+    said = until(lambda: refused(api, policy(rule=MISSPELT)), "a misspelt field is refused")
     assert 'admission webhook "validate.eastwall.dev" denied the request: firewallpolicy.eastwall.dev/shop/orders: the compiler refuses it' in said
     assert "spec.ingress[0].http[0].metods: unknown field `metods` [EW0201]; did you mean `methods`?" in said
 
@@ -190,7 +196,7 @@ def test_the_api_server_asks_the_compiler(api, start):
     assert done.returncode == 0 and "nobody" in done.stderr and "Warning: spec.egress[0].to[0]" in done.stderr, done.stderr
     done = api.put(policy())
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
-    controller.until("it is known", lambda: controller.metric(objects("FirewallPolicy")) == 1)
+    controller.until("it is known", lambda: controller.objects("FirewallPolicy") == 1)
     done = api.kubectl("delete", "fwp", "orders", "-n", NAMESPACE)
     assert done.returncode == 0 and "Warning: this OPENS ingress of `shop/a`: no other policy closes it" in done.stderr, done.stderr
     assert controller.metric('eastwall_controller_admissions_total{verdict="refused",webhook="validate"}') >= 1
@@ -209,24 +215,24 @@ def test_a_certificate_is_renewed_in_time(api, start):
     secret = lambda: api.get("secret", "eastwall-webhook", "-n", "eastwall-system")
     renewed = lambda: base64.b64decode(secret()["data"]["ca.crt"]).decode() == after
     second.until("replicas find the new one", renewed)
-    second.until("the new one is shown", lambda: second.log.read_text().count("certificate was read") == 2)
-    assert api.until("it is asked", lambda: refused(api, policy(rule=MISSPELT)))
+    second.until("the new one is shown", lambda: second.program.text().count("certificate was read") == 2)
+    assert until(lambda: refused(api, policy(rule=MISSPELT)), "it is asked")
 
 
 def test_an_api_server_that_is_away_changes_nothing(api, controller):
     put(api, *[pod(f"p{number}", "orders") for number in range(5)], policy())
-    controller.until("all is known", lambda: controller.metric(objects("Pod")) == 5 and controller.metric(objects("FirewallPolicy")) == 1)
+    controller.until("all is known", lambda: controller.objects("Pod") == 5 and controller.objects("FirewallPolicy") == 1)
     api.kill()
     time.sleep(3)
     for _ in range(5):
         assert controller.http("/readyz")[0] == 200
-        assert (controller.metric(objects("Pod")), controller.metric(objects("FirewallPolicy"))) == (5, 1)
+        assert (controller.objects("Pod"), controller.objects("FirewallPolicy")) == (5, 1)
         time.sleep(0.2)
-    assert controller.metric("eastwall_controller_leader") == 0 or controller.until("it no longer claims to lead", lambda: not controller.leads(), 10)
+    controller.until("it no longer claims to lead", lambda: not controller.leads(), 10)
     api.start()
     api.done("delete", "pod", "p0", "-n", NAMESPACE, "--grace-period=0", "--force")
     put(api, policy(app="order"))
-    controller.until("it has caught up", lambda: controller.metric(objects("Pod")) == 4)
+    controller.until("it has caught up", lambda: controller.objects("Pod") == 4)
     controller.until("it leads again", controller.leads)
     controller.until("the status follows", lambda: conditions(api).get("Selecting", {}).get("status") == "False")
     assert controller.metric('eastwall_controller_watch_errors_total{kind="Pod"}') > 0
@@ -239,7 +245,7 @@ def test_the_lease_moves_when_its_holder_dies(api, start):
     holder = lambda: api.get("lease", "eastwall-controller", "-n", "eastwall-system")["spec"].get("holderIdentity")
     time.sleep(2)
     assert first.leads() and not second.leads() and holder() == "one"
-    first.stop(signal.SIGKILL)
+    first.kill()
     second.until("it leads", second.leads, 15)
     assert holder() == "two"
     put(api, pod("a", "orders"), policy())
@@ -261,13 +267,13 @@ def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, cont
     (folder / "ca.crt").write_text(roots)
     token = lambda audience: api.done("create", "token", "orders", "-n", NAMESPACE, "--audience", audience, "--bound-object-kind=Pod", "--bound-object-name=orders")
     (folder / "token").write_text(token("https://elsewhere.example"))
-    log = folder / "proxy.log"
-    proxy = subprocess.Popen(
-        [binary(), "proxy", "--mode=gateway", f"--listen=127.0.0.1:{free_port()}", "--upstream=127.0.0.2:8080", "--access-log=off", f"--admin-socket={folder / 'socket'}",
-         f"--controller=127.0.0.1:{controller.proxies}", f"--controller-ca={folder / 'ca.crt'}", f"--controller-token={folder / 'token'}",
-         f"--controller-state={folder / 'state'}", f"--pod-namespace={NAMESPACE}", "--pod-name=orders"], stderr=log.open("w"))
-    ending.callback(proxy.kill)
-    controller.until("a token for others is refused", lambda: "the token is not" in log.read_text())
+    proxy = Program(
+        HOME, [binary(), "proxy", "--mode=gateway", f"--listen=127.0.0.1:{free_port()}", "--upstream=127.0.0.2:8080", "--access-log=off",
+               f"--admin-socket={folder / 'socket'}", f"--controller=127.0.0.1:{controller.proxies}", f"--controller-ca={folder / 'ca.crt'}",
+               f"--controller-token={folder / 'token'}", f"--controller-state={folder / 'state'}", f"--pod-namespace={NAMESPACE}", "--pod-name=orders"],
+        folder, "proxy")
+    ending.callback(proxy.stop)
+    controller.until("a token for others is refused", lambda: "the token is not" in proxy.text())
     assert not (folder / "state" / "current").exists()
 
     (folder / "token").write_text(token("eastwall-controller"))
@@ -286,7 +292,7 @@ def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, cont
     put(api, policy())
     controller.until("all is well again", lambda: programmed().get("status") == "True" and programmed()["observedGeneration"] == 3)
     api.done("delete", "pod", "orders", "-n", NAMESPACE, "--grace-period=0", "--force")
-    controller.until("its stream ends with it", lambda: "has ended" in log.read_text())
+    controller.until("its stream ends with it", lambda: "has ended" in proxy.text())
 
 
 def test_it_may_do_no_more_than_it_does(api, controller):
@@ -297,4 +303,4 @@ def test_it_may_do_no_more_than_it_does(api, controller):
     for words in [("get", "secrets", "-n", NAMESPACE), ("get", "secrets/other", "-n", "eastwall-system"), ("list", "secrets", "-n", "eastwall-system"),
                   ("update", "firewallpolicies.eastwall.dev", "-n", NAMESPACE), ("create", "pods", "-n", NAMESPACE), ("patch", f"{CONFIGURATION}s/other")]:
         assert not may(*words), words
-    assert "forbidden" not in controller.log.read_text()
+    assert "forbidden" not in controller.program.text()

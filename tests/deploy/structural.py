@@ -29,6 +29,8 @@ def faults(schema: dict, at: str = "") -> Iterator[str]:
     for word in schema.keys() - WORDS:
         yield f"{at}: `{word}` is no word of a definition"
     kept = schema.get(KEEP) or schema.get(EITHER)
+    if not at and schema.get("type") != "object":
+        yield "the whole is no object"
     if not kept and schema.get("type") not in {"object", "array", "string", "integer", "number", "boolean"}:
         yield f"{at}: no type"
     if schema.get(EITHER) and ("type" in schema or schema.get("anyOf") != [{"type": "integer"}, {"type": "string"}]):

@@ -27,6 +27,7 @@ WRITERS = {
     "eastwall-security-baseline": {"clusterfirewallpolicies": {"Baseline"}},
     "eastwall-platform": {"dialectsettings": set()},
     "eastwall-application": {"firewallpolicies": set(), "policytests": set()},
+    "eastwall-break-glass": {"breakglasses": set()},
     "eastwall-view": {},
 }
 

@@ -11,7 +11,7 @@ EVERYWHERE = ("node", "node-bridged", "sidecar")
 
 
 class Scene:
-    """Pods by name; `ports` declares those of each; `guarded` names the pods that a proxy stands before."""
+    """Pods by name; `ports` declares those of each; `guarded` names the pods that a proxy stands before; `arguments` may depend on the pod's name (`node`)."""
 
     def __init__(self, folder, ending, placement: str, policies: list[dict], ports: dict[str, list[dict]], guarded: tuple = ("orders",), strangers: tuple = (),
                  arguments: list = (), more: dict[str, dict] | None = None, entries: list[dict] = (), start: bool = True):
@@ -21,11 +21,12 @@ class Scene:
         self.pods: dict[str, Pod] = {name: self.network.pod(name) for name in (*ports, *strangers)}
         self.guarded, self.ports, self.more, self.entries = guarded, ports, more or {}, list(entries)
         self.firewalls: dict[str, Firewall] = {}
+        given = arguments if callable(arguments) else lambda _: arguments
         if placement == "sidecar":
             for name in guarded:
-                self.firewalls[name] = Sidecar(folder / f"sidecar-{name}", self.pods[name], policies, self.workloads() + [self.network.node_entry()], arguments=arguments)
+                self.firewalls[name] = Sidecar(folder / f"sidecar-{name}", self.pods[name], policies, self.workloads() + [self.network.node_entry()], arguments=given(name))
         else:
-            self.firewalls["node"] = node_firewall(folder / "node", self.network, policies, self.workloads(), arguments=arguments)
+            self.firewalls["node"] = node_firewall(folder / "node", self.network, policies, self.workloads(), arguments=given("node"))
         for firewall in self.firewalls.values():
             ending.enter_context(firewall)
             if start:

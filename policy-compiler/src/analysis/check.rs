@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, Told};
 use crate::dialect::{Compiled, Mentioned};
-use crate::model::{Atom, Expr, Mode, PeerAtom, Policy, Rule};
-use crate::registry::{Registry, Workload};
+use crate::model::{Atom, Expr, Mode, Policy, Rule};
+use crate::registry::Registry;
 
 mod emptied;
 mod expiry;
@@ -60,37 +60,10 @@ fn mentions(compiled: &Compiled, registry: &Registry) -> Vec<Diagnostic> {
             })
         }
         Mentioned::Somebody(who) | Mentioned::Protected(who) => {
-            registry.workloads.iter().any(|workload| selects(who, workload))
+            registry.workloads.iter().any(|workload| who.selects(workload))
         }
     };
     compiled.mentions.iter().filter(|mention| !is_there(&mention.of)).map(|mention| mention.finding.confirm()).collect()
-}
-
-/// How many workloads a policy protects.
-#[must_use]
-pub fn selected(policy: &Policy, registry: &Registry) -> usize {
-    registry.workloads.iter().filter(|workload| selects(&policy.subject, workload)).count()
-}
-
-/// Whether a subject expression holds of a workload. Atoms that are not about a subject hold of nobody.
-pub(crate) fn selects(subject: &Expr, workload: &Workload) -> bool {
-    match subject {
-        Expr::True => true,
-        Expr::False => false,
-        Expr::All(parts) => parts.iter().all(|part| selects(part, workload)),
-        Expr::Any(parts) => parts.iter().any(|part| selects(part, workload)),
-        Expr::Not(part) => !selects(part, workload),
-        Expr::Is(Atom::Subject(atom)) => match atom {
-            PeerAtom::Namespace(name) => workload.namespace == *name,
-            PeerAtom::ServiceAccount(name) => workload.service_account == *name,
-            PeerAtom::NamespaceLabels(selector) => selector.matches(&workload.namespace_labels),
-            PeerAtom::Labels(selector) => selector.matches(&workload.labels),
-            PeerAtom::Annotations(selector) => selector.matches_by(|key| workload.annotation(key)),
-            PeerAtom::Workload => true,
-            _ => false,
-        },
-        Expr::Is(_) => false,
-    }
 }
 
 /// A finding about one rule.

@@ -1,6 +1,5 @@
 //! Which workloads stand open.
 
-use super::check::selects;
 use crate::facts::{Connection, Direction, End, Place, Transport};
 use crate::model::interpret::STACKS;
 use crate::model::interpret::leg::legs;
@@ -33,7 +32,7 @@ pub fn opened<'r>(
     let opened = |direction: Direction| {
         let closers: Vec<_> = of_name.iter().filter(|policy| policy.closes.contains(direction)).collect();
         let all = (0u32..).zip(&registry.workloads);
-        let protected = all.filter(|(_, workload)| closers.iter().any(|policy| selects(&policy.subject, workload)));
+        let protected = all.filter(|(_, workload)| closers.iter().any(|policy| policy.subject.selects(workload)));
         let is_opened = |(id, _): &(u32, &Workload)| {
             is_open(after, registry, direction, WorkloadId(*id))
                 && !is_open(before, registry, direction, WorkloadId(*id))

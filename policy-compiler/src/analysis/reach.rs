@@ -126,7 +126,7 @@ fn closed(model: &Model) -> Model {
         jwt_rules: Vec::new(),
         broken: false,
     };
-    Model { settings: model.settings.clone(), policies: vec![Arc::new(policy)] }
+    Model { settings: model.settings.clone(), policies: vec![Arc::new(policy)], ..Model::default() }
 }
 
 impl Way {

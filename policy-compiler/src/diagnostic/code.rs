@@ -149,6 +149,8 @@ codes! {
         "write the path that the message shows";
     Open = "EW0527", Note, "a direction that no policy closes for a workload",
         "write a policy that closes it, if it is not meant to be open";
+    BreakGlass = "EW0528", Warning, "an emergency that opens what policies close",
+        "delete it as soon as the emergency is over";
     // 06: workloads file
     DuplicateWorkload = "EW0601", Error, "a second entry of the same kind and name",
         "rename or remove one";

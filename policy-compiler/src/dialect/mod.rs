@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::analysis::test::PolicyTest;
 use crate::diagnostic::{Code, Diagnostic, Location, Told};
 use crate::facts::Transport;
-use crate::model::{Atom, Directions, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Stack, Tier};
+use crate::model::{Atom, BreakGlass, Directions, Expr, Mode, Model, PeerAtom, Policy, PolicyName, Stack, Tier};
 use crate::registry::Registry;
 use crate::registry::kubernetes::{self, Objects};
 use crate::settings::Settings;
@@ -45,7 +45,7 @@ impl FrontEnd {
     }
 }
 
-/// Kinds that are compiled: policies, and the settings.
+/// Kinds that are compiled: policies, emergencies, and the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reads {
     /// API group.
@@ -58,21 +58,15 @@ pub struct Reads {
 
 /// Every kind that is compiled, a `PolicyTest` aside: it is never in force.
 pub fn reads() -> impl Iterator<Item = Reads> {
-    let settings = Reads { group: native::GROUP, versions: &[native::VERSION], kinds: &[native::SETTINGS] };
+    const OTHERS: Reads =
+        Reads { group: native::GROUP, versions: &[native::VERSION], kinds: &[native::SETTINGS, native::BREAK_GLASS] };
     let policies = FRONT_ENDS.iter().flat_map(|front_end| front_end.reads);
-    policies.map(|&(group, versions, kinds)| Reads { group, versions, kinds }).chain([settings])
+    policies.map(|&(group, versions, kinds)| Reads { group, versions, kinds }).chain([OTHERS])
 }
 
 /// Every reader of policies.
 const FRONT_ENDS: &[FrontEnd] =
     &[native::FRONT_END, istio::FRONT_END, cilium::FRONT_END, linkerd::FRONT_END, network::FRONT_END];
-
-/// Whether documents of this group and kind are policies, or the settings that they are read by.
-#[must_use]
-pub fn is_policy(group: &str, kind: &str) -> bool {
-    (group == native::GROUP && kind == native::SETTINGS)
-        || FRONT_ENDS.iter().any(|front_end| front_end.is_of(group, kind))
-}
 
 /// What came of a set of documents.
 #[derive(Clone, Debug, Default)]
@@ -280,6 +274,10 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
         None => Settings::default(),
     };
 
+    let emergencies = native::break_glass::compile(&sorted.emergencies, &settings);
+    diagnostics.join(emergencies.diagnostics);
+    refused.extend(emergencies.refused);
+
     let tests = native::tests::compile(&sorted.tests);
     diagnostics.join(tests.diagnostics);
     refused.extend(tests.refused);
@@ -298,6 +296,9 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     diagnostics.extend(objects.diagnostics.iter().cloned());
     diagnostics.extend(sorted.note());
     refuse_duplicates(&sorted, &mut policies, &mut refused, &mut diagnostics);
+    let is_refused = |glass: &Arc<BreakGlass>| refused.iter().any(|refused| refused.name == glass.name);
+    let mut break_glass: Vec<_> = emergencies.broken.into_iter().filter(|glass| !is_refused(glass)).collect();
+    break_glass.sort_by(|a, b| a.name.cmp(&b.name));
     let kept = last_good.keep(&refused, &policies);
     policies.extend(kept);
     policies.sort_by(|a, b| (a.priority, &a.name, &a.location).cmp(&(b.priority, &b.name, &b.location)));
@@ -305,7 +306,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
     refused.sort();
     refused.dedup();
     Compiled {
-        model: Arc::new(Model { settings, policies }),
+        model: Arc::new(Model { settings, policies, break_glass }),
         diagnostics: diagnostics.into_list(),
         refused,
         tests: tests.tests,
@@ -323,6 +324,7 @@ struct Sorted<'d> {
     policies: [Vec<&'d Document>; FRONT_ENDS.len()],
     settings: Vec<&'d Document>,
     tests: Vec<&'d Document>,
+    emergencies: Vec<&'d Document>,
     objects: Vec<&'d Document>,
     passed_over: Vec<(String, usize)>,
     /// The first that was passed over.
@@ -347,6 +349,10 @@ impl<'d> Sorted<'d> {
         }
         if group == native::GROUP && reads(&[native::TEST], &[native::VERSION]) {
             self.tests.push(document);
+            return;
+        }
+        if group == native::GROUP && reads(&[native::BREAK_GLASS], &[native::VERSION]) {
+            self.emergencies.push(document);
             return;
         }
         let mut of_group = false;
@@ -470,7 +476,7 @@ fn refuse_duplicates(
         hashbrown::HashMap<(&'d str, &'d str, &'d str, &'d str), &'d Document, foldhash::fast::RandomState>;
     let mut first = First::default();
     let mut twice = hashbrown::HashSet::<PolicyName, foldhash::fast::RandomState>::default();
-    let read = sorted.policies.iter().flatten().chain(&sorted.settings).chain(&sorted.tests);
+    let read = sorted.policies.iter().flatten().chain(&sorted.settings).chain(&sorted.tests).chain(&sorted.emergencies);
     for document in read.copied().filter(|document| !document.name.is_empty()) {
         let group = document.api_version.rsplit_once('/').map_or("", |(group, _)| group);
         let key = (group, document.kind.as_str(), namespace_of(document), document.name.as_str());
@@ -495,6 +501,8 @@ fn refuse_duplicates(
     let (again, kept): (Vec<Arc<Policy>>, Vec<Arc<Policy>>) =
         std::mem::take(policies).into_iter().partition(|policy| twice.contains(&policy.name));
     *policies = kept;
+    let emergencies = sorted.emergencies.iter().filter(|document| twice.contains(&name_of(document)));
+    refused.extend(emergencies.map(|document| Refused::harmless(document)));
     refused.extend(again.into_iter().map(|policy| {
         let closure = (policy.mode == Mode::Enforce).then(|| {
             closure(policy.name.clone(), policy.location.clone(), policy.stack, policy.tier, policy.subject.clone())

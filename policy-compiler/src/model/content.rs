@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
-use super::{Atom, Expr, HttpOptions, Model, Pattern, PeerAtom, Policy};
+use super::{Atom, BreakGlass, Expr, HttpOptions, Model, Pattern, PeerAtom, Policy};
 use crate::settings::Settings;
 
 /// The content hash of each policy of a model, in its order.
@@ -33,12 +33,17 @@ impl Digests {
 
     /// First 12 hexadecimal digits of the SHA-256 of everything.
     #[must_use]
-    pub fn hash(&self, settings: &Settings) -> String {
+    pub fn hash(&self, model: &Model) -> String {
         let mut policies = self.0.clone();
         policies.sort_unstable();
         let whole = digest(|into| {
-            write_settings(settings, into);
+            write_settings(&model.settings, into);
             policies.hash(into);
+            for glass in &model.break_glass {
+                let BreakGlass { name, location: _, subject, reason, begins, expires } = &**glass;
+                (name, reason, begins, expires).hash(into);
+                write_expr(subject, into);
+            }
         });
         whole.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }

@@ -1,6 +1,7 @@
 //! Kleene expressions over atoms.
 
-use super::Atom;
+use super::{Atom, PeerAtom};
+use crate::registry::Workload;
 
 /// A condition. Evaluated in Kleene logic: `Not(unknown)` is unknown.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,28 @@ pub enum Expr {
 }
 
 impl Expr {
+    /// Whether a subject expression holds of a workload. Atoms that are not about a subject hold of nobody.
+    #[must_use]
+    pub fn selects(&self, workload: &Workload) -> bool {
+        match self {
+            Self::True => true,
+            Self::False => false,
+            Self::All(parts) => parts.iter().all(|part| part.selects(workload)),
+            Self::Any(parts) => parts.iter().any(|part| part.selects(workload)),
+            Self::Not(part) => !part.selects(workload),
+            Self::Is(Atom::Subject(atom)) => match atom {
+                PeerAtom::Namespace(name) => workload.namespace == *name,
+                PeerAtom::ServiceAccount(name) => workload.service_account == *name,
+                PeerAtom::NamespaceLabels(selector) => selector.matches(&workload.namespace_labels),
+                PeerAtom::Labels(selector) => selector.matches(&workload.labels),
+                PeerAtom::Annotations(selector) => selector.matches_by(|key| workload.annotation(key)),
+                PeerAtom::Workload => true,
+                _ => false,
+            },
+            Self::Is(_) => false,
+        }
+    }
+
     /// Conjunction that drops what is trivially true.
     #[must_use]
     pub fn all(parts: impl IntoIterator<Item = Self>) -> Self {

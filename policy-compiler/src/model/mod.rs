@@ -4,6 +4,7 @@
 //! chooses, so that neither the interpreter nor the table knows of dialects.
 
 mod atom;
+mod break_glass;
 pub mod content;
 mod expr;
 pub mod interpret;
@@ -16,6 +17,7 @@ pub use atom::{
     Atom, CidrScope, Each, NodeScope, PeerAtom, PlaintextPrincipal, PortAtom, Selector, SelectorOperator,
     SelectorRequirement, Text,
 };
+pub use break_glass::{BREAK_GLASS_MAX, BreakGlass};
 pub use expr::Expr;
 pub use pattern::{AsciiSet, Pattern, Rest, Segment};
 pub use policy::{Directions, Effect, HttpOption, HttpOptions, Mode, Model, Policy, PolicyName, Rule, Stack, Tier};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Expr, JwtRule};
+use super::{BreakGlass, Expr, JwtRule};
 use crate::diagnostic::Location;
 use crate::facts::Direction;
 use crate::settings::Settings;
@@ -14,6 +14,8 @@ pub struct Model {
     pub settings: Settings,
     /// Policies, in no meaningful order. Shared: what has not changed is the same allocation in the next model.
     pub policies: Vec<Arc<Policy>>,
+    /// Emergencies.
+    pub break_glass: Vec<Arc<BreakGlass>>,
 }
 
 /// The policy families that enforce side by side: where several select a workload, all must allow.

@@ -105,6 +105,60 @@ impl Workload {
     }
 }
 
+/// The annotation that says whether a workload takes plaintext: `strict`, `permissive` or `disabled`.
+pub const INBOUND_MUTUAL_TLS: &str = "eastwall.dev/inbound-mtls";
+
+/// The annotation that says that a workload can be reached through HBONE.
+pub const HBONE: &str = "eastwall.dev/hbone";
+
+/// The same of Istio's ambient mesh: its node proxy serves the pod.
+const AMBIENT: &str = "ambient.istio.io/redirection";
+
+/// Which peers a workload takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum InboundMutualTls {
+    /// In plaintext alone.
+    Disabled,
+    /// Both in plaintext and with mutual TLS.
+    #[default]
+    Permissive,
+    /// With mutual TLS alone, but for the probes that it declares.
+    Strict,
+}
+
+impl Workload {
+    /// Which peers it takes. Whoever writes a pod cannot weaken what its namespace demands: `strict` at either is
+    /// strict. A word that nobody knows is strict too.
+    #[must_use]
+    pub fn inbound_mutual_tls(&self) -> InboundMutualTls {
+        let read = |annotations: &Labels| {
+            annotations.get(INBOUND_MUTUAL_TLS).map(|word| match &**word {
+                "disabled" => InboundMutualTls::Disabled,
+                "permissive" => InboundMutualTls::Permissive,
+                _ => InboundMutualTls::Strict,
+            })
+        };
+        match (read(&self.annotations), read(&self.namespace_annotations)) {
+            (Some(InboundMutualTls::Strict), _) | (_, Some(InboundMutualTls::Strict)) => InboundMutualTls::Strict,
+            (Some(own), _) => own,
+            (None, namespace) => namespace.unwrap_or_default(),
+        }
+    }
+
+    /// Whether its proxy takes HBONE.
+    #[must_use]
+    pub fn speaks_hbone(&self) -> bool {
+        [HBONE, AMBIENT].iter().any(|key| self.annotations.get(*key).is_some_and(|word| &**word == "enabled"))
+            && self.inbound_mutual_tls() != InboundMutualTls::Disabled
+    }
+
+    /// Its SPIFFE id in this trust domain, as Istio spells it.
+    #[must_use]
+    pub fn spiffe_id(&self, trust_domain: &str) -> String {
+        format!("spiffe://{trust_domain}/ns/{}/sa/{}", self.namespace, self.service_account)
+    }
+}
+
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {

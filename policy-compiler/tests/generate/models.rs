@@ -32,7 +32,7 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
             ..Settings::default()
         };
         settings.istio.trusted_proxies = trusted;
-        Model { settings, policies: policies.into_iter().map(Arc::new).collect() }
+        Model { settings, policies: policies.into_iter().map(Arc::new).collect(), ..Model::default() }
     })
 }
 

@@ -6,24 +6,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::identity::Identities;
+
 /// Shared by whoever wires the process and the admin server.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     listening: AtomicBool,
+    handed_over: AtomicBool,
     draining: watch::Sender<bool>,
     unserved: Mutex<Unserved>,
+    identities: Option<Arc<Identities>>,
 }
 
 /// Pods (`namespace/name`) that could not be served, and why.
 pub(crate) type Unserved = BTreeMap<Arc<str>, String>;
 
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self { listening: AtomicBool::new(false), draining: watch::Sender::new(false), unserved: Mutex::default() }
-    }
-}
-
 impl Lifecycle {
+    /// Before the first listener. `identities` are to be proven before the process is ready.
+    pub(crate) fn new(identities: Option<Arc<Identities>>) -> Self {
+        Self {
+            listening: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
+            unserved: Mutex::default(),
+            identities,
+        }
+    }
+
+    /// Whether there is nothing to prove, or something to prove it with.
+    pub(crate) fn has_identity(&self) -> bool {
+        self.identities.as_ref().is_none_or(|identities| identities.is_ready())
+    }
     /// Every listener is open: readiness depends on the table alone from now on.
     pub(crate) fn listens(&self) {
         self.listening.store(true, Ordering::Release);
@@ -37,6 +50,17 @@ impl Lifecycle {
     /// Who could not be served.
     pub(super) fn unserved(&self) -> Unserved {
         self.unserved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next process serves: what is in flight here is drained, and the listeners are its own.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+        self.drain();
+    }
+
+    /// Whether the listeners are somebody else's by now.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
     }
 
     /// Asks for the drain: `POST /drain`, or a signal.

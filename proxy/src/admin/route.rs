@@ -89,12 +89,14 @@ fn ready(admin: &Admin) -> Response<Full<Bytes>> {
     let status = admin.reloader.status();
     let (listening, draining) = (admin.lifecycle.is_listening(), admin.lifecycle.is_draining());
     let unserved = admin.lifecycle.unserved();
-    let is_ready = status.is_ready() && listening && !draining && unserved.is_empty();
+    let identity = admin.lifecycle.has_identity();
+    let is_ready = status.is_ready() && listening && !draining && unserved.is_empty() && identity;
     let detail = json!({
         "ready": is_ready,
         "listening": listening,
         "draining": draining,
         "unservedPods": unserved,
+        "identity": identity,
         "generation": admin.live.load().generation().to_string(),
         "policy": &*status,
     });

@@ -18,24 +18,36 @@ use tokio::sync::{Semaphore, oneshot};
 use super::Admin;
 use super::route::{self, Door};
 use super::socket::{self, Bound, SocketPath};
+use crate::intercept::Inherited;
 
 /// The running server. Dropping it ends it and removes its socket.
 #[derive(Debug)]
 pub(crate) struct AdminServer {
     tcp: Option<SocketAddr>,
+    /// For the next process.
+    listener: Option<TcpListener>,
     bound: Bound,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Binds both doors and serves them on a thread of its own. SIGHUP reloads and opens the access log again.
-pub(crate) fn start(tcp: Option<SocketAddr>, socket: &SocketPath, admin: Admin) -> io::Result<AdminServer> {
-    let tcp = tcp.map(TcpListener::bind).transpose()?;
+///
+/// `handed`: what a process before this one has handed over; its socket file is replaced.
+pub(crate) fn start(
+    tcp: Option<SocketAddr>,
+    socket: &SocketPath,
+    admin: Admin,
+    handed: Option<&Inherited>,
+) -> io::Result<AdminServer> {
+    let taken = |address| handed.and_then(|handed| handed.take(address));
+    let tcp = tcp.map(|address| taken(address).map_or_else(|| TcpListener::bind(address), Ok)).transpose()?;
     if let Some(listener) = &tcp {
         listener.set_nonblocking(true)?;
     }
     let address = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
-    let (unix, bound) = socket::bind(socket)?;
+    let listener = tcp.as_ref().map(TcpListener::try_clone).transpose()?;
+    let (unix, bound) = socket::bind(socket, handed.is_some())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = oneshot::channel();
     let serve = move || {
@@ -46,13 +58,18 @@ pub(crate) fn start(tcp: Option<SocketAddr>, socket: &SocketPath, admin: Admin) 
         });
     };
     let thread = std::thread::Builder::new().name("admin".into()).spawn(serve)?;
-    Ok(AdminServer { tcp: address, bound, stop: Some(stop), thread: Some(thread) })
+    Ok(AdminServer { tcp: address, listener, bound, stop: Some(stop), thread: Some(thread) })
 }
 
 impl AdminServer {
     /// The address of the TCP door, where there is one.
     pub(crate) fn tcp(&self) -> Option<SocketAddr> {
         self.tcp
+    }
+
+    /// The TCP door itself, for the next process.
+    pub(crate) fn listener(&self) -> Option<TcpListener> {
+        self.listener.as_ref()?.try_clone().ok()
     }
 
     /// The Unix socket.

@@ -31,17 +31,21 @@ impl SocketPath {
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) path: PathBuf,
+    inode: u64,
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        // Whether it is still there makes no difference to a process that ends.
-        let _ = fs::remove_file(&self.path);
+        // The next process may have put its own there.
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            // Whether it is still there makes no difference to a process that ends.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
-/// Binds the socket for its owner alone.
-pub(super) fn bind(wanted: &SocketPath) -> io::Result<(UnixListener, Bound)> {
+/// Binds the socket for its owner alone. `replaces`: in place of a process that is about to end.
+pub(super) fn bind(wanted: &SocketPath, replaces: bool) -> io::Result<(UnixListener, Bound)> {
     let path = wanted.path();
     if let Some(folder) = path.parent()
         && !folder.as_os_str().is_empty()
@@ -51,11 +55,11 @@ pub(super) fn bind(wanted: &SocketPath) -> io::Result<(UnixListener, Bound)> {
             owned(folder)?;
         }
     }
-    match (listen(&path), wanted) {
+    match (listen(&path, replaces), wanted) {
         (Err(error), SocketPath::Default) if error.kind() == io::ErrorKind::AddrInUse => {
             let own = folder().join(format!("admin-{}.sock", std::process::id()));
             tracing::warn!(taken = %path.display(), own = %own.display(), "another proxy has the default admin socket");
-            listen(&own)
+            listen(&own, false)
         }
         (result, _) => result,
     }
@@ -72,19 +76,19 @@ fn owned(folder: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
 }
 
-fn listen(path: &Path) -> io::Result<(UnixListener, Bound)> {
+fn listen(path: &Path, replaces: bool) -> io::Result<(UnixListener, Bound)> {
     if let Ok(metadata) = fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is no socket", path.display())));
         }
-        if UnixStream::connect(path).is_ok() {
+        if !replaces && UnixStream::connect(path).is_ok() {
             return Err(io::Error::from(io::ErrorKind::AddrInUse));
         }
-        // Left behind by a process that was killed.
+        // Left behind by a process that was killed, or is to be replaced.
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    let bound = Bound { path: path.to_owned() };
+    let bound = Bound { path: path.to_owned(), inode: fs::symlink_metadata(path)?.ino() };
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok((listener, bound))
@@ -126,7 +130,7 @@ mod tests {
     fn only_the_owner_can_open_it_and_it_goes_with_the_server() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/admin.sock");
-        let (_listener, bound) = bind(&SocketPath::At(path.clone())).unwrap();
+        let (_listener, bound) = bind(&SocketPath::At(path.clone()), false).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         drop(bound);
@@ -152,11 +156,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = SocketPath::At(folder.path().join("admin.sock"));
         drop(UnixListener::bind(at.path()).unwrap());
-        let held = bind(&at).unwrap();
-        assert_eq!(bind(&at).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let held = bind(&at, false).unwrap();
+        assert_eq!(bind(&at, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let next = bind(&at, true).unwrap();
         drop(held);
+        assert!(at.path().exists(), "it is another one's by now");
+        drop(next);
         fs::write(at.path(), "precious").unwrap();
-        assert_eq!(bind(&at).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(bind(&at, true).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(at.path()).unwrap(), b"precious");
     }
 }

@@ -55,9 +55,10 @@ impl Bench {
             controller: None,
         };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
-        let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::default()) };
+        let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::new(None)) };
         let server =
-            start(Some(([127, 0, 0, 1], 0).into()), &SocketPath::At(at("run/admin.sock")), admin.clone()).unwrap();
+            start(Some(([127, 0, 0, 1], 0).into()), &SocketPath::At(at("run/admin.sock")), admin.clone(), None)
+                .unwrap();
         Self { folder, admin, server, _writer: writer }
     }
 

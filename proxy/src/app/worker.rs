@@ -2,22 +2,25 @@
 //! unless another has clearly less to do.
 
 use std::io;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eastwall_policy::facts::Direction;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::balance::{Balance, Kept};
 use super::slots::{Full, Slot, Slots};
 use crate::config::Limits;
-use crate::identity::{Accepts, Keys, Verifier};
+use crate::identity::{Accepts, Agreement, Keys, MutualTls, Verifier};
 use crate::intercept::{Accepted, Acceptor, Listeners, Refused, TurnedAway};
 use crate::observe::{Alert, AlertKind, Limit, Recorder};
 use crate::policy::{Live, News};
-use crate::{connection, http1, http2};
+use crate::stream::ByteStream;
+use crate::{connection, hbone, http1, http2};
 
 /// What the connections of one worker share. Nothing in it is shared with another worker but the world in force and
 /// the counts of connections.
@@ -37,14 +40,33 @@ pub(crate) struct Worker {
     pub(crate) http1: http1::Pool,
     /// HTTP/2 connections to upstreams.
     pub(crate) http2: http2::Pool,
+    /// Connections of HBONE to other proxies.
+    pub(crate) hbone: hbone::Pool,
     /// Verifies the tokens of requests.
     pub(crate) tokens: Verifier,
+    /// What HBONE needs; `None`: there is none.
+    pub(crate) mutual_tls: Option<Arc<MutualTls>>,
+    /// Whether proof and place agree.
+    pub(crate) agreement: Arc<Agreement>,
     slots: Arc<Slots>,
     balance: Arc<Balance>,
     /// All workers, in order.
     others: Arc<[mpsc::UnboundedSender<Handed>]>,
     /// Which of them it is.
     number: usize,
+}
+
+/// What identities are proven with.
+#[derive(Clone, Debug)]
+pub(crate) struct Proofs {
+    /// Keys of tokens.
+    pub(crate) keys: Arc<Keys>,
+    /// Whose tokens native rules believe.
+    pub(crate) accepts: Arc<[Accepts]>,
+    /// What HBONE needs.
+    pub(crate) mutual_tls: Option<Arc<MutualTls>>,
+    /// Whether proof and place agree.
+    pub(crate) agreement: Arc<Agreement>,
 }
 
 /// One connection's places: of the process, and of the worker that keeps it.
@@ -77,6 +99,22 @@ impl Drop for Alive {
     }
 }
 
+// === impl Worker ===
+
+impl Worker {
+    /// A place for one more connection of a source, or the limit that is met.
+    pub(crate) fn slot(&self, source: IpAddr) -> Result<Slot, Limit> {
+        self.slots.take(source).map_err(|full| match full {
+            Full::Total => Limit::Connections,
+            Full::Source => Limit::ConnectionsPerSource,
+        })
+    }
+
+    fn trust_number(&self) -> u64 {
+        self.mutual_tls.as_ref().map_or(0, |mutual_tls| mutual_tls.identities.trust_number())
+    }
+}
+
 // === impl Workers ===
 
 impl Workers {
@@ -85,7 +123,7 @@ impl Workers {
         count: NonZeroUsize,
         live: &Arc<Live>,
         limits: Limits,
-        tokens: (&Arc<Keys>, &Arc<[Accepts]>),
+        proofs: &Proofs,
         recorder: &Recorder,
         listeners: &Listeners,
     ) -> io::Result<Self> {
@@ -100,14 +138,14 @@ impl Workers {
             let (balance, others) = (Arc::clone(&balance), Arc::clone(&others));
             let (live, limits, slots) = (Arc::clone(live), Arc::clone(&limits), Arc::clone(&slots));
             let (recorder, drain, listeners) = (recorder.for_worker(), drain.subscribe(), listeners.clone());
-            let (keys, accepts) = (Arc::clone(tokens.0), Arc::clone(tokens.1));
+            let proofs = proofs.clone();
             let alive = Alive(Arc::clone(&died));
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 let _alive = alive;
                 let (http1, http2) = (http1::Pool::default(), http2::Pool::default());
                 let (follower, swaps) = live.follow();
                 let news = Rc::new(News::new(follower));
-                let tokens = Verifier::new(&keys, &accepts, &recorder);
+                let tokens = Verifier::new(&proofs.keys, &proofs.accepts, &recorder);
                 let worker = Worker {
                     live,
                     news,
@@ -116,7 +154,10 @@ impl Workers {
                     drain,
                     http1,
                     http2,
+                    hbone: hbone::Pool::default(),
                     tokens,
+                    mutual_tls: proofs.mutual_tls,
+                    agreement: proofs.agreement,
                     slots,
                     balance,
                     others,
@@ -179,14 +220,18 @@ fn run(
 }
 
 /// Closes upstream connections that nobody used for a while, or that the upstream closed; has live connections judged
-/// again when a token has ended, or keys have changed.
+/// again when a token has ended, or keys or authorities have changed.
 async fn sweep(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut believed = worker.trust_number();
     loop {
         ticks.tick().await;
         worker.http1.sweep(worker.limits.pool_idle_timeout);
         worker.http2.sweep(worker.limits.pool_idle_timeout);
-        if worker.tokens.have_changed(connection::now()) {
+        worker.hbone.sweep(worker.limits.pool_idle_timeout);
+        let now_believed = worker.trust_number();
+        let trust_changed = now_believed != std::mem::replace(&mut believed, now_believed);
+        if worker.tokens.have_changed(connection::now()) || trust_changed {
             worker.news.changed_elsewhere();
         }
     }
@@ -218,17 +263,14 @@ async fn accept(worker: &Rc<Worker>, mut acceptor: Acceptor) {
                 continue;
             }
         };
-        match worker.slots.take(accepted.remote.0.ip()) {
+        match worker.slot(accepted.remote.0.ip()) {
             Ok(slot) => {
                 let kept = worker.balance.keep(worker.balance.choose(worker.number));
                 keep(worker, accepted, Places { _slot: slot, kept });
             }
-            Err(full) => {
-                worker.recorder.refused_connection(match full {
-                    Full::Total => Limit::Connections,
-                    Full::Source => Limit::ConnectionsPerSource,
-                });
-                crate::stream::reset(accepted.stream);
+            Err(limit) => {
+                worker.recorder.refused_connection(limit);
+                crate::stream::reset(accepted.stream.into());
             }
         }
     }
@@ -240,7 +282,13 @@ fn keep(worker: &Rc<Worker>, accepted: Accepted, places: Places) {
     if chosen == worker.number {
         let worker = Rc::clone(worker);
         tokio::task::spawn_local(async move {
-            connection::serve(accepted, worker).await;
+            match worker.mutual_tls.clone().filter(|mutual_tls| is_hbone(&accepted, mutual_tls)) {
+                Some(mutual_tls) => Box::pin(hbone::serve(accepted, worker, mutual_tls)).await,
+                None => {
+                    let (socket, arrived) = accepted.split();
+                    connection::serve(arrived.with(ByteStream::from(socket)), None, worker).await;
+                }
+            }
             drop(places);
         });
         return;
@@ -254,6 +302,12 @@ fn keep(worker: &Rc<Worker>, accepted: Accepted, places: Places) {
         }
         Err(error) => tracing::warn!(%error, "cannot hand a connection to another worker"),
     }
+}
+
+/// Whether connections are to be looked for inside: it came to the port of HBONE, or to a gateway's listener for it.
+fn is_hbone(accepted: &Accepted, mutual_tls: &MutualTls) -> bool {
+    let is_port = || accepted.direction == Direction::Inbound && accepted.destination.0.port() == mutual_tls.port;
+    accepted.hbone || (!accepted.is_gateway() && is_port())
 }
 
 /// Serves what others have accepted, while draining too: it was accepted before.
@@ -298,6 +352,7 @@ mod tests {
 
     use super::*;
     use crate::identity::TokenLimits;
+    use crate::intercept::Inherited;
     use crate::observe::Destination;
     use crate::policy::Origin;
 
@@ -379,7 +434,8 @@ mod tests {
         });
         let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
         let (live, _kept) = world(upstream.port(), "http: [{methods: [GET], paths: [/orders/**]}]", &recorder);
-        let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream).unwrap();
+        let listeners =
+            Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream, None, &Inherited::default()).unwrap();
         let (drain, (follower, _swaps)) = (watch::Sender::new(false), live.follow());
         let worker = Rc::new(Worker {
             news: Rc::new(News::new(follower)),
@@ -389,7 +445,10 @@ mod tests {
             drain: drain.subscribe(),
             http1: http1::Pool::default(),
             http2: http2::Pool::default(),
+            hbone: hbone::Pool::default(),
             tokens: Verifier::new(&Keys::new(TokenLimits::default()), &Arc::from([]), &recorder),
+            mutual_tls: None,
+            agreement: Arc::default(),
             slots: Slots::new(10, 10),
             balance: Balance::new(1),
             others: Arc::new([]),
@@ -436,10 +495,16 @@ mod tests {
         let upstream = server.local_addr().unwrap();
         let (recorder, _log) = Recorder::start(Destination::Off).unwrap();
         let (live, _kept) = world(upstream.port(), "tcp: {}", &recorder);
-        let listeners = Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream).unwrap();
+        let listeners =
+            Listeners::gateway("127.0.0.1:0".parse().unwrap(), upstream, None, &Inherited::default()).unwrap();
         let two = NonZeroUsize::new(2).unwrap();
-        let (keys, accepts) = (Keys::new(TokenLimits::default()), Arc::from([]));
-        let workers = Workers::start(two, &live, Limits::default(), (&keys, &accepts), &recorder, &listeners).unwrap();
+        let proofs = Proofs {
+            keys: Keys::new(TokenLimits::default()),
+            accepts: Arc::from([]),
+            mutual_tls: None,
+            agreement: Arc::default(),
+        };
+        let workers = Workers::start(two, &live, Limits::default(), &proofs, &recorder, &listeners).unwrap();
         let mut pairs: Vec<_> = (0..4)
             .map(|_| {
                 let client = std::net::TcpStream::connect(listeners.addresses()[0]).unwrap();

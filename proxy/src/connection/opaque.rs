@@ -6,13 +6,12 @@ use eastwall_policy::facts::{Fact, Protocol, Request};
 use eastwall_policy::verdict::{Action, Verdict};
 use eastwall_policy::world::ConnectionVerdict;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use super::{Session, Told, revoked};
 use crate::identity::Judged;
 use crate::observe::{Alert, AlertKind, Limit};
 use crate::policy::Watch;
-use crate::stream::{Buffer, Copied, Copy, reset};
+use crate::stream::{Buffer, ByteStream, Copied, Copy, reset};
 use crate::tls;
 
 /// Passes bytes both ways for as long as the world allows it.
@@ -21,7 +20,7 @@ use crate::tls;
 /// `None` where every request is allowed, so that the connection verdict alone counts.
 pub(super) async fn pass<'r>(
     session: &Session,
-    mut client: TcpStream,
+    mut client: ByteStream,
     first: Buffer,
     protocol: Protocol,
     allowed: (&Judged, &Verdict, Duration),
@@ -97,7 +96,7 @@ fn judge_again<'r>(judged: &Judged, request: Option<&dyn Fn() -> Request<'r>>) -
 
 /// Ends a connection that was denied as a whole: an alert for a TLS client, else a reset. The destination was never
 /// dialled. `mismatch`: first bytes that are not what the port or the rules say, for whoever is on call.
-pub(super) async fn refuse(session: &Session, mut client: TcpStream, told: &Told<'_>, mismatch: Option<&[u8]>) {
+pub(super) async fn refuse(session: &Session, mut client: ByteStream, told: &Told<'_>, mismatch: Option<&[u8]>) {
     debug_assert!(told.verdict.action != Action::Allow, "only what is not allowed is refused");
     let decision = session.recorder.decision_id();
     session.tell(told, Some(decision));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eastwall_policy::canonical;
@@ -9,7 +10,6 @@ use eastwall_policy::facts::{Direction, Fact, Protocol, Request};
 use eastwall_policy::registry::ApplicationProtocol;
 use eastwall_policy::verdict::{Action, Proof, Reason, Verdict};
 use eastwall_policy::world::ConnectionVerdict;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Session, Told, now, opaque};
@@ -18,13 +18,15 @@ use crate::detect::{Sniffed, sniff};
 use crate::intercept::Accepted;
 use crate::observe::{ConnectionEnd, Limit};
 use crate::policy::Watch;
-use crate::stream::{Buffer, Copied, reset};
+use crate::stream::{Buffer, ByteStream, Copied, reset};
 use crate::{http1, http2, tls};
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(accepted: Accepted, worker: Rc<Worker>) {
+///
+/// `principal`: the identity that the peer has proven.
+pub(crate) async fn serve(accepted: Accepted<ByteStream>, principal: Option<Arc<str>>, worker: Rc<Worker>) {
     let mut watch = worker.news.watch();
-    let (session, client) = Session::new(accepted, worker);
+    let (session, client) = Session::new(accepted, principal, worker);
     let session = Rc::new(session);
     let copied = route(&session, client, &mut watch).await;
     session.recorder.closed(&ConnectionEnd { received: copied.received, sent: copied.sent });
@@ -45,14 +47,15 @@ enum Kind {
     Gone,
 }
 
-async fn route(session: &Rc<Session>, mut client: TcpStream, watch: &mut Watch) -> Copied {
+async fn route(session: &Rc<Session>, mut client: ByteStream, watch: &mut Watch) -> Copied {
     let asked = Instant::now();
     let judged = session.judged();
     watch.judged(&judged.world);
     let verdict = judged.world.connection_verdict(&judged.flow, now());
     let decision = asked.elapsed();
     // HTTP is canonicalised on an open workload too, so its bytes are looked at; what is no HTTP passes as it is.
-    let open_http = matches!(&verdict, ConnectionVerdict::Opaque(verdict) if verdict.reason == Reason::Unprotected)
+    let is_open = |reason| matches!(reason, Reason::Unprotected | Reason::BreakGlass);
+    let open_http = matches!(&verdict, ConnectionVerdict::Opaque(verdict) if is_open(verdict.reason))
         && session.ends.direction == Direction::Inbound
         && matches!(
             judged.declared,
@@ -127,7 +130,7 @@ fn nothing(first: &[u8], result: io::Result<()>) -> Copied {
 /// first bytes have to come within a bound.
 async fn detect(
     session: &Session,
-    client: &mut TcpStream,
+    client: &mut ByteStream,
     declared: Option<ApplicationProtocol>,
     first: &mut Buffer,
 ) -> io::Result<Kind> {
@@ -193,7 +196,7 @@ async fn detect(
 /// Bytes that are no protocol we know, or a client that waits for the server: judged as what they are.
 async fn bytes(
     session: &Session,
-    client: TcpStream,
+    client: ByteStream,
     first: Buffer,
     (protocol, late): (Fact<Protocol>, bool),
     watch: &mut Watch,
@@ -224,7 +227,7 @@ async fn bytes(
 }
 
 /// What a port declares is enforced, whatever the rules would say of these bytes.
-async fn mismatch(session: &Session, client: TcpStream, first: &Buffer, protocol: Protocol) -> Copied {
+async fn mismatch(session: &Session, client: ByteStream, first: &Buffer, protocol: Protocol) -> Copied {
     let asked = Instant::now();
     let judged = session.judged();
     let proof = if session.ends.principal.is_some() { Proof::Mtls } else { Proof::Address };
@@ -236,7 +239,7 @@ async fn mismatch(session: &Session, client: TcpStream, first: &Buffer, protocol
 
 async fn refuse(
     session: &Session,
-    client: TcpStream,
+    client: ByteStream,
     protocol: Protocol,
     denied: (&crate::identity::Judged, &Verdict, Duration, Instant),
     request: &Request<'_>,
@@ -266,7 +269,7 @@ async fn refuse(
 }
 
 /// TLS is not decrypted: the ClientHello is judged, and then bytes pass.
-async fn tls_through(session: &Session, mut client: TcpStream, mut first: Buffer, watch: &mut Watch) -> Copied {
+async fn tls_through(session: &Session, mut client: ByteStream, mut first: Buffer, watch: &mut Watch) -> Copied {
     let limits = &session.worker.limits;
     let read = timeout(limits.head_timeout, async {
         loop {
@@ -348,7 +351,7 @@ mod tests {
     use super::*;
 
     /// What the future of a call that is never made would have.
-    fn size_of_future<F: Future>(_: impl FnOnce(Accepted, Rc<Worker>) -> F) -> usize {
+    fn size_of_future<F: Future>(_: impl FnOnce(Accepted<ByteStream>, Option<Arc<str>>, Rc<Worker>) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -9,7 +9,6 @@ use eastwall_policy::canonical::{Refusal, Scheme};
 use eastwall_policy::facts::{Fact, Protocol, Request};
 use eastwall_policy::verdict::{Action, Proof, Reason, Verdict};
 use eastwall_policy::world::ConnectionVerdict;
-use tokio::net::TcpStream;
 
 use super::codec::Codec;
 use super::exchange::{End, Exchange, Progress};
@@ -20,10 +19,10 @@ use crate::connection::{CHALLENGE, Session, Told, now, revoked};
 use crate::identity::Judged;
 use crate::observe::{DecisionId, Limit};
 use crate::policy::Watch;
-use crate::stream::{Buffer, Copied, Copy, Deadline, reset};
+use crate::stream::{Buffer, ByteStream, Copied, Copy, Deadline, reset};
 
 /// Serves the connection to its end. `first` was read from it already.
-pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Buffer, watch: &mut Watch) -> Copied {
+pub(crate) async fn serve(session: &Rc<Session>, client: ByteStream, first: Buffer, watch: &mut Watch) -> Copied {
     let limits = &session.worker.limits;
     let mut connection = Connection {
         session,

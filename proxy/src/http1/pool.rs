@@ -1,15 +1,14 @@
 //! Idle HTTP/1 connections to upstreams, kept for the next request of the same source identity to the same destination.
 
 use std::cell::RefCell;
-use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use tokio::net::TcpStream;
 
 use super::HeadLimits;
 use super::codec::Codec;
 use crate::identity::PoolKey;
+use crate::stream::ByteStream;
 
 const CODECS_MAX: usize = 256;
 
@@ -26,17 +25,17 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: ByteStream,
     since: Instant,
 }
 
 impl Pool {
     /// Takes a connection that the upstream has not closed, as far as can be known.
-    pub(super) fn take(&self, key: &PoolKey) -> Option<TcpStream> {
+    pub(super) fn take(&self, key: &PoolKey) -> Option<ByteStream> {
         let mut idle = self.idle.borrow_mut();
         let held = idle.get_mut(key)?;
-        while let Some(Idle { stream, .. }) = held.pop() {
-            if is_quiet(&stream) {
+        while let Some(Idle { mut stream, .. }) = held.pop() {
+            if stream.is_quiet() {
                 return Some(stream);
             }
         }
@@ -44,7 +43,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose last response was read to its end.
-    pub(super) fn put(&self, key: &PoolKey, stream: TcpStream, limit: usize) {
+    pub(super) fn put(&self, key: &PoolKey, stream: ByteStream, limit: usize) {
         let kept = Idle { stream, since: Instant::now() };
         let mut idle = self.idle.borrow_mut();
         match idle.get_mut(key) {
@@ -73,17 +72,8 @@ impl Pool {
     /// Closes what nobody used for a while, and what the upstream closed.
     pub(crate) fn sweep(&self, bound: Duration) {
         self.idle.borrow_mut().retain(|_, held| {
-            held.retain(|idle| idle.since.elapsed() < bound && is_quiet(&idle.stream));
+            held.retain_mut(|idle| idle.since.elapsed() < bound && idle.stream.is_quiet());
             !held.is_empty()
         });
     }
-}
-
-/// An idle upstream has nothing to say: bytes or an end mean that it must not be used. The runtime knows this without
-/// asking the kernel.
-fn is_quiet(stream: &TcpStream) -> bool {
-    // A task that has used up its turn would be told to wait, whatever the socket has.
-    let ready =
-        std::pin::pin!(tokio::task::unconstrained(std::future::poll_fn(|context| stream.poll_read_ready(context))));
-    ready.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
-use crate::stream::Buffer;
+use crate::stream::{Buffer, ByteStream};
 
 /// Where reading from the one side stops until the other side has taken what waits for it.
 const HIGH_WATER: usize = 64 * 1024;
@@ -15,7 +14,7 @@ const HIGH_WATER: usize = 64 * 1024;
 /// A socket and its two buffers.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) stream: TcpStream,
+    pub(super) stream: ByteStream,
     pub(super) input: Buffer,
     pub(super) output: Vec<u8>,
     written: usize,
@@ -29,7 +28,7 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Begins with what was read already.
-    pub(super) fn new(stream: TcpStream, first: Buffer) -> Self {
+    pub(super) fn new(stream: ByteStream, first: Buffer) -> Self {
         let received = first.bytes().len() as u64;
         Self { stream, input: first, output: Vec::new(), written: 0, ended: false, received, sent: 0 }
     }

@@ -12,17 +12,16 @@ use eastwall_policy::world::ConnectionVerdict;
 use h2::Reason;
 use h2::server::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::frames::Frames;
 use super::{CONNECTION_WINDOW, STREAM_WINDOW, exchange};
 use crate::connection::{Session, now};
 use crate::observe::Limit;
 use crate::policy::Watch;
-use crate::stream::{Buffer, Copied, Deadline};
+use crate::stream::{Buffer, ByteStream, Copied, Deadline};
 
 /// Serves the connection to its end. `first` was read from it already and begins with the preface.
-pub(crate) async fn serve(session: &Rc<Session>, client: TcpStream, first: Buffer, watch: &mut Watch) -> Copied {
+pub(crate) async fn serve(session: &Rc<Session>, client: ByteStream, first: Buffer, watch: &mut Watch) -> Copied {
     let first = first.bytes().to_vec();
     let mut frames = Frames::after(PREFACE);
     frames.seen(&first);
@@ -199,7 +198,7 @@ struct Counts {
 
 /// The client's socket: first what was read already, then the rest; counts what passes.
 struct Counted {
-    stream: TcpStream,
+    stream: ByteStream,
     first: Vec<u8>,
     read: usize,
     counts: Rc<Counts>,
@@ -208,8 +207,7 @@ struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         if self.counts.cut.get() {
-            // A socket that is already gone has nothing to reset.
-            let _ = self.stream.set_zero_linger();
+            self.stream.set_abrupt();
         }
     }
 }

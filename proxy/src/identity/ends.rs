@@ -4,10 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use eastwall_policy::facts::{Connection, Direction, End, Place, Transport};
-use eastwall_policy::registry::{ApplicationProtocol, DeclaredPort, ServiceId, TargetPort, WorkloadId};
+use eastwall_policy::registry::{ApplicationProtocol, DeclaredPort, ServiceId, TargetPort, Workload, WorkloadId};
+use eastwall_policy::verdict::Reason;
 use eastwall_policy::world::{Flow, World};
 
-use crate::intercept::{Accepted, Dialer};
+use super::Agreement;
+use crate::intercept::Accepted;
+use crate::observe::{Alert, AlertKind, Recorder};
 
 /// What is fixed for the life of a connection: addresses, direction and proof.
 #[derive(Clone, Debug)]
@@ -25,6 +28,7 @@ pub(crate) struct Ends {
     /// This proxy's own side must be a workload: the traffic was redirected, so it stands in front of a pod; or there
     /// is a workloads file, which then says who may be behind a gateway.
     must_be_registered: bool,
+    agreement: Arc<Agreement>,
 }
 
 /// A connection resolved against one world.
@@ -53,9 +57,34 @@ pub(crate) struct PoolKey {
     principal: Option<Arc<str>>,
     pod: Option<Arc<str>>,
     destination: SocketAddr,
+    /// It leads through HBONE: what was opened in plaintext before the destination took that is not used any more.
+    hbone: bool,
 }
 
 impl Judged {
+    /// The same connection, which nothing is allowed any more.
+    pub(crate) fn refused(self, reason: Reason) -> Self {
+        let world = Arc::new(World::refusing(reason, self.world.generation().number));
+        let nobody = End { address: None, place: Place::Unknown, principal: None };
+        let flow = world.flow(&Connection {
+            source: nobody,
+            destination: nobody,
+            port: self.pool_key.destination.port(),
+            transport: Transport::Tcp,
+            service: None,
+            fqdn: None,
+            direction: None,
+        });
+        Self {
+            world,
+            flow,
+            source_workload: None,
+            destination_workload: None,
+            declared: self.declared,
+            pool_key: self.pool_key,
+        }
+    }
+
     /// The policy whose tokens every HTTP request to this destination has to be looked at for, whatever rules say.
     pub(crate) fn asks_for_tokens(&self) -> Option<u32> {
         if matches!(self.declared, Some(ApplicationProtocol::Tcp | ApplicationProtocol::Tls)) {
@@ -67,15 +96,21 @@ impl Judged {
 
 impl Ends {
     /// The ends of an accepted connection. `has_registry`: somebody says who is registered.
-    pub(crate) fn new(accepted: &Accepted, has_registry: bool) -> Self {
+    pub(crate) fn new<S>(
+        accepted: &Accepted<S>,
+        principal: Option<Arc<str>>,
+        agreement: &Arc<Agreement>,
+        has_registry: bool,
+    ) -> Self {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         Self {
             source: canonical(accepted.remote.0),
             destination: canonical(accepted.destination.0),
             direction: accepted.direction,
-            principal: None,
+            principal,
             pod: accepted.pod.clone(),
-            must_be_registered: has_registry || !matches!(accepted.dialer, Dialer::Fixed(_)),
+            must_be_registered: has_registry || !accepted.is_gateway(),
+            agreement: Arc::clone(agreement),
         }
     }
 
@@ -95,7 +130,8 @@ impl Ends {
             }
         };
         // An outbound proxy stands at the source, an inbound one at the destination.
-        let source = place(Direction::Inbound, self.source.ip());
+        let at_source = place(Direction::Inbound, self.source.ip());
+        let source = if self.is_downgrade(&world, at_source) { Place::Unknown } else { at_source };
         let destination = place(Direction::Outbound, self.destination.ip());
         let own = match self.direction {
             Direction::Inbound => destination,
@@ -106,11 +142,15 @@ impl Ends {
             Direction::Inbound => self.destination.ip(),
             Direction::Outbound => self.source.ip(),
         };
+        let disagrees = self.disagrees(&world, at_source);
         let world = match own {
+            _ if disagrees && !world.is_sealed() => {
+                Arc::new(World::refusing(Reason::IdentityMismatch, world.generation().number))
+            }
             Place::Workload(_) => world,
             _ if world.has_subject_at(own_address) => world,
             _ if self.must_be_registered && !world.is_sealed() => {
-                Arc::new(World::unregistered(world.generation().number))
+                Arc::new(World::refusing(Reason::Unregistered, world.generation().number))
             }
             _ => world,
         };
@@ -136,14 +176,86 @@ impl Ends {
         let account = source_workload.and_then(|id| registry.workload(id)).map(|workload| {
             (Arc::clone(&workload.namespace), Arc::clone(&workload.service_account), Arc::clone(&workload.name))
         });
+        let speaks = |id: &WorkloadId| registry.workload(*id).is_some_and(Workload::speaks_hbone);
+        let hbone = match service.and_then(|id| registry.service(id)) {
+            Some(service) => service.elsewhere.is_empty() && service.endpoints.iter().all(speaks),
+            None => destination_workload.as_ref().is_some_and(speaks),
+        };
         let pool_key = PoolKey {
             source: self.source.ip(),
             account,
             principal: self.principal.clone(),
             pod: self.pod.clone(),
             destination: self.destination,
+            hbone: hbone && self.direction == Direction::Outbound,
         };
         Judged { world, flow, source_workload, destination_workload, declared, pool_key }
+    }
+
+    /// The peer proves an identity that the registry does not have where it comes from.
+    fn disagrees(&self, world: &World, place: Place) -> bool {
+        let Some(principal) = &self.principal else { return false };
+        // Of a registry that proves nothing any more no proof can be refuted.
+        self.direction == Direction::Inbound
+            && !world.registry().workloads.is_empty()
+            && !world.registry().is_doubted()
+            && !self.agreement.holds(world, principal, self.source.ip(), place)
+    }
+
+    /// The peer comes in plaintext, where its identity has come with a proof before.
+    fn is_downgrade(&self, world: &World, place: Place) -> bool {
+        let Place::Workload(id) = place else { return false };
+        self.direction == Direction::Inbound
+            && self.principal.is_none()
+            && world
+                .registry()
+                .workload(id)
+                .is_some_and(|from| self.agreement.is_downgrade(from, self.destination.ip()))
+    }
+
+    /// At the begin of a connection: remembers a proof, and raises an alert where proof and place do not agree.
+    pub(crate) fn compare(&self, judged: &Judged, recorder: &Recorder) {
+        if self.direction == Direction::Outbound {
+            return;
+        }
+        let source = judged.source_workload.and_then(|id| judged.world.registry().workload(id));
+        let alert = |kind, detail, evidence: &[u8]| {
+            recorder.alert(&Alert {
+                kind,
+                world: &judged.world,
+                direction: self.direction,
+                source: self.source,
+                destination: self.destination,
+                source_workload: judged.source_workload,
+                destination_workload: judged.destination_workload,
+                decision_id: None,
+                detail,
+                evidence,
+            });
+        };
+        match (&self.principal, source) {
+            (Some(principal), _) if judged.world.refuses() == Some(Reason::IdentityMismatch) => alert(
+                AlertKind::IdentityMismatch,
+                "a peer proves an identity that is not registered at its address; the evidence is the identity",
+                principal.as_bytes(),
+            ),
+            (Some(principal), Some(source))
+                if **principal == *source.spiffe_id(&judged.world.model().settings.trust_domain) =>
+            {
+                self.agreement.has_proven(source, self.destination.ip());
+            }
+            (None, _) => {
+                let place = judged.world.source(self.source.ip()).place;
+                if self.is_downgrade(&judged.world, place) {
+                    alert(
+                        AlertKind::Downgrade,
+                        "a peer comes in plaintext from an address whose workload has proven its identity before",
+                        b"",
+                    );
+                }
+            }
+            _ => {}
+        }
     }
 
     fn is_pod(&self, world: &World, id: WorkloadId, pod: &str) -> bool {

@@ -37,6 +37,16 @@ impl Dialer {
         Ok(stream)
     }
 
+    /// The same, where the client's port serves several connections at once.
+    pub(crate) fn without_port(&self) -> Self {
+        match self {
+            Self::Pod { namespace, source } => {
+                Self::Pod { namespace: Arc::clone(namespace), source: SocketAddr::new(source.ip(), 0) }
+            }
+            other => other.clone(),
+        }
+    }
+
     async fn open(&self, destination: SocketAddr) -> io::Result<TcpStream> {
         match self {
             Self::Fixed(upstream) => TcpStream::connect(upstream).await,

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::rules::{Family, MARK_LISTENER, Ports};
-use super::{Accepted, Dialer, Namespace, OriginalDestination, Remote};
+use super::{Accepted, Dialer, Inherited, Namespace, OriginalDestination, Remote, handover};
 
 /// Kernel's queue of connections that wait to be accepted; the sysctl `somaxconn` bounds it further.
 const BACKLOG: i32 = 4096;
@@ -37,6 +37,8 @@ pub(crate) struct Pod {
 pub(crate) enum Role {
     /// Explicit listener; everything goes to this upstream.
     Gateway(SocketAddr),
+    /// The same for HBONE.
+    GatewayHbone(SocketAddr),
     /// The pod that the proxy lives in.
     Sidecar(Direction, Ports),
     /// A pod whose namespace the proxy entered.
@@ -111,15 +113,25 @@ impl Listeners {
         Self::of(Vec::new())
     }
 
-    /// Gateway mode: listens on `address` for `upstream`.
-    pub(crate) fn gateway(address: SocketAddr, upstream: SocketAddr) -> io::Result<Self> {
-        let socket = listen(address, None)?;
-        Ok(Self::of(vec![Arc::new(Listening { socket, role: Role::Gateway(upstream) })]))
+    /// Gateway mode: listens on `address` for `upstream`, and for HBONE on `hbone`.
+    pub(crate) fn gateway(
+        address: SocketAddr,
+        upstream: SocketAddr,
+        hbone: Option<SocketAddr>,
+        handed: &Inherited,
+    ) -> io::Result<Self> {
+        let mut open =
+            vec![Arc::new(Listening { socket: listen(address, None, handed)?, role: Role::Gateway(upstream) })];
+        if let Some(hbone) = hbone {
+            let role = Role::GatewayHbone(upstream);
+            open.push(Arc::new(Listening { socket: listen(hbone, None, handed)?, role }));
+        }
+        Ok(Self::of(open))
     }
 
     /// Sidecar mode: both directions, in the namespace of the process.
-    pub(crate) fn sidecar(ports: Ports, family: Family) -> io::Result<Self> {
-        let open = redirected(ports, family, None, |direction| Role::Sidecar(direction, ports))?;
+    pub(crate) fn sidecar(ports: Ports, family: Family, handed: &Inherited) -> io::Result<Self> {
+        let open = redirected(ports, family, (None, handed), |direction| Role::Sidecar(direction, ports))?;
         Ok(Self::of(open))
     }
 
@@ -141,6 +153,27 @@ impl Listeners {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.open.send_replace(Arc::from(Vec::new())).iter().for_each(|listening| listening.shut());
+    }
+
+    /// Listens no more in this process; whoever holds the sockets too goes on.
+    pub(crate) fn release(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.open.send_replace(Arc::from(Vec::new()));
+    }
+
+    /// Every listener with its network namespace, for the next process; `more` is in that of this process.
+    pub(crate) fn to_hand_over(&self, more: Option<&TcpListener>) -> Vec<((u64, u64), TcpListener)> {
+        let own = handover::here();
+        let open = self.open.borrow();
+        let handed = open.iter().filter_map(|listening| {
+            let namespace = match &listening.role {
+                Role::Pod(_, _, pod) => pod.namespace.identity(),
+                Role::Gateway(_) | Role::GatewayHbone(_) | Role::Sidecar(..) => *own.as_ref().ok()?,
+            };
+            Some((namespace, listening.socket.try_clone().ok()?))
+        });
+        let more = more.and_then(|listener| Some((*own.as_ref().ok()?, listener.try_clone().ok()?)));
+        handed.chain(more).collect()
     }
 
     /// Whether [`Self::close`] was called.
@@ -181,14 +214,19 @@ impl Listening {
 }
 
 /// Opens the four listeners of a pod; to be called on a thread inside its namespace.
-pub(crate) fn of_pod(ports: Ports, family: Family, pod: &Arc<Pod>) -> io::Result<Vec<Arc<Listening>>> {
-    redirected(ports, family, Some(MARK_LISTENER), |direction| Role::Pod(direction, ports, Arc::clone(pod)))
+pub(crate) fn of_pod(
+    ports: Ports,
+    family: Family,
+    pod: &Arc<Pod>,
+    handed: &Inherited,
+) -> io::Result<Vec<Arc<Listening>>> {
+    redirected(ports, family, (Some(MARK_LISTENER), handed), |direction| Role::Pod(direction, ports, Arc::clone(pod)))
 }
 
 fn redirected(
     ports: Ports,
     family: Family,
-    mark: Option<u32>,
+    (mark, handed): (Option<u32>, &Inherited),
     role: impl Fn(Direction) -> Role,
 ) -> io::Result<Vec<Arc<Listening>>> {
     let mut open = Vec::new();
@@ -199,7 +237,7 @@ fn redirected(
             if !wanted {
                 continue;
             }
-            match listen(SocketAddr::new(address, port), mark) {
+            match listen(SocketAddr::new(address, port), mark, handed) {
                 Ok(socket) => open.push(Arc::new(Listening { socket, role: role(direction) })),
                 // A kernel without IPv6 has no IPv6 traffic either.
                 Err(error) if address.is_ipv6() && no_such_family(&error) => {}
@@ -219,7 +257,10 @@ fn no_such_family(error: &io::Error) -> bool {
 /// No SO_REUSEPORT: another process of the same uid could join in. Not IP_TRANSPARENT: where one client port leads to
 /// two ports of the pod, NAT gives the second connection another source port, and for a transparent socket the kernel
 /// does not notice that early demultiplexing found the first one's.
-fn listen(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, mark: Option<u32>, handed: &Inherited) -> io::Result<TcpListener> {
+    if let Some(listener) = handed.take(address) {
+        return Ok(listener);
+    }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -322,7 +363,7 @@ fn poll_any(
 
 fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Result<Accepted, TurnedAway> {
     let (direction, pod) = match &listening.role {
-        Role::Gateway(_) => (Direction::Inbound, None),
+        Role::Gateway(_) | Role::GatewayHbone(_) => (Direction::Inbound, None),
         Role::Sidecar(direction, _) => (*direction, None),
         Role::Pod(direction, _, pod) => (*direction, Some(Arc::clone(&pod.name))),
     };
@@ -339,7 +380,7 @@ fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Res
     };
     socket.set_tcp_nodelay(true).map_err(|_| away(Refused::Gone, destination))?;
     let dialer = match &listening.role {
-        Role::Gateway(upstream) => Dialer::Fixed(*upstream),
+        Role::Gateway(upstream) | Role::GatewayHbone(upstream) => Dialer::Fixed(*upstream),
         Role::Sidecar(..) => Dialer::Direct,
         Role::Pod(_, _, pod) => {
             let source = match direction {
@@ -357,13 +398,14 @@ fn identify(listening: &Listening, stream: TcpStream, remote: SocketAddr) -> Res
         direction,
         dialer,
         pod,
+        hbone: matches!(listening.role, Role::GatewayHbone(_)),
     })
 }
 
 /// The original destination, or why there is none that may be judged, and what was dialled then.
 fn destination(role: &Role, stream: &TcpStream, remote: SocketAddr) -> Result<SocketAddr, (Refused, SocketAddr)> {
     let (direction, ports, pod) = match role {
-        Role::Gateway(upstream) => return Ok(*upstream),
+        Role::Gateway(upstream) | Role::GatewayHbone(upstream) => return Ok(*upstream),
         Role::Sidecar(direction, ports) => (*direction, *ports, None),
         Role::Pod(direction, ports, pod) => (*direction, *ports, Some(pod)),
     };
@@ -477,7 +519,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_listener_that_was_dialled_directly_resets() {
         // Loopback without any redirect: every connection is a direct hit.
-        let socket = listen("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let socket = listen(at("127.0.0.1:0"), None, &Inherited::default()).unwrap();
         let address = socket.local_addr().unwrap();
         let role = Role::Sidecar(Direction::Inbound, Ports::default());
         let listeners = Listeners::of(vec![Arc::new(Listening { socket, role })]);
@@ -497,7 +539,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn workers_follow_the_listeners() {
         let upstream = at("127.0.0.1:9");
-        let listeners = Listeners::gateway(at("127.0.0.1:0"), upstream).unwrap();
+        let listeners = Listeners::gateway(at("127.0.0.1:0"), upstream, None, &Inherited::default()).unwrap();
         let mut acceptor = listeners.acceptor().unwrap();
         let first = listeners.addresses()[0];
         let client = TcpStream::connect(first).await.unwrap();
@@ -505,7 +547,7 @@ mod tests {
         assert_eq!(accepted.remote.0, client.local_addr().unwrap());
         assert_eq!(accepted.destination.0, upstream);
 
-        let socket = listen(at("127.0.0.1:0"), None).unwrap();
+        let socket = listen(at("127.0.0.1:0"), None, &Inherited::default()).unwrap();
         let second = socket.local_addr().unwrap();
         listeners.replace(vec![Arc::new(Listening { socket, role: Role::Gateway(upstream) })]);
         let client = tokio::spawn(TcpStream::connect(second));
@@ -520,13 +562,13 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn closed_listeners_refuse_at_once_and_for_good() {
-        let listeners = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9")).unwrap();
+        let listeners = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9"), None, &Inherited::default()).unwrap();
         let address = listeners.addresses()[0];
         let acceptor = listeners.acceptor().unwrap();
         listeners.close();
         // The worker holds its share still.
         assert!(TcpStream::connect(address).await.is_err());
-        let late = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9")).unwrap();
+        let late = Listeners::gateway(at("127.0.0.1:0"), at("127.0.0.1:9"), None, &Inherited::default()).unwrap();
         let address = late.addresses()[0];
         listeners.replace(late.open.borrow().to_vec());
         assert!(TcpStream::connect(address).await.is_err());

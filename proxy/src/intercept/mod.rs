@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod dial;
+pub(crate) mod handover;
 pub(crate) mod install;
 #[cfg(test)]
 mod kernel;
@@ -18,6 +19,7 @@ use eastwall_policy::facts::Direction;
 use tokio::net::TcpStream;
 
 pub(crate) use dial::Dialer;
+pub(crate) use handover::{Inherited, Successors, take_over};
 pub(crate) use install::Plan;
 pub(crate) use listener::{Acceptor, Listeners, Refused, TurnedAway};
 pub(crate) use namespace::Namespace;
@@ -47,6 +49,8 @@ pub(crate) struct Accepted<S = TcpStream> {
     /// The pod whose listener accepted it (`namespace/name`), in node mode: a source address counts only in the
     /// namespace of the pod that owns it.
     pub(crate) pod: Option<std::sync::Arc<str>>,
+    /// It came to a gateway's listener for HBONE: in it are connections to the destination.
+    pub(crate) hbone: bool,
 }
 
 impl Accepted {
@@ -65,7 +69,24 @@ impl Accepted<std::net::TcpStream> {
 
 impl<S> Accepted<S> {
     fn exchange<T>(self, exchange: impl FnOnce(S) -> io::Result<T>) -> io::Result<Accepted<T>> {
-        let Self { stream, remote, destination, direction, dialer, pod } = self;
-        Ok(Accepted { stream: exchange(stream)?, remote, destination, direction, dialer, pod })
+        let (stream, rest) = self.split();
+        Ok(rest.with(exchange(stream)?))
+    }
+
+    /// The stream, and where it came from.
+    pub(crate) fn split(self) -> (S, Accepted<()>) {
+        let Self { stream, remote, destination, direction, dialer, pod, hbone } = self;
+        (stream, Accepted { stream: (), remote, destination, direction, dialer, pod, hbone })
+    }
+
+    /// The same with another stream.
+    pub(crate) fn with<T>(self, stream: T) -> Accepted<T> {
+        let Self { remote, destination, direction, dialer, pod, hbone, .. } = self;
+        Accepted { stream, remote, destination, direction, dialer, pod, hbone }
+    }
+
+    /// It came to an explicit listener.
+    pub(crate) fn is_gateway(&self) -> bool {
+        matches!(self.dialer, Dialer::Fixed(_))
     }
 }

@@ -11,7 +11,7 @@ use eastwall_policy::world::World;
 use super::install::{self, InstallError, Plan};
 use super::listener::{self, Listening, Pod};
 use super::rules::{Bypass, Counts, Exclusion, Family, Ports, Ruleset};
-use super::{Listeners, Namespace, admission};
+use super::{Inherited, Listeners, Namespace, admission};
 
 /// What holds for every pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub(crate) struct Node {
     setup: NodeSetup,
     listeners: Listeners,
     pods: Mutex<BTreeMap<Arc<str>, Served>>,
+    handed: Arc<Inherited>,
 }
 
 /// A pod that could not be served. Its traffic is refused if its rules could be applied, and nobody's business if its
@@ -55,8 +56,8 @@ struct Served {
 
 impl Node {
     /// Serves nobody until the first [`Self::reconcile`].
-    pub(crate) fn new(setup: NodeSetup) -> Self {
-        Self { setup, listeners: Listeners::none(), pods: Mutex::default() }
+    pub(crate) fn new(setup: NodeSetup, handed: Inherited) -> Self {
+        Self { setup, listeners: Listeners::none(), pods: Mutex::default(), handed: Arc::new(handed) }
     }
 
     /// Where workers accept from.
@@ -124,7 +125,8 @@ impl Node {
         let addresses = ArcSwap::from_pointee(workload.ips.clone());
         let pod = Arc::new(Pod { name: Arc::clone(name), addresses, namespace: Arc::clone(namespace) });
         let (ports, family, of) = (self.setup.ports, self.setup.family, Arc::clone(&pod));
-        let listening = namespace.run_blocking(move || listener::of_pod(ports, family, &of))??;
+        let handed = Arc::clone(&self.handed);
+        let listening = namespace.run_blocking(move || listener::of_pod(ports, family, &of, &handed))??;
         Ok(Served { pod, plan, listening })
     }
 

@@ -71,6 +71,16 @@ pub(crate) enum AlertKind {
     ProtocolMismatch,
     /// A source address that its pod does not own.
     SpoofedSource,
+    /// A certificate that names another identity than the workload at the peer's address.
+    IdentityMismatch,
+    /// Plaintext from a workload that has proven its identity before.
+    Downgrade,
+    /// An emergency opens what policies close.
+    BreakGlass,
+    /// A certificate that proves nothing.
+    CertificateRefused,
+    /// A tunnel to somewhere else than to whom it was opened.
+    TunnelRelay,
 }
 
 impl AlertKind {
@@ -80,15 +90,20 @@ impl AlertKind {
             Self::EvasionAttempt => "evasion-attempt",
             Self::ProtocolMismatch => "protocol-mismatch",
             Self::SpoofedSource => "spoofed-source",
+            Self::IdentityMismatch => "identity-mismatch",
+            Self::Downgrade => "downgrade",
+            Self::BreakGlass => "break-glass",
+            Self::CertificateRefused => "certificate-refused",
+            Self::TunnelRelay => "tunnel-relay",
         }
     }
 
     /// How soon somebody should look: nobody spoofs an address by mistake; a wrong protocol is often a wrong port.
     pub(crate) const fn severity(self) -> &'static str {
         match self {
-            Self::SpoofedSource => "critical",
-            Self::EvasionAttempt => "high",
-            Self::ProtocolMismatch => "medium",
+            Self::SpoofedSource | Self::IdentityMismatch | Self::BreakGlass => "critical",
+            Self::EvasionAttempt | Self::Downgrade | Self::TunnelRelay => "high",
+            Self::ProtocolMismatch | Self::CertificateRefused => "medium",
         }
     }
 }
@@ -167,4 +182,8 @@ limits! {
     ForeignDestination: "foreign-destination";
     /// A source address that its pod does not own.
     SpoofedSource: "spoofed-source";
+    /// A request of HBONE that is no CONNECT to an address.
+    TunnelRequest: "tunnel-request";
+    /// A CONNECT to another address than the one that was called.
+    TunnelRelay: "tunnel-relay";
 }

@@ -132,7 +132,12 @@ fn evidence<'a>(alert: &Alert<'a>) -> &'a [u8] {
     match alert.kind {
         AlertKind::ProtocolMismatch => alert.evidence.get(..FIRST_BYTES).unwrap_or(alert.evidence),
         AlertKind::EvasionAttempt => path_alone(alert.evidence),
-        AlertKind::SpoofedSource => alert.evidence,
+        AlertKind::SpoofedSource
+        | AlertKind::IdentityMismatch
+        | AlertKind::Downgrade
+        | AlertKind::BreakGlass
+        | AlertKind::CertificateRefused
+        | AlertKind::TunnelRelay => alert.evidence,
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use eastwall_policy::facts::Direction;
 use eastwall_policy::verdict::Generation;
 use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use super::label;
 use super::series::Series;
+use crate::identity::{Identities, PeerRefused};
 
 /// Every metric, and the registry that renders them.
 #[derive(Debug)]
@@ -44,6 +47,12 @@ pub(crate) struct Metrics {
     unevaluated_bytes: IntCounter,
     /// Not there where no controller is followed.
     registry_age: GaugeVec,
+    /// By direction and result.
+    handshakes: Series,
+    /// By result.
+    identity_reads: Series,
+    identity_remaining: IntGauge,
+    break_glass: IntGauge,
 }
 
 impl Metrics {
@@ -169,6 +178,26 @@ impl Metrics {
                 "Bytes that bypassed the proxy, as the kernel counted them",
             )?,
             registry_age,
+            handshakes: series(
+                "eastwall_handshakes_total",
+                "Handshakes of mutual TLS, by direction and by what came of the peer's certificate",
+                &["direction", "result"],
+                &[],
+            )?,
+            identity_reads: series(
+                "eastwall_identity_reads_total",
+                "Readings of this proxy's own certificates and authorities, by result",
+                &["result"],
+                &[],
+            )?,
+            identity_remaining: gauge(
+                "eastwall_identity_remaining_seconds",
+                "Time until the first of this proxy's own certificates ends; 0 where it has ended, or there is none",
+            )?,
+            break_glass: gauge(
+                "eastwall_break_glass_workloads",
+                "Registered workloads that an emergency opens now; one that several open counts for each",
+            )?,
             registry,
         })
     }
@@ -217,6 +246,28 @@ impl Metrics {
         self.pods_unserved.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// One handshake of mutual TLS, and what came of it.
+    pub(crate) fn handshake(&self, direction: Direction, result: Result<(), PeerRefused>) {
+        let result = result.map_or_else(PeerRefused::label, |()| ACCEPTED);
+        self.handshakes.counter(&[label::direction(direction), result]).inc();
+    }
+
+    /// One reading of our own certificates and how it ended.
+    pub(crate) fn identity_read(&self, result: &str) {
+        self.identity_reads.counter(&[result]).inc();
+    }
+
+    /// How long our own certificates are still valid.
+    pub(crate) fn set_identity_ends(&self, identities: &Identities) {
+        let least = identities.all().iter().map(|svid| svid.remaining().as_secs()).min().unwrap_or_default();
+        self.identity_remaining.set(i64::try_from(least).unwrap_or(i64::MAX));
+    }
+
+    /// How many workloads emergencies open.
+    pub(crate) fn set_break_glass(&self, workloads: usize) {
+        self.break_glass.set(i64::try_from(workloads).unwrap_or(i64::MAX));
+    }
+
     /// So many more bytes bypassed the proxy.
     pub(crate) fn bypassed(&self, bytes: u64) {
         self.unevaluated_bytes.inc_by(bytes);
@@ -233,6 +284,9 @@ impl Metrics {
     }
 }
 
+/// A handshake after which both sides know each other.
+const ACCEPTED: &str = "accepted";
+
 /// The bar is a median of 250 ns and a p99 of 1 µs; the top says that something is very wrong.
 const DECISION_BUCKETS: &[f64] = &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 1e-3, 1e-2];
 
@@ -243,12 +297,10 @@ const REVOCATION_BUCKETS: &[f64] = &[1e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.25, 0.
 mod tests {
     use std::collections::BTreeMap;
 
-    use eastwall_policy::facts::Direction;
     use eastwall_policy::verdict::Action;
     use serde_json::{Value, json};
 
     use super::super::event::{AlertKind, Limit};
-    use super::super::label;
     use super::*;
     use crate::identity::Finding;
     use crate::policy::Outcome;
@@ -282,13 +334,18 @@ mod tests {
             tokens,
             token_keys_reads,
             token_keys_missing: _,
+            handshakes,
+            identity_reads,
+            identity_remaining: _,
+            break_glass: _,
         } = &metrics;
         requests.counter(&[""; 6]);
-        for series in [rejected_connections, alerts, log_dropped, reloads, tokens, token_keys_reads] {
+        for series in [rejected_connections, alerts, log_dropped, reloads, tokens, token_keys_reads, identity_reads] {
             series.counter(&[""]);
         }
         evasion_attempts.counter(&[""; 2]);
         audit_differences.counter(&[""; 3]);
+        handshakes.counter(&[""; 2]);
         unprotected.with_label_values(&[""]);
         registry_age.with_label_values::<&str>(&[]);
         let families = registry.gather().into_iter().map(|family| {
@@ -305,7 +362,16 @@ mod tests {
     /// What a label can say, where that is a fixed set of words.
     fn values(name: &str, label: &str) -> Value {
         let actions = [Action::Allow, Action::Deny, Action::Reject].map(label::action);
-        let alerts = [AlertKind::EvasionAttempt, AlertKind::ProtocolMismatch, AlertKind::SpoofedSource];
+        let alerts = [
+            AlertKind::EvasionAttempt,
+            AlertKind::ProtocolMismatch,
+            AlertKind::SpoofedSource,
+            AlertKind::IdentityMismatch,
+            AlertKind::Downgrade,
+            AlertKind::BreakGlass,
+            AlertKind::CertificateRefused,
+            AlertKind::TunnelRelay,
+        ];
         let outcomes = [Outcome::Success, Outcome::Partial, Outcome::Failure, Outcome::Unchanged];
         match (name, label) {
             (_, "direction") => json!([Direction::Inbound, Direction::Outbound].map(label::direction)),
@@ -313,6 +379,8 @@ mod tests {
             (_, "limit") => json!(Limit::LABELS),
             ("eastwall_policy_reloads_total", "result") => json!(outcomes.map(Outcome::label)),
             ("eastwall_token_keys_reads_total", "result") => json!(["success", "unchanged", "failure"]),
+            ("eastwall_identity_reads_total", "result") => json!(["success", "partial", "failure"]),
+            ("eastwall_handshakes_total", "result") => json!([&[ACCEPTED], PeerRefused::LABELS].concat()),
             (_, "finding") => json!(Finding::ALL.map(Finding::label)),
             ("eastwall_alerts_total", "kind") => json!(alerts.map(AlertKind::label)),
             ("eastwall_access_log_dropped_total", "kind") => json!(["denial", "allow"]),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use eastwall_policy::model::{Effect, Model, Policy, Rule};
+use eastwall_policy::model::{BreakGlass, Effect, Model, Policy, Rule};
 
 /// The latest time ever seen. A clock that is set back does not turn it back.
 #[derive(Debug)]
@@ -27,11 +27,12 @@ impl Latch {
     }
 }
 
-/// The model without the rules whose time has come. The policies stay, and go on closing what they close.
+/// The model without the rules and emergencies whose time has come. The policies stay, and go on closing what they close.
 pub(super) fn without_expired(model: &Arc<Model>, now: i64) -> Arc<Model> {
     let is_over = |rule: &Rule| expiry(rule).is_some_and(|expires| now >= expires);
     let has_over = |policy: &Arc<Policy>| policy.rules.iter().any(is_over);
-    if !model.policies.iter().any(has_over) {
+    let is_past = |glass: &Arc<BreakGlass>| now >= glass.expires;
+    if !model.policies.iter().any(has_over) && !model.break_glass.iter().any(is_past) {
         return Arc::clone(model);
     }
     let policies = model.policies.iter().map(|policy| {
@@ -42,12 +43,14 @@ pub(super) fn without_expired(model: &Arc<Model>, now: i64) -> Arc<Model> {
         let rules = policy.rules.iter().filter(|rule| !is_over(rule)).cloned().collect();
         Arc::new(Policy { rules, ..Policy::clone(policy) })
     });
-    Arc::new(Model { settings: model.settings.clone(), policies: policies.collect() })
+    let break_glass = model.break_glass.iter().filter(|glass| !is_past(glass)).cloned().collect();
+    Arc::new(Model { settings: model.settings.clone(), policies: policies.collect(), break_glass })
 }
 
-/// When the next rule ends.
+/// When the next rule, or emergency, ends.
 pub(super) fn next(model: &Model) -> Option<i64> {
-    model.policies.iter().flat_map(|policy| &policy.rules).filter_map(expiry).min()
+    let emergencies = model.break_glass.iter().map(|glass| glass.expires);
+    model.policies.iter().flat_map(|policy| &policy.rules).filter_map(expiry).chain(emergencies).min()
 }
 
 /// Only an allow ends.

@@ -3,6 +3,7 @@
 //! [`start`] reads the first world and keeps it up to date on a thread of its own; the data path only ever sees
 //! [`Live`].
 
+pub(crate) mod break_glass;
 mod expiry;
 mod live;
 mod maker;

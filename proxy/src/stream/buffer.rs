@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+
+use super::ByteStream;
 
 /// Large enough that bulk data is bound by the kernel.
 pub(crate) const SIZE: usize = 32 * 1024;
@@ -82,12 +83,12 @@ impl Buffer {
     }
 
     /// [`Self::poll_read`] to wait for. Cancel safe.
-    pub(crate) async fn read(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
+    pub(crate) async fn read(&mut self, stream: &mut ByteStream) -> io::Result<usize> {
         std::future::poll_fn(|context| self.poll_read(stream, context)).await
     }
 
     /// Reads once behind what is there; grows only where there is no room at all. `Ready(Ok(0))`: the end.
-    pub(crate) fn poll_read(&mut self, stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(&mut self, stream: &mut ByteStream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.memory.is_empty() {
             // Memory is taken when there is something to read, not before.
             ready!(stream.poll_read_ready(context))?;

@@ -7,11 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::pipe::Pipe;
-use super::{Buffer, Deadline};
+use super::{Buffer, ByteStream, Deadline};
 
 /// A direction that moves less than this at a time is bulk no longer: copying it costs less than passing its pages on.
 const BULK_MIN: usize = 8 * 1024;
@@ -30,8 +29,8 @@ pub(crate) struct Copied {
 /// Two sockets, and what is in flight between them.
 #[derive(Debug)]
 pub(crate) struct Copy<'a> {
-    client: &'a mut TcpStream,
-    upstream: &'a mut TcpStream,
+    client: &'a mut ByteStream,
+    upstream: &'a mut ByteStream,
     up: Way,
     down: Way,
     idle: Deadline,
@@ -44,6 +43,8 @@ pub(crate) struct Copy<'a> {
 struct Way {
     buffer: Buffer,
     pipe: Pipe,
+    /// Both ends are sockets.
+    splices: bool,
     /// The last that came was enough for a pipe.
     bulk: bool,
     total: u64,
@@ -54,12 +55,13 @@ struct Way {
 impl<'a> Copy<'a> {
     /// Copies between these two, beginning with what was read from each already.
     pub(crate) fn new(
-        (client, from_client): (&'a mut TcpStream, Buffer),
-        (upstream, from_upstream): (&'a mut TcpStream, Buffer),
+        (client, from_client): (&'a mut ByteStream, Buffer),
+        (upstream, from_upstream): (&'a mut ByteStream, Buffer),
         idle_timeout: Duration,
     ) -> Self {
         let idle = Deadline::new(Instant::now() + idle_timeout);
-        let (up, down) = (Way::new(from_client), Way::new(from_upstream));
+        let splices = client.socket().is_some() && upstream.socket().is_some();
+        let (up, down) = (Way::new(from_client, splices), Way::new(from_upstream, splices));
         Self { client, upstream, up, down, idle, idle_timeout, seen: 0 }
     }
 
@@ -95,13 +97,13 @@ impl<'a> Copy<'a> {
 }
 
 impl Way {
-    fn new(buffer: Buffer) -> Self {
+    fn new(buffer: Buffer, splices: bool) -> Self {
         let total = buffer.bytes().len() as u64;
-        Self { buffer, pipe: Pipe::default(), bulk: false, total, finished: false, closed: false }
+        Self { buffer, pipe: Pipe::default(), splices, bulk: false, total, finished: false, closed: false }
     }
 
     /// Ready when the source has ended and that end was passed on.
-    fn poll(&mut self, context: &mut Context<'_>, from: &mut TcpStream, to: &mut TcpStream) -> Poll<io::Result<()>> {
+    fn poll(&mut self, context: &mut Context<'_>, from: &mut ByteStream, to: &mut ByteStream) -> Poll<io::Result<()>> {
         loop {
             while !self.buffer.is_empty() {
                 let written = ready!(Pin::new(&mut *to).poll_write(context, self.buffer.bytes()))?;
@@ -110,7 +112,9 @@ impl Way {
                 }
                 self.buffer.consume(written);
             }
-            ready!(self.pipe.poll_drain(context, to))?;
+            if let Some(socket) = to.socket() {
+                ready!(self.pipe.poll_drain(context, socket))?;
+            }
             if self.finished {
                 if !self.closed {
                     self.release();
@@ -134,17 +138,17 @@ impl Way {
     }
 
     /// `Ready(Ok(0))`: the end.
-    fn poll_fill(&mut self, context: &mut Context<'_>, from: &mut TcpStream) -> Poll<io::Result<usize>> {
+    fn poll_fill(&mut self, context: &mut Context<'_>, from: &mut ByteStream) -> Poll<io::Result<usize>> {
         if self.bulk {
             ready!(from.poll_read_ready(context))?;
-            let moved = self.pipe.fill(from)?;
+            let moved = from.socket().map_or(Ok(0), |socket| self.pipe.fill(socket))?;
             if moved > 0 {
                 self.bulk = moved >= BULK_MIN;
                 return Poll::Ready(Ok(moved));
             }
         }
         let read = ready!(self.buffer.poll_read(from, context))?;
-        self.bulk = !self.buffer.has_room();
+        self.bulk = self.splices && !self.buffer.has_room();
         Poll::Ready(Ok(read))
     }
 
@@ -155,35 +159,29 @@ impl Way {
     }
 }
 
-/// Closes with RST instead of FIN, so that the peer sees at once that this was no ordinary end.
-pub(crate) fn reset(stream: TcpStream) {
-    // A socket that is already gone has nothing to reset.
-    let _ = stream.set_zero_linger();
-    drop(stream);
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::pipe;
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    /// The first is what somebody outside has.
+    async fn pair() -> (TcpStream, ByteStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
-        (near, far)
+        (near, far.into())
     }
 
-    async fn copy(client: &mut TcpStream, first: &[u8], upstream: &mut TcpStream, idle: Duration) -> Copied {
+    async fn copy(client: &mut ByteStream, first: &[u8], upstream: &mut ByteStream, idle: Duration) -> Copied {
         Copy::new((client, Buffer::with(first)), (upstream, Buffer::default()), idle).run().await
     }
 
     #[tokio::test]
     async fn half_close_passes_and_the_other_way_stays_open() {
         let (mut client, mut proxy_client) = pair().await;
-        let (mut proxy_upstream, mut server) = pair().await;
+        let (mut server, mut proxy_upstream) = pair().await;
         let copy =
             tokio::spawn(
                 async move { copy(&mut proxy_client, b"pre", &mut proxy_upstream, Duration::from_secs(60)).await },
@@ -206,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn bulk_and_single_words_pass_whole_and_in_order() {
         let (mut client, mut proxy_client) = pair().await;
-        let (mut proxy_upstream, mut server) = pair().await;
+        let (mut server, mut proxy_upstream) = pair().await;
         let idle = Duration::from_secs(60);
         let bulk: Vec<u8> = (0..3_000_001u32).map(|n| (n % 251) as u8).collect();
         let talk = async {
@@ -237,7 +235,7 @@ mod tests {
     #[tokio::test]
     async fn silence_ends_it() {
         let (_client, mut proxy_client) = pair().await;
-        let (mut proxy_upstream, _server) = pair().await;
+        let (_server, mut proxy_upstream) = pair().await;
         let copied = copy(&mut proxy_client, b"", &mut proxy_upstream, Duration::from_millis(20)).await;
         assert_eq!(copied.result.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
@@ -245,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_holds_the_writer_back() {
         let (mut client, mut proxy_client) = pair().await;
-        let (mut proxy_upstream, mut server) = pair().await;
+        let (mut server, mut proxy_upstream) = pair().await;
         let copy =
             tokio::spawn(
                 async move { copy(&mut proxy_client, b"", &mut proxy_upstream, Duration::from_secs(60)).await },
@@ -296,7 +294,7 @@ mod tests {
     /// From the client; then from the server.
     async fn mixed_both_ways() -> Copied {
         let (mut client, mut proxy_client) = pair().await;
-        let (mut proxy_upstream, mut server) = pair().await;
+        let (mut server, mut proxy_upstream) = pair().await;
         let copy =
             tokio::spawn(
                 async move { copy(&mut proxy_client, b"pre", &mut proxy_upstream, Duration::from_secs(60)).await },
@@ -328,7 +326,7 @@ mod tests {
     #[tokio::test]
     async fn small_messages_take_no_pipe() {
         let (mut client, mut proxy_client) = pair().await;
-        let (mut proxy_upstream, mut server) = pair().await;
+        let (mut server, mut proxy_upstream) = pair().await;
         let mut copy = Copy::new(
             (&mut proxy_client, Buffer::default()),
             (&mut proxy_upstream, Buffer::default()),
@@ -351,7 +349,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_cut_leaves_in_a_pipe_reaches_nobody() {
         let (mut client, mut proxy_client) = pair().await;
-        let (mut proxy_upstream, mut server) = pair().await;
+        let (mut server, mut proxy_upstream) = pair().await;
         let mut copy = Copy::new(
             (&mut proxy_client, Buffer::default()),
             (&mut proxy_upstream, Buffer::default()),
@@ -383,7 +381,7 @@ mod tests {
     #[tokio::test]
     async fn urgent_data_within_bulk_stalls_nothing() {
         let (mut client, mut proxy_client) = pair().await;
-        let (mut proxy_upstream, mut server) = pair().await;
+        let (mut server, mut proxy_upstream) = pair().await;
         let copy =
             tokio::spawn(
                 async move { copy(&mut proxy_client, b"", &mut proxy_upstream, Duration::from_secs(60)).await },

@@ -1,10 +1,14 @@
 //! Bytes between two sockets: opaque TCP, and what every protocol shares of it.
 
 mod buffer;
+mod byte_stream;
 mod copy;
 mod deadline;
 mod pipe;
+mod tunnel;
 
 pub(crate) use buffer::Buffer;
-pub(crate) use copy::{Copied, Copy, reset};
+pub(crate) use byte_stream::{ByteStream, reset};
+pub(crate) use copy::{Copied, Copy};
 pub(crate) use deadline::Deadline;
+pub(crate) use tunnel::Tunnel;

@@ -1,7 +1,7 @@
 //! What of an object is told: all of a policy that is not its status; of an object that says who is where, what the
 //! registry reads of it, so that nothing else makes a new version.
 
-use eastwall_policy::dialect::is_policy;
+use eastwall_policy::dialect;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::{Key, Object};
@@ -9,7 +9,7 @@ use crate::cluster::{Key, Object};
 /// What an object is for a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// A policy, or the settings that they are read by.
+    /// A policy, an emergency, or the settings that they are read by.
     Policy,
     /// Who is where.
     Place,
@@ -21,7 +21,9 @@ pub(super) fn part(key: &Key) -> Option<Part> {
         ("v1", "Pod" | "Namespace" | "Node" | "Service") | ("discovery.k8s.io/v1", "EndpointSlice") => {
             Some(Part::Place)
         }
-        (_, kind) if is_policy(group(key), kind) => Some(Part::Policy),
+        (_, kind) if dialect::reads().any(|reads| reads.group == group(key) && reads.kinds.contains(&kind)) => {
+            Some(Part::Policy)
+        }
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The conditions of one policy: `Accepted`, `Programmed` and, where it protects workloads, `Selecting`.
 
-use eastwall_policy::analysis::check::selected;
 use eastwall_policy::dialect::name_of;
+use eastwall_policy::registry::Workload;
 use serde_json::{Map, Value, json};
 
 use super::Progress;
@@ -16,6 +16,8 @@ pub(super) fn status(object: &Object, view: &View, progress: Option<&Progress>) 
     let lines: Vec<String> = view.findings(&file).iter().map(|finding| line(finding, document)).collect();
     let accepted = if is_refused {
         let stays = match view.in_force.get(&file) {
+            // Nothing stands in for an emergency: it is over.
+            _ if &*object.key.kind == EMERGENCY => "it opens nothing".to_owned(),
             Some(generation) => format!("generation {generation} stays in force"),
             None => "it never was in force: what it selects is closed".to_owned(),
         };
@@ -83,9 +85,12 @@ fn selecting(count: usize) -> Condition {
 
 /// How many workloads it protects, by the version that is in force.
 fn protects(view: &View, document: &eastwall_policy::source::Document) -> usize {
-    let name = name_of(document);
-    let own = view.compiled.model.policies.iter().filter(|policy| policy.name == name);
-    own.map(|policy| selected(policy, &view.registry)).max().unwrap_or_default()
+    let (name, model) = (name_of(document), &view.compiled.model);
+    let policies = model.policies.iter().filter(|policy| policy.name == name).map(|policy| &policy.subject);
+    let emergencies = model.break_glass.iter().filter(|glass| glass.name == name).map(|glass| &glass.subject);
+    let subjects: Vec<_> = policies.chain(emergencies).collect();
+    let is_selected = |workload: &&Workload| subjects.iter().any(|subject| subject.selects(workload));
+    view.registry.workloads.iter().filter(is_selected).count()
 }
 
 /// Whether a status says something else than the wanted one, times aside.
@@ -133,6 +138,9 @@ fn shortened(message: &str) -> String {
         None => message.to_owned(),
     }
 }
+
+/// The kind that opens what policies close.
+const EMERGENCY: &str = "BreakGlass";
 
 /// The kind that protects nobody.
 const SETTINGS: &str = "DialectSettings";

@@ -170,6 +170,7 @@ fn plural(kind: &str) -> String {
     let kind = kind.to_lowercase();
     match kind.strip_suffix('y') {
         Some(stem) => format!("{stem}ies"),
+        None if kind.ends_with("ss") => format!("{kind}es"),
         // Settings are many already.
         None => kind,
     }

@@ -8,6 +8,7 @@ use eastwall_policy::dialect::{self, Compiled};
 use eastwall_policy::facts::Direction;
 use eastwall_policy::registry::Workload;
 use eastwall_policy::source::{Document, Sources};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, Operation};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 
@@ -46,6 +47,11 @@ pub(super) fn judge(view: &View, request: AdmissionRequest<DynamicObject>) -> Ju
         Operation::Delete => old_object,
         Operation::Connect => None,
     };
+    let written = written.map(|mut one| {
+        // What is made now is made at this time: the API server writes that down only later.
+        one.metadata.creation_timestamp.get_or_insert_with(|| Time(jiff::Timestamp::now()));
+        one
+    });
     let Some(written) = written.and_then(|one| named(&kind, namespace, name, one)) else {
         return Judgement { refusal: Some("the review holds no object with a name".to_owned()), warnings: Vec::new() };
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{acts, selects};
+use super::acts;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::facts::{Direction, Protocol, Transport};
 use crate::model::{Atom, Effect, Expr, Policy, PortAtom, Rule, Stack};
@@ -20,7 +20,7 @@ pub(super) fn protocols(policies: &[Arc<Policy>], registry: &Registry) -> Vec<Di
             let ports: Vec<&DeclaredPort> = registry
                 .workloads
                 .iter()
-                .filter(|workload| selects(&policy.subject, workload))
+                .filter(|workload| policy.subject.selects(workload))
                 .flat_map(|workload| &workload.ports)
                 .filter(|port| named.iter().any(|atom| names(atom, port)))
                 .collect();

@@ -10,6 +10,7 @@ use crate::model::{Policy, PolicyName, Stack};
 use crate::settings::Settings;
 use crate::source::{Document, Findings, Span};
 
+pub(super) mod break_glass;
 mod context;
 mod http;
 mod metadata;
@@ -44,8 +45,10 @@ pub(super) const CLUSTER: &str = "ClusterFirewallPolicy";
 pub(super) const SETTINGS: &str = "DialectSettings";
 /// Flows with expected verdicts.
 pub(super) const TEST: &str = "PolicyTest";
+/// Emergencies.
+pub(super) const BREAK_GLASS: &str = "BreakGlass";
 /// Every kind of the group.
-pub(super) const KINDS: &[&str] = &[FIREWALL, CLUSTER, TEST, SETTINGS];
+pub(super) const KINDS: &[&str] = &[FIREWALL, CLUSTER, TEST, SETTINGS, BREAK_GLASS];
 
 /// Reads all `FirewallPolicy` and `ClusterFirewallPolicy` documents.
 fn compile(documents: &[&Document], settings: &Settings, memos: &mut Memos) -> Outcome {

@@ -155,7 +155,7 @@ fn is_last(spec: &Node, key: &str) -> bool {
     }
 }
 
-fn subject(fields: &mut Fields<'_>, document: &Document, context: &mut Context<'_>) -> Option<Expr> {
+pub(super) fn subject(fields: &mut Fields<'_>, document: &Document, context: &mut Context<'_>) -> Option<Expr> {
     let named = fields.required("subject", &mut context.findings);
     let named = named.and_then(|node| peer::list_of(node, "`subject`", Role::Subject, context));
     let excepted = fields.optional("notSubject", &mut context.findings);

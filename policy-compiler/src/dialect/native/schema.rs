@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CLUSTER, FIREWALL, SETTINGS, TEST};
+use super::{BREAK_GLASS, CLUSTER, FIREWALL, SETTINGS, TEST};
 
 mod crd;
 mod settings;
@@ -17,12 +17,14 @@ pub use crd::crds;
 pub fn schemas() -> Vec<(&'static str, Value)> {
     let is_name = ("name", name(), "how verdicts and findings call it");
     let namespaced = [is_name.clone(), ("namespace", name(), "the namespace that it belongs to; none is guessed")];
+    let is_cluster = [is_name];
     let singleton = [("name", json!({"const": "cluster"}), "there is one")];
     vec![
         (FIREWALL, document(FIREWALL, &namespaced, &policy(false))),
-        (CLUSTER, document(CLUSTER, &[is_name], &policy(true))),
+        (CLUSTER, document(CLUSTER, &is_cluster, &policy(true))),
         (TEST, document(TEST, &namespaced, &test())),
         (SETTINGS, document(SETTINGS, &singleton, &settings::sections())),
+        (BREAK_GLASS, document(BREAK_GLASS, &is_cluster, &break_glass())),
     ]
 }
 
@@ -100,6 +102,19 @@ fn policy(is_cluster: bool) -> Value {
     ];
     let members: Vec<Member<'_>> = is_cluster.then_some(tier).into_iter().chain(members).collect();
     object(if is_cluster { &["tier", "subject"] } else { &["subject"] }, &members)
+}
+
+fn break_glass() -> Value {
+    object(
+        &["subject", "reason", "expires"],
+        &[
+            ("subject", list(&subject()), "the workloads that it opens: any of these"),
+            ("notSubject", list(&subject()), "but none of these"),
+            ("reason", text(), "why, for whoever is on call"),
+            ("begins", text(), "RFC 3339; when the object was made where left out"),
+            ("expires", text(), "RFC 3339; at most four hours after it begins"),
+        ],
+    )
 }
 
 /// Who: exactly one of the kinds; `namespace` or `namespaceSelector` may qualify some of them.

@@ -177,10 +177,8 @@ fn principal(
         (Some(principal), _) => matches(principal).into(),
         (None, PlaintextPrincipal::Absent) => Truth::False,
         (None, PlaintextPrincipal::Registered) => match registered(party, registry) {
-            Some(Workload { namespace, service_account, .. }) => {
-                let held = format!("spiffe://{}/ns/{namespace}/sa/{service_account}", settings.trust_domain);
-                if matches(&held) { Truth::Unknown } else { Truth::False }
-            }
+            Some(held) if matches(&held.spiffe_id(&settings.trust_domain)) => Truth::Unknown,
+            Some(_) => Truth::False,
             None => unregistered(party),
         },
     }

@@ -1,4 +1,4 @@
-//! Keeps sets of keys up to date, on a thread of its own: which there have to be follows from the settings and from the
+//! Keeps sets of keys up to date: which there have to be follows from the settings and from the
 //! policies in force. The last good set stays in force when another cannot be read.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eastwall_policy::model::KeysFrom;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -41,8 +40,8 @@ enum Failure {
 }
 
 impl Keeper {
-    /// Starts the thread, once what needs no network has been read.
-    pub(crate) fn start(keys: &Arc<Keys>, own: Vec<KeysFrom>, live: &Arc<Live>, recorder: &Recorder) -> io::Result<()> {
+    /// Reads what needs no network; [`Self::follow`] goes on.
+    pub(crate) fn start(keys: &Arc<Keys>, own: Vec<KeysFrom>, live: &Live, recorder: &Recorder) -> Arc<Self> {
         let keeper = Arc::new(Self { keys: Arc::clone(keys), own, recorder: recorder.clone(), told: Mutex::default() });
         for from in keeper.wanted(live) {
             match &from {
@@ -54,14 +53,7 @@ impl Keeper {
                 KeysFrom::Address(_) | KeysFrom::Issuer(_) => {}
             }
         }
-        let (live, swaps) = (Arc::clone(live), live.swaps());
-        std::thread::Builder::new().name("tokens".into()).spawn(move || {
-            match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-                Ok(runtime) => runtime.block_on(keeper.follow(&live, swaps)),
-                Err(error) => tracing::error!(%error, "keys of tokens cannot be kept up to date"),
-            }
-        })?;
-        Ok(())
+        keeper
     }
 
     /// What the settings and the policies in force name.
@@ -74,12 +66,14 @@ impl Keeper {
         wanted
     }
 
-    async fn follow(self: Arc<Self>, live: &Live, mut swaps: tokio::sync::watch::Receiver<u64>) {
+    /// Keeps sets in step with the policies in force, on a local runtime.
+    pub(crate) async fn follow(self: Arc<Self>, live: Arc<Live>) {
+        let mut swaps = live.swaps();
         let mut tasks: BTreeMap<KeysFrom, AbortHandle> = BTreeMap::new();
         let fetcher = Arc::new(Fetcher::new(&self.keys.limits));
         loop {
             swaps.borrow_and_update();
-            let wanted = self.wanted(live);
+            let wanted = self.wanted(&live);
             tasks.retain(|from, task| {
                 let stays = wanted.contains(from);
                 if !stays {

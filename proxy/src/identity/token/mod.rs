@@ -1,6 +1,6 @@
 //! Identity by token (RFC 7519): which keys there are, whether a token is what it says, and what rules may know of it.
 //!
-//! Keys are fetched and read by a thread of their own ([`Keys`]); the data path asks a [`Verifier`], one a worker, which
+//! Keys are fetched and read beside the data path ([`Keeper`]); the data path asks a [`Verifier`], one a worker, which
 //! waits for nothing. A token is never logged.
 
 mod cache;

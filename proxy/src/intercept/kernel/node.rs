@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::net::{Fabric, Net, Server, eventually, udp_server};
 use super::relay::Relay;
 use crate::intercept::rules::{Bypass, Family, MARK_LISTENER, MARK_RETURN, MARK_UPSTREAM, Ports};
-use crate::intercept::{Node, NodeSetup, install};
+use crate::intercept::{Inherited, Node, NodeSetup, install};
 
 const PORT: u16 = 8080;
 
@@ -16,7 +16,7 @@ fn setup() -> NodeSetup {
 }
 
 fn serve(net: &Net) -> Node {
-    let node = Node::new(setup());
+    let node = Node::new(setup(), Inherited::default());
     let failures = node.reconcile(&net.closed(), 0);
     assert!(failures.is_empty(), "{failures:?}");
     node
@@ -398,7 +398,7 @@ fn apply_is_all_or_nothing_over_several_namespaces() {
 fn pods_come_and_go_with_the_registry() {
     let net = Net::new(Fabric::Bridged(false), 2);
     let server = Server::everywhere(&net.pods[1], PORT);
-    let node = Node::new(setup());
+    let node = Node::new(setup(), Inherited::default());
     let relay = Relay::start(node.listeners());
     let to = SocketAddr::new(net.v4(1), PORT);
     assert!(node.reconcile(&net.closed(), 0).is_empty());

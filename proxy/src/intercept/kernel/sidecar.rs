@@ -7,7 +7,7 @@ use super::net::{Fabric, Net, Server, udp_server};
 use super::relay::Relay;
 use crate::intercept::rules::unproxied::Admission;
 use crate::intercept::rules::{Bypass, Exclusion, Family, Ports, Ruleset, Unproxied};
-use crate::intercept::{Listeners, Plan, install};
+use crate::intercept::{Inherited, Listeners, Plan, install};
 
 const PORT: u16 = 8080;
 
@@ -28,7 +28,10 @@ fn apply(net: &Net, pod: usize, ruleset: Ruleset) {
 }
 
 fn sidecar(net: &Net, pod: usize, family: Family) -> Listeners {
-    net.pods[pod].run_blocking(move || Listeners::sidecar(Ports::default(), family)).unwrap().unwrap()
+    net.pods[pod]
+        .run_blocking(move || Listeners::sidecar(Ports::default(), family, &Inherited::default()))
+        .unwrap()
+        .unwrap()
 }
 
 /// A relay whose thread lives in the pod.

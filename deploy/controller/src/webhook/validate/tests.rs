@@ -17,7 +17,7 @@ fn request(operation: &str, object: &Value) -> AdmissionRequest<DynamicObject> {
     serde_json::from_value(json!({
         "uid": "1", "kind": {"group": group, "version": version, "kind": object["kind"]},
         "resource": {"group": group, "version": version, "resource": "x"},
-        "namespace": object["metadata"]["namespace"], "name": object["metadata"]["name"].as_str().unwrap_or_default(), "operation": operation,
+        "namespace": object["metadata"]["namespace"].as_str(), "name": object["metadata"]["name"].as_str().unwrap_or_default(), "operation": operation,
         "userInfo": {}, "object": new, "oldObject": old,
     }))
     .unwrap()
@@ -93,6 +93,24 @@ fn a_name_that_is_yet_to_be_made_up() {
     value["metadata"] = json!({"generateName": "orders-", "namespace": "shop"});
     let judged = judge(&view(vec![pod("a", "orders", "10.0.0.2")]), request("CREATE", &value));
     assert_eq!(judged, Judgement::default());
+}
+
+#[test]
+fn an_emergency_begins_when_it_is_made() {
+    let end = jiff::Timestamp::now().as_second() + 3600;
+    let glass = |hours: i64| {
+        json!({
+            "apiVersion": "eastwall.dev/v1alpha1", "kind": "BreakGlass", "metadata": {"name": "fire"},
+            "spec": {
+                "subject": [{"any": true}], "reason": "the payment service is down",
+                "expires": jiff::Timestamp::from_second(end + (hours - 1) * 3600).unwrap().to_string(),
+            },
+        })
+    };
+    let view = view(vec![pod("a", "orders", "10.0.0.2")]);
+    assert_eq!(judge(&view, request("CREATE", &glass(1))).refusal, None);
+    let refusal = judge(&view, request("CREATE", &glass(9))).refusal.unwrap();
+    assert!(refusal.contains("spec.expires: it has to end within 4 hours"), "{refusal}");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schemas;
-use super::structural::structural;
+use super::structural::{KEEP, structural};
 use crate::dialect::native::{GROUP, VERSION};
 
 mod kinds;
@@ -61,7 +61,7 @@ fn object(of: &Of, schema: &Value) -> Value {
         properties.insert("status".into(), status(of.status));
     }
     let mut object = json!({
-        "type": "object", "description": of.description, "required": ["spec"], "properties": properties,
+        "type": "object", "description": of.description, "required": ["spec"], "properties": properties, KEEP: true,
     });
     validate(&mut object, of.root);
     object
@@ -106,7 +106,7 @@ mod tests {
             super::super::tests::is_published(&folder.join(&name), &definition, &format!("--crd {kind}"));
             published.push(name);
         }
-        assert_eq!(published.len(), 4);
+        assert_eq!(published.len(), 5);
         let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut there: Vec<String> = names.collect();
         there.sort();

@@ -71,4 +71,4 @@ fn type_of(schema: &Map<String, Value>) -> Type<'_> {
     }
 }
 
-const KEEP: &str = "x-kubernetes-preserve-unknown-fields";
+pub(super) const KEEP: &str = "x-kubernetes-preserve-unknown-fields";

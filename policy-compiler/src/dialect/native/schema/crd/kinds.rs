@@ -1,6 +1,6 @@
 //! What each kind has beside its schema: names, columns, rules in CEL.
 
-use super::super::{CLUSTER, FIREWALL, SETTINGS, TEST};
+use super::super::{BREAK_GLASS, CLUSTER, FIREWALL, SETTINGS, TEST};
 
 /// What the JSON Schema of a kind does not say.
 pub(super) struct Of {
@@ -38,7 +38,7 @@ impl Of {
 
 const MODE: (&str, &str, &str) = ("Mode", ".spec.mode", "Enforce where empty");
 
-const KINDS: &[Of] = &[POLICY, CLUSTER_POLICY, POLICY_TEST, DIALECT_SETTINGS];
+const KINDS: &[Of] = &[POLICY, CLUSTER_POLICY, POLICY_TEST, DIALECT_SETTINGS, EMERGENCY];
 
 const POLICY: Of = Of {
     kind: FIREWALL,
@@ -95,6 +95,23 @@ const DIALECT_SETTINGS: Of = Of {
     status: Status::InForce,
     root: &[("self.metadata.name == 'cluster'", "there is one, and it is called `cluster`")],
     spec: &[],
+};
+
+const EMERGENCY: Of = Of {
+    kind: BREAK_GLASS,
+    plural: "breakglasses",
+    short: "fwbg",
+    scope: "Cluster",
+    description: "An emergency: what policies refuse to these workloads passes until it ends, and is told of as in audit. An alert \
+                  is raised every minute.",
+    columns: &[("Reason", ".spec.reason", "why"), ("Expires", ".spec.expires", "when it ends")],
+    status: Status::Protects,
+    root: &[],
+    spec: &[(
+        "!has(self.begins) || (timestamp(self.expires) - timestamp(self.begins) <= duration('4h') && \
+         timestamp(self.expires) > timestamp(self.begins))",
+        "it has to end within four hours of its begin",
+    )],
 };
 
 const REPLACES: Rule = (

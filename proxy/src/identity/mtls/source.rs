@@ -1,0 +1,166 @@
+//! Where identities come from, and keeping them up to date. What cannot be read leaves the last good ones in force.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::files::{self, Bundle};
+use super::identities::{self, Identities, Whose};
+use super::svid::{KeyPair, Svid};
+use super::trust::Trust;
+use super::workload_api;
+use crate::observe::Recorder;
+use crate::policy::{FolderWatch, survey};
+
+/// Where identities come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum IdentitySource {
+    /// A folder, and authorities of other trust domains.
+    Folder(PathBuf, Vec<Bundle>),
+    /// The socket of a SPIFFE Workload API.
+    WorkloadApi(String),
+}
+
+/// What a source has, before it is in force.
+#[derive(Debug, Default)]
+pub(super) struct Material {
+    /// Each with where it is from.
+    pub(super) pairs: Vec<(String, KeyPair)>,
+    pub(super) trust: Trust,
+}
+
+/// Keeps identities in step with their source for ever.
+pub(crate) async fn follow(source: IdentitySource, identities: Arc<Identities>, recorder: Recorder) -> Infallible {
+    let mut keeper = Keeper { identities, recorder, told: BTreeMap::new(), held: BTreeMap::new() };
+    match source {
+        IdentitySource::Folder(folder, bundles) => keeper.follow_files(folder, &bundles).await,
+        IdentitySource::WorkloadApi(socket) => keeper.follow_agent(&socket).await,
+    }
+}
+
+struct Keeper {
+    identities: Arc<Identities>,
+    recorder: Recorder,
+    /// The last failure of each: said once, not once for each attempt.
+    told: BTreeMap<String, String>,
+    /// The last good identity of each place.
+    held: BTreeMap<String, Arc<Svid>>,
+}
+
+impl Keeper {
+    async fn follow_files(&mut self, folder: PathBuf, bundles: &[Bundle]) -> Infallible {
+        let paths: Vec<PathBuf> =
+            std::iter::once(folder.clone()).chain(bundles.iter().map(|one| one.file.clone())).collect();
+        let changed = Arc::new(Notify::new());
+        let told = Arc::clone(&changed);
+        let mut watch = FolderWatch::new(paths.clone(), move |_| told.notify_one());
+        let mut before = None;
+        loop {
+            let seen = survey(paths.iter().map(PathBuf::as_path));
+            watch.follow(&seen.folders);
+            if before != Some(seen.fingerprint) {
+                let (material, failures) = files::read(&folder, self.identities.whose(), bundles);
+                // What failed may be half written: it is read again, whether or not a change is seen.
+                before = failures.is_empty().then_some(seen.fingerprint);
+                let is_whole = failures.is_empty();
+                self.tell(failures.iter().map(|failure| (failure.to_string(), failure.to_string())).collect());
+                self.take(material, is_whole);
+            }
+            self.recorder.metrics().set_identity_ends(&self.identities);
+            if timeout(POLL, changed.notified()).await.is_ok() {
+                // Whoever writes may not have ended.
+                sleep(QUIET).await;
+            }
+        }
+    }
+
+    async fn follow_agent(&mut self, socket: &str) -> Infallible {
+        let mut pause = PAUSE_LEAST;
+        loop {
+            let began = Instant::now();
+            let ended = workload_api::follow(socket, |material| {
+                self.tell(BTreeMap::new());
+                self.take(material, true);
+                self.recorder.metrics().set_identity_ends(&self.identities);
+            })
+            .await;
+            let failure = match ended {
+                Ok(()) => "the agent has ended the stream".to_owned(),
+                Err(failure) => failure.to_string(),
+            };
+            self.tell(BTreeMap::from([(socket.to_owned(), failure)]));
+            self.recorder.metrics().identity_read("failure");
+            pause = if began.elapsed() > PAUSE_MOST { PAUSE_LEAST } else { (pause * 2).min(PAUSE_MOST) };
+            sleep(pause).await;
+        }
+    }
+
+    /// Puts in force what is good of it. Where something could not be read, authorities that were believed stay so: who
+    /// was trusted is not forgotten for a file that is being written.
+    fn take(&mut self, material: Material, is_whole: bool) {
+        let Material { pairs, trust } = material;
+        if trust.is_empty() || (!is_whole && !self.held.is_empty()) {
+            self.recorder.metrics().identity_read("failure");
+            return;
+        }
+        let trust = Arc::new(trust);
+        let mut failures = BTreeMap::new();
+        let mut good = BTreeMap::new();
+        for (place, pair) in pairs {
+            match Svid::new(pair, &trust) {
+                Ok(svid) => drop(good.insert(place, Arc::new(svid))),
+                Err(error) => {
+                    let last = self.held.get(&place).map(Arc::clone);
+                    failures.insert(place.clone(), error.to_string());
+                    good.extend(last.map(|last| (place, last)));
+                }
+            }
+        }
+        let result = if failures.is_empty() { "success" } else { "partial" };
+        self.recorder.metrics().identity_read(result);
+        self.tell(failures);
+        let svids: Vec<Arc<Svid>> = good.values().cloned().collect();
+        let svids = match self.identities.whose() {
+            Whose::Own => svids,
+            Whose::Pods => identities::in_order(svids),
+        };
+        for svid in &svids {
+            let is_new =
+                !self.held.values().any(|held| held.principal == svid.principal && held.not_after == svid.not_after);
+            if is_new {
+                tracing::info!(principal = %svid.principal, hours = svid.remaining().as_secs() / 3600, "an identity is in force");
+            }
+        }
+        self.held = good;
+        let domains: Vec<&str> = trust.domains().collect();
+        let domains = domains.join(", ");
+        if self.identities.replace(svids, trust) {
+            tracing::info!(domains, "authorities that are believed have changed");
+        }
+    }
+
+    fn tell(&mut self, failures: BTreeMap<String, String>) {
+        for (place, failure) in &failures {
+            if self.told.get(place) != Some(failure) {
+                let in_force = if self.held.is_empty() { "there is no identity" } else { "the last good one stays" };
+                tracing::warn!(place, failure, in_force, "an identity was not read");
+            }
+        }
+        self.told = failures;
+    }
+}
+
+/// Looks without being told, as for policies.
+const POLL: Duration = Duration::from_secs(5);
+
+/// After the last change of a file.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// From one attempt at the agent's socket to the next.
+const PAUSE_LEAST: Duration = Duration::from_millis(250);
+const PAUSE_MOST: Duration = Duration::from_secs(10);
