@@ -10,6 +10,7 @@ use agree::agrees;
 use eastwall_policy::facts::Direction;
 use eastwall_policy::model::{Effect, Model, Rule};
 use eastwall_policy::registry::Registry;
+use eastwall_policy::verdict::Action;
 use eastwall_policy::world::World;
 use generate::{models, registries};
 use proptest::prelude::*;
@@ -59,6 +60,22 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases() / 10))]
+
+    /// Whoever is protected stays so while nobody knows any more who is where, and nothing opens.
+    #[test]
+    fn doubt_opens_nothing(case in generate::case(), own in prop::sample::select(vec![None, Some("n1"), Some("n2")])) {
+        let fresh = World::new(Arc::clone(&case.model), Arc::clone(&case.registry), 1);
+        let doubted = fresh.with_registry(Arc::new(case.registry.doubted(own)), 2);
+        agrees(&doubted, &case)?;
+        let connection = case.connection.connection();
+        let (before, after) = (fresh.flow(&connection), doubted.flow(&connection));
+        for owned in &case.requests {
+            let request = owned.request();
+            if doubted.request_verdict(&after, &request).action == Action::Allow {
+                prop_assert_eq!(fresh.request_verdict(&before, &request).action, Action::Allow);
+            }
+        }
+    }
 
     /// Places of the index that hold many rules are searched, not walked.
     #[test]

@@ -16,10 +16,11 @@ use tokio::task::spawn_local;
 
 use crate::admin::{self, Admin, Lifecycle, SocketPath};
 use crate::config::{Config, Mode};
+use crate::controller::{self, State};
 use crate::identity::{Agreement, Identities, Keeper, Keys, MutualTls, Whose, follow_identities};
 use crate::intercept::{Inherited, Listeners, Node, Successors, take_over};
 use crate::observe::Recorder;
-use crate::policy::{self, Live, Origin, Reloader};
+use crate::policy::{self, Followed, Live, Origin, Reloader};
 
 pub(crate) use worker::{Proofs, Worker, Workers};
 
@@ -27,17 +28,26 @@ pub(crate) use worker::{Proofs, Worker, Workers};
 pub(crate) fn run(config: &Config) -> io::Result<()> {
     // The writer's thread ends, and with it the last line is written, when this is dropped.
     let (recorder, _log) = Recorder::start(config.access_log.clone())?;
+    let state = config.controller.as_ref().map(|following| State::open(&following.state)).transpose()?;
+    let followed = config.controller.as_ref().zip(state.as_ref()).map(|(following, state)| Followed {
+        node: following.node.clone(),
+        is_silent: state.silence().is_none_or(|silence| silence > following.max_staleness),
+    });
     let origin = Origin {
         policies: config.policy.clone(),
         workloads: config.workloads.clone(),
         upstream: config.gateway.map(|gateway| gateway.upstream),
         start_closed: config.start_closed,
         bounds: config.reading,
+        controller: followed,
     };
     if !config.start_closed {
         tracing::warn!("--start-closed=false: until a good table was read, EVERYTHING PASSES; nothing else fails open");
     }
     let (live, reloader) = policy::start(origin, &recorder)?;
+    if let Some((following, state)) = config.controller.clone().zip(state) {
+        controller::start(following, state, &live, reloader.clone(), &recorder)?;
+    }
     let identities = config
         .mutual_tls
         .as_ref()

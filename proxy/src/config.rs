@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::admin::ProbeSettings;
 use crate::bounds::ReadingSettings;
+use crate::controller::{ControllerSettings, Following, State};
 use crate::identity::{Accepts, MutualTlsConfig, MutualTlsSettings, TokenLimitSettings, TokenLimits};
 use crate::intercept::NodeSetup;
 use crate::intercept::rules::{Bypass, Family, PortRange, Ports};
@@ -208,7 +209,7 @@ pub(crate) struct Settings {
     #[arg(long, value_enum)]
     #[serde(default, deserialize_with = "parsed")]
     mode: Option<Mode>,
-    /// Policy files and folders; may be repeated. Required, here or in the configuration file
+    /// Policy files and folders; may be repeated. Required, here or in the configuration file, without a controller
     #[arg(long, value_name = "PATH", num_args = 1..)]
     #[serde(default)]
     policy: Vec<PathBuf>,
@@ -281,6 +282,9 @@ pub(crate) struct Settings {
     mutual_tls: MutualTlsSettings,
     #[command(flatten)]
     #[serde(default)]
+    controller: ControllerSettings,
+    #[command(flatten)]
+    #[serde(default)]
     token_limits: TokenLimitSettings,
     /// Whose tokens native rules believe; in the configuration file alone.
     #[arg(skip)]
@@ -300,6 +304,8 @@ pub(crate) struct Config {
     pub(crate) policy: Vec<PathBuf>,
     /// Workloads file.
     pub(crate) workloads: Option<PathBuf>,
+    /// The controller that keeps both up to date.
+    pub(crate) controller: Option<Following>,
     /// Listener and upstream, in gateway mode.
     pub(crate) gateway: Option<Gateway>,
     /// Address of the admin server.
@@ -413,10 +419,25 @@ impl Config {
         let mode = flags.mode.or(file.mode).ok_or(ConfigError::Missing("say how traffic arrives: `--mode`"))?;
         let listen = flags.listen.or(file.listen);
         let upstream = flags.upstream.or(file.upstream);
+        let reading = flags.reading.over(file.reading.over(Bounds::default()));
+        let controller = flags
+            .controller
+            .over(&file.controller, (mode, reading.total_bytes), |variable| std::env::var(variable).ok())?;
         let policy = if flags.policy.is_empty() { file.policy } else { flags.policy.clone() };
+        let policy = match &controller {
+            Some(following) if policy.is_empty() => State::policies(&following.state),
+            Some(_) => {
+                return Err(ConfigError::Misplaced("policies come from the controller: leave out `--policy`"));
+            }
+            None => policy,
+        };
+        let workloads = flags.workloads.clone().or(file.workloads);
+        let workloads = workloads.or_else(|| Some(State::workloads(&controller.as_ref()?.state)));
         if policy.is_empty() {
             // Without one every workload would be open, and readiness would say that all is well.
-            return Err(ConfigError::Missing("say what is allowed: `--policy PATH`, a file or a folder"));
+            return Err(ConfigError::Missing(
+                "say what is allowed: `--policy PATH`, a file or a folder, or `--controller ADDR`",
+            ));
         }
         let gateway = match (mode, listen, upstream) {
             (Mode::Gateway, Some(listen), Some(upstream)) => Some(Gateway { listen, upstream }),
@@ -449,8 +470,10 @@ impl Config {
             return Err(ConfigError::Zero("probeTimeout"));
         }
         let ports = Ports::default();
+        let node = flags.node.clone().or(file.node);
+        let node = node.or_else(|| controller.as_ref()?.node.as_deref().map(str::to_owned));
         let redirected = NodeSetup {
-            node: flags.node.clone().or(file.node).map(Into::into),
+            node: node.map(Into::into),
             uid: rustix::process::geteuid().as_raw(),
             ports: Ports {
                 inbound: flags.inbound_port.or(file.inbound_port).unwrap_or(ports.inbound),
@@ -468,7 +491,8 @@ impl Config {
         Ok(Self {
             mode,
             policy,
-            workloads: flags.workloads.clone().or(file.workloads),
+            workloads,
+            controller,
             gateway,
             admin,
             probes,
@@ -494,7 +518,7 @@ impl Config {
             mutual_tls,
             tokens: file.tokens.into(),
             token_limits,
-            reading: flags.reading.over(file.reading.over(Bounds::default())),
+            reading,
         })
     }
 }

@@ -11,6 +11,7 @@ mod cni;
 pub mod command;
 mod config;
 mod connection;
+mod controller;
 pub mod detect;
 mod hbone;
 pub mod http1;

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
 from kinds import ROOT
-from lab.api_server import ApiServer
+from lab.api_server import ApiServer, free_port
 from lab.controller import Controller
-from lab.program import until
+from lab.firewall import binary
+from lab.namespace import HOME
+from lab.program import Program, until
 
 NAMESPACE = "shop"
 CONFIGURATION = "validatingwebhookconfiguration"
@@ -252,6 +255,44 @@ def test_the_lease_moves_when_its_holder_dies(api, start):
     assert second.stop() == 0
     # It was given back: nobody waits until it has run out.
     third.until("it leads", third.leads, 3)
+
+
+def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, controller, folder, ending):
+    api.done("create", "serviceaccount", "orders", "-n", NAMESPACE)
+    running = pod("orders", "orders")
+    running["spec"] |= {"serviceAccountName": "orders", "nodeName": "n1"}
+    put(api, running, policy())
+    api.done("patch", "pod", "orders", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", '{"status": {"phase": "Running", "podIP": "127.0.0.2"}}')
+    roots = controller.until("the roots are told", lambda: api.kubectl("get", "configmap", "eastwall-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}").stdout)
+    (folder / "ca.crt").write_text(roots)
+    token = lambda audience: api.done("create", "token", "orders", "-n", NAMESPACE, "--audience", audience, "--bound-object-kind=Pod", "--bound-object-name=orders")
+    (folder / "token").write_text(token("https://elsewhere.example"))
+    proxy = Program(
+        HOME, [binary(), "proxy", "--mode=gateway", f"--listen=127.0.0.1:{free_port()}", "--upstream=127.0.0.2:8080", "--access-log=off",
+               f"--admin-socket={folder / 'socket'}", f"--controller=127.0.0.1:{controller.proxies}", f"--controller-ca={folder / 'ca.crt'}",
+               f"--controller-token={folder / 'token'}", f"--controller-state={folder / 'state'}", f"--pod-namespace={NAMESPACE}", "--pod-name=orders"],
+        folder, "proxy")
+    ending.callback(proxy.stop)
+    controller.until("a token for others is refused", lambda: "the token is not" in proxy.text())
+    assert not (folder / "state" / "current").exists()
+
+    (folder / "token").write_text(token("eastwall-controller"))
+    held = folder / "state" / "current" / "policies" / "eastwall.dev" / "FirewallPolicy" / NAMESPACE / "orders.json"
+    controller.until("the slice is there", held.exists)
+    certificate = folder / "state" / "identity" / "tls.crt"
+    controller.until("the certificate is there", certificate.exists)
+    shown = subprocess.run(["openssl", "x509", "-in", certificate, "-noout", "-ext", "subjectAltName"], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[1:] == [f"    URI:spiffe://cluster.local/ns/{NAMESPACE}/sa/orders"], shown
+    programmed = lambda: conditions(api).get("Programmed", {})
+    controller.until("the status says so", lambda: programmed().get("status") == "True")
+
+    # What it refuses it is behind with.
+    put(api, policy(rule=MISSPELT))
+    controller.until("the refusal is told", lambda: conditions(api).get("Accepted", {}).get("status") == "False")
+    put(api, policy())
+    controller.until("all is well again", lambda: programmed().get("status") == "True" and programmed()["observedGeneration"] == 3)
+    api.done("delete", "pod", "orders", "-n", NAMESPACE, "--grace-period=0", "--force")
+    controller.until("its stream ends with it", lambda: "has ended" in proxy.text())
 
 
 def test_it_may_do_no_more_than_it_does(api, controller):

@@ -17,7 +17,7 @@ class Controller:
     """It runs when it is made; `ready` waits until it knows the cluster."""
 
     def __init__(self, api: ApiServer, name: str, *words: str):
-        self.name, self.admin, self.webhook = name, free_port(), free_port()
+        self.name, self.admin, self.webhook, self.proxies = name, free_port(), free_port(), free_port()
         config = api.folder / "controller.kubeconfig"
         cluster = {"server": f"https://127.0.0.1:{api.port}", "insecure-skip-tls-verify": True}
         config.write_text(json.dumps({
@@ -26,7 +26,7 @@ class Controller:
             "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": "eastwall-system"}}],
         }))
         command = [os.environ["EASTWALL_CONTROLLER"], "--identity", name, "--admin", f"127.0.0.1:{self.admin}", "--webhook", f"127.0.0.1:{self.webhook}",
-                   "--webhook-name", "127.0.0.1", "--lease-duration", "5", *words]
+                   "--webhook-name", "127.0.0.1", "--proxies", f"127.0.0.1:{self.proxies}", "--lease-duration", "5", *words]
         self.program = Program(HOME, command, api.folder, name, environment={"KUBECONFIG": str(config), "NO_COLOR": "1"})
 
     def http(self, path: str) -> tuple[int, str]:

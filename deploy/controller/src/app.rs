@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 use crate::status::{self, Inputs, Programmed};
-use crate::webhook::{Identity, Webhooks, certificate};
-use crate::{kubernetes, lease, serve};
+use crate::webhook::{Identity, Sidecars, Webhooks, certificate};
+use crate::{kubernetes, lease, serve, slices};
 
 /// Runs the controller until a signal ends it.
 ///
@@ -33,10 +33,11 @@ pub async fn run(config: &Config) -> Result<(), String> {
     let policies = Arc::new(Policies::new(Arc::clone(&metrics)));
     let (leader, leads) = watch::channel(false);
     let (ending, ends) = watch::channel(false);
-    let (_proxies, programmed) = watch::channel(Programmed::default());
+    let (proxies, programmed) = watch::channel(Programmed::default());
 
     let admin = bind("--admin", config.admin).await?;
     let webhook = bind("--webhook", config.webhook).await?;
+    let follow = bind("--proxies", config.proxies.address).await?;
     let acceptor = certificate::acceptor(Arc::clone(&identity)).map_err(|error| error.to_string())?;
     let mut tasks = JoinSet::new();
     tasks.spawn(kubernetes::follow(client.clone(), Arc::clone(&store), Arc::clone(&metrics)));
@@ -47,7 +48,8 @@ pub async fn run(config: &Config) -> Result<(), String> {
         ends: ends.clone(),
     };
     tasks.spawn(endless("the admin server", serve::serve(admin, None, told)));
-    let webhooks = Webhooks::new(Arc::clone(&store), Arc::clone(&policies), Arc::clone(&metrics));
+    let sidecars = Sidecars::new(config.injector_settings.clone())?;
+    let webhooks = Webhooks::new(Arc::clone(&store), Arc::clone(&policies), sidecars, Arc::clone(&metrics));
     tasks.spawn(endless("the webhooks", serve::serve(webhook, Some(acceptor), webhooks)));
     match config.files() {
         Some(files) => tasks.spawn(endless("the certificate", certificate::follow(files, identity))),
@@ -56,6 +58,14 @@ pub async fn run(config: &Config) -> Result<(), String> {
             tasks.spawn(endless("the certificate", certificate::keep(client.clone(), keeper, identity, leads.clone())))
         }
     };
+    tasks.spawn({
+        let (client, store) = (client.clone(), Arc::clone(&store));
+        let (flags, namespace) = (config.proxies.clone(), namespace.clone());
+        async move {
+            let served = slices::serve(client, store, (&flags, &namespace), follow, proxies).await;
+            served.map(|never| match never {})
+        }
+    });
     let inputs = Inputs { store, policies, programmed, leads, metrics: Arc::clone(&metrics) };
     tasks.spawn(endless("the statuses", status::write(client.clone(), inputs)));
     let campaign = lease::campaign(client, config.candidate(&namespace), leader, metrics, ends);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::lease::Candidate;
+use crate::slices::Flags;
 use crate::webhook::certificate::{Files, Keeper};
 
 /// Follow a Kubernetes cluster for the proxies of the Eastwall firewall
@@ -54,12 +55,17 @@ pub struct Config {
     /// Its key
     #[arg(long, value_name = "FILE", requires = "webhook_cert")]
     webhook_key: Option<PathBuf>,
+    /// Settings of the sidecars that pods get, as `eastwall inject --settings` takes them; read anew when they change
+    #[arg(long, value_name = "FILE")]
+    pub(crate) injector_settings: Option<PathBuf>,
     /// The lease that the replica holds that writes statuses
     #[arg(long, value_name = "NAME", default_value = "eastwall-controller")]
     lease: String,
     /// Seconds without a sign of life after which another replica takes the lease
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(5..=300))]
     lease_duration: u16,
+    #[command(flatten)]
+    pub(crate) proxies: Flags,
 }
 
 impl Config {

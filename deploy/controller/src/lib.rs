@@ -2,10 +2,11 @@
 //! that concerns it, and answers the API server's webhooks.
 //!
 //! `kubernetes` follows the API into the [`Store`]; `policies` compiles what is in it; `status` and `webhook` tell people
-//! what the compiler says; `lease` decides which replica writes.
+//! what the compiler says; `lease` decides which replica writes. `slices` tells the proxies, `authority` signs for them.
 
 mod admin;
 mod app;
+pub mod authority;
 mod cluster;
 mod config;
 mod kubernetes;
@@ -13,6 +14,7 @@ mod lease;
 mod metrics;
 mod policies;
 mod serve;
+pub mod slices;
 mod status;
 mod webhook;
 

@@ -172,7 +172,7 @@ fn is_declared_probe(leg: &Leg<'_>, request: &Request<'_>) -> bool {
 pub(crate) fn may_be_probe(leg: &Leg<'_>) -> bool {
     use crate::facts::Place;
     let Some(subject) = leg.workload() else { return false };
-    let Place::Node(Some(node)) = leg.source.place else { return false };
+    let Place::Node(Some(node)) = leg.peer_party().end.place else { return false };
     let own = leg.registry.node(node).is_some_and(|node| subject.node.as_ref() == Some(&node.name));
     leg.direction == Direction::Inbound
         && leg.model.settings.probes == Probes::Allow

@@ -219,6 +219,7 @@ pub struct Registry {
     by_address: Map<IpAddr, Owner>,
     /// Everybody who claims an address that several do.
     contested: Map<IpAddr, Vec<Claimant>>,
+    doubt: Option<Doubt>,
     /// Indexed when first asked for: a change of an address asks for no name.
     workload_names: OnceLock<Names>,
     service_names: OnceLock<Names>,
@@ -238,6 +239,12 @@ pub enum Claimant {
     Node(NodeId),
     /// A Service.
     Service(ServiceId),
+}
+
+/// See [`Registry::doubted`].
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    own_node: Option<NodeId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,6 +286,30 @@ impl Registry {
         Self { workloads, services, nodes, by_address, contested, ..Self::default() }
     }
 
+    /// The same entries, none of which proves who a peer is any more: anybody may have come to an address since. Who is
+    /// protected stays as it is, and so do the addresses of the node that asks, which nobody else has while it runs.
+    #[must_use]
+    pub fn doubted(&self, own_node: Option<&str>) -> Self {
+        let own_node = self.nodes.iter().position(|node| Some(&*node.name) == own_node);
+        let own_node = own_node.and_then(|index| u32::try_from(index).ok()).map(NodeId);
+        Self { doubt: Some(Doubt { own_node }), ..self.clone() }
+    }
+
+    /// Whether it proves nothing: see [`Registry::doubted`].
+    #[must_use]
+    pub fn is_doubted(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// What is left of a place where a peer was found.
+    pub(crate) fn believed(&self, place: Place) -> Place {
+        match (self.doubt, place) {
+            (Some(_), Place::Workload(_)) => Place::Unknown,
+            (Some(doubt), Place::Node(Some(id))) if doubt.own_node != Some(id) => Place::Unknown,
+            _ => place,
+        }
+    }
+
     /// Who is at an address, as a peer.
     #[must_use]
     pub fn place(&self, address: IpAddr, settings: &Settings) -> Place {
@@ -302,10 +333,14 @@ impl Registry {
         }
     }
 
-    /// Whether two owners claim this address.
+    /// Whether two owners claim this address, or may by now.
     #[must_use]
     pub fn is_contested(&self, address: IpAddr) -> bool {
-        self.by_address.get(&address.to_canonical()) == Some(&Owner::Several)
+        match self.by_address.get(&address.to_canonical()) {
+            Some(Owner::Several) => true,
+            Some(Owner::One(Claimant::Workload(_))) => self.is_doubted(),
+            _ => false,
+        }
     }
 
     /// Everybody who claims an address with several owners; nobody of any other.

@@ -58,6 +58,7 @@ impl Bench {
             upstream: None,
             start_closed: true,
             bounds: eastwall_policy::source::Bounds::default(),
+            controller: None,
         };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
         let listed = TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -412,6 +412,7 @@ mod tests {
             upstream: Some(([127, 0, 0, 1], port).into()),
             start_closed: true,
             bounds: eastwall_policy::source::Bounds::default(),
+            controller: None,
         };
         let (live, reloader) = crate::policy::start(origin, recorder).unwrap();
         (live, (folder, reloader))

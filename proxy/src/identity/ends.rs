@@ -205,8 +205,10 @@ impl Ends {
     /// The peer proves an identity that the registry does not have where it comes from.
     fn disagrees(&self, world: &World, place: Place) -> bool {
         let Some(principal) = &self.principal else { return false };
+        // Of a registry that proves nothing any more no proof can be refuted.
         self.direction == Direction::Inbound
             && !world.registry().workloads.is_empty()
+            && !world.registry().is_doubted()
             && !self.agreement.holds(world, principal, self.source.ip(), place)
     }
 

@@ -1,8 +1,10 @@
 //! The metrics of the contract, by name. Whoever counts often asks here once for a handle and keeps it.
 
+use std::time::Duration;
+
 use eastwall_policy::facts::Direction;
 use eastwall_policy::verdict::Generation;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::label;
 use super::series::Series;
@@ -43,6 +45,8 @@ pub(crate) struct Metrics {
     token_keys_missing: IntGauge,
     pods_unserved: IntGauge,
     unevaluated_bytes: IntCounter,
+    /// Not there where no controller is followed.
+    registry_age: GaugeVec,
     /// By direction and result.
     handshakes: Series,
     /// By result.
@@ -81,6 +85,14 @@ impl Metrics {
             &["direction"],
         )?;
         registry.register(Box::new(unprotected.clone()))?;
+        let registry_age = GaugeVec::new(
+            Opts::new(
+                "eastwall_registry_age_seconds",
+                "Time since the controller was heard, where one is followed: how old the knowledge of who is where may be",
+            ),
+            &[],
+        )?;
+        registry.register(Box::new(registry_age.clone()))?;
         let build = IntGaugeVec::new(Opts::new("eastwall_build_info", "Version of the proxy; always 1"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
@@ -165,6 +177,7 @@ impl Metrics {
                 "eastwall_unevaluated_bytes_total",
                 "Bytes that bypassed the proxy, as the kernel counted them",
             )?,
+            registry_age,
             handshakes: series(
                 "eastwall_handshakes_total",
                 "Handshakes of mutual TLS, by direction and by what came of the peer's certificate",
@@ -260,6 +273,11 @@ impl Metrics {
         self.unevaluated_bytes.inc_by(bytes);
     }
 
+    /// How long the controller has not been heard.
+    pub(crate) fn set_registry_age(&self, age: Duration) {
+        self.registry_age.with_label_values::<&str>(&[]).set(age.as_secs_f64());
+    }
+
     /// Where the time of a revocation is recorded.
     pub(crate) fn revocation_seconds(&self) -> Histogram {
         self.revocation_seconds.clone()
@@ -312,6 +330,7 @@ mod tests {
             unprotected,
             pods_unserved: _,
             unevaluated_bytes: _,
+            registry_age,
             tokens,
             token_keys_reads,
             token_keys_missing: _,
@@ -328,6 +347,7 @@ mod tests {
         audit_differences.counter(&[""; 3]);
         handshakes.counter(&[""; 2]);
         unprotected.with_label_values(&[""]);
+        registry_age.with_label_values::<&str>(&[]);
         let families = registry.gather().into_iter().map(|family| {
             let name = family.name().to_owned();
             let labels = family.get_metric().first().unwrap().get_label();

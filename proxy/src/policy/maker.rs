@@ -107,6 +107,7 @@ impl Maker {
             told: BTreeSet::new(),
             status: Status::default(),
         };
+        maker.status.controller_silent = maker.origin.controller.as_ref().is_some_and(|followed| followed.is_silent);
         let gathered = maker.gather(Instant::now());
         // Nothing older could stay in force.
         let world = maker.apply(gathered).unwrap_or_else(|| maker.sealed());
@@ -198,6 +199,29 @@ impl Maker {
         }
         self.put_in_force(&world, started);
         tracing::info!(generation = %world.generation(), "a rule has expired: it is gone from the table");
+        Some(world)
+    }
+
+    /// A world whose registry proves nothing while the controller is silent; `None` where nothing changes.
+    pub(super) fn controller_is_silent(&mut self, is_silent: bool) -> Option<Arc<World>> {
+        if self.origin.controller.is_none() || self.status.controller_silent == is_silent {
+            return None;
+        }
+        if is_silent {
+            tracing::error!("the controller is silent for too long: no address proves who a peer is any more");
+        } else {
+            tracing::info!("the controller is heard again: addresses prove who a peer is");
+        }
+        self.status.controller_silent = is_silent;
+        let started = Instant::now();
+        let world = self.world(self.number + 1);
+        if !self.passes(&world) {
+            // The next reading, changed or not, tries again.
+            self.content = None;
+            self.finish(Outcome::Failure, started.elapsed());
+            return None;
+        }
+        self.put_in_force(&world, started);
         Some(world)
     }
 
@@ -356,9 +380,16 @@ impl Maker {
         self.recorder.metrics().set_unprotected(inbound, outbound);
     }
 
+    /// Who is where, as far as that is believed.
+    fn believed(&self) -> Option<Arc<Registry>> {
+        let registry = self.registry.as_ref()?;
+        let doubted = self.origin.controller.as_ref().filter(|_| self.status.controller_silent);
+        Some(doubted.map_or_else(|| Arc::clone(registry), |by| Arc::new(registry.doubted(by.node.as_deref()))))
+    }
+
     fn world(&mut self, number: u64) -> Arc<World> {
         let now = self.latch.now();
-        let world = match &self.registry {
+        let world = match &self.believed() {
             None if self.origin.start_closed => World::sealed(number),
             Some(registry) if !self.good && self.origin.start_closed => World::closed(Arc::clone(registry), number),
             registry => {

@@ -20,9 +20,8 @@ mod tests;
 
 pub(crate) use live::Live;
 pub(crate) use news::{News, Watch};
-pub(crate) use reload::{Origin, Reloader, start};
+pub(crate) use reload::{Followed, Origin, Reloader, start};
 pub(crate) use status::Outcome;
-#[cfg(test)]
 pub(crate) use status::Status;
 pub(crate) use survey::survey;
 pub(crate) use watch::FolderWatch;

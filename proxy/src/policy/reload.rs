@@ -33,6 +33,17 @@ pub(crate) struct Origin {
     pub(crate) start_closed: bool,
     /// Bounds on what is read.
     pub(crate) bounds: Bounds,
+    /// Who keeps the sources up to date; `None`: whoever writes the files.
+    pub(crate) controller: Option<Followed>,
+}
+
+/// A controller keeps the sources up to date.
+#[derive(Clone, Debug)]
+pub(crate) struct Followed {
+    /// The node that this proxy runs on.
+    pub(crate) node: Option<Arc<str>>,
+    /// Nothing was heard of it for too long: the registry proves nothing.
+    pub(crate) is_silent: bool,
 }
 
 /// Asks for reloads, and tells how they went. Dropping the last one ends the thread.
@@ -52,6 +63,8 @@ struct Inner {
 enum Message {
     Change(Change),
     Reload(Option<oneshot::Sender<Arc<Status>>>),
+    /// The controller is silent, or heard again.
+    Silent(bool),
     Stop,
 }
 
@@ -100,6 +113,11 @@ impl Reloader {
     /// The same without waiting: SIGHUP.
     pub(crate) fn request(&self) {
         let _ = self.inner.sender.send(Message::Reload(None));
+    }
+
+    /// Nothing was heard of the controller for too long, or it is heard again.
+    pub(crate) fn controller_is_silent(&self, is_silent: bool) {
+        let _ = self.inner.sender.send(Message::Silent(is_silent));
     }
 
     /// How the last reload went.
@@ -183,6 +201,12 @@ impl Keeper {
                         // Whoever asked may be gone.
                         let _ = reply.send(Arc::new(self.maker.status().clone()));
                     }
+                }
+                Ok(Message::Silent(is_silent)) => {
+                    if let Some(world) = self.maker.controller_is_silent(is_silent) {
+                        self.swap(&world);
+                    }
+                    self.publish();
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}

@@ -19,6 +19,8 @@ pub(crate) struct Status {
     pub(crate) held: Vec<HeldFile>,
     /// Why the last workloads file is not in force.
     pub(crate) workloads: Option<String>,
+    /// Nothing was heard of the controller for too long: no address proves who a peer is.
+    pub(crate) controller_silent: bool,
     /// The address behind a gateway is no registered workload: everything is refused.
     pub(crate) unregistered_upstream: Option<String>,
     /// There is a gateway and nobody is registered: everything passes.

@@ -52,6 +52,7 @@ impl Site {
             upstream: None,
             start_closed: true,
             bounds: eastwall_policy::source::Bounds::default(),
+            controller: None,
         };
         let (live, reloader) = start(origin, &recorder).unwrap();
         Self { folder, live, reloader, recorder, _writer: writer }
@@ -230,6 +231,7 @@ fn a_single_file_inside_a_mounted_config_map_is_followed() {
         upstream: None,
         start_closed: true,
         bounds: eastwall_policy::source::Bounds::default(),
+        controller: None,
     };
     let (live, reloader) = start(origin, &recorder).unwrap();
     let site = Site { live, reloader, recorder, _writer: writer, folder };
@@ -425,6 +427,7 @@ fn gateway(workloads: Option<&str>) -> Site {
         upstream: Some(([10, 0, 0, 2], 80).into()),
         start_closed: true,
         bounds: eastwall_policy::source::Bounds::default(),
+        controller: None,
     };
     let (live, reloader) = start(origin, &recorder).unwrap();
     Site { live, reloader, recorder, _writer: writer, folder }
@@ -526,6 +529,7 @@ fn a_table_that_fails_its_self_test_never_serves() {
         upstream: None,
         start_closed: true,
         bounds: eastwall_policy::source::Bounds::default(),
+        controller: None,
     };
     let (mut maker, first) = Maker::tested_by(picky, origin, recorder.clone());
     assert!(first.is_sealed(), "there is no older one");

@@ -9,29 +9,32 @@ use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
 use tokio::sync::Semaphore;
 
-use crate::cluster::Store;
+use crate::cluster::{Cluster, Store};
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 use crate::serve::{Answer, Handler, body, json, text};
 
 mod bundle;
 pub(crate) mod certificate;
+mod mutate;
 mod validate;
 
 pub(crate) use certificate::Identity;
+pub(crate) use mutate::Sidecars;
 
 /// The webhooks, one a path.
 pub(crate) struct Webhooks {
     store: Arc<Store>,
     policies: Arc<Policies>,
+    sidecars: Sidecars,
     metrics: Arc<Metrics>,
     /// Objects that are judged at once: whoever can reach the port can send any.
     seats: Semaphore,
 }
 
 impl Webhooks {
-    pub(crate) fn new(store: Arc<Store>, policies: Arc<Policies>, metrics: Arc<Metrics>) -> Self {
-        Self { store, policies, metrics, seats: Semaphore::new(SEATS) }
+    pub(crate) fn new(store: Arc<Store>, policies: Arc<Policies>, sidecars: Sidecars, metrics: Arc<Metrics>) -> Self {
+        Self { store, policies, sidecars, metrics, seats: Semaphore::new(SEATS) }
     }
 }
 
@@ -41,20 +44,26 @@ impl Handler for Webhooks {
         if request.method() != Method::POST {
             return text(StatusCode::METHOD_NOT_ALLOWED, "an admission review is sent by POST\n");
         }
-        match path.as_str() {
-            "/validate" => match body(request).await {
-                Ok(body) => self.validate(&body).await,
-                Err(answer) => answer,
-            },
-            _ => text(StatusCode::NOT_FOUND, "there is /validate\n"),
+        let webhook = match path.as_str() {
+            "/validate" => Webhook::Validate,
+            "/mutate" => Webhook::Mutate,
+            _ => return text(StatusCode::NOT_FOUND, "there are /validate and /mutate\n"),
+        };
+        match body(request).await {
+            Ok(body) => self.review(webhook, &body).await,
+            Err(answer) => answer,
         }
     }
 }
 
 impl Webhooks {
-    async fn validate(&self, body: &[u8]) -> Answer {
+    async fn review(&self, webhook: Webhook, body: &[u8]) -> Answer {
         let started = Instant::now();
-        let (verdict, answer) = match self.judge(body).await {
+        let judged = match webhook {
+            Webhook::Validate => self.judge(body).await,
+            Webhook::Mutate => self.inject(body),
+        };
+        let (verdict, answer) = match judged {
             Ok(response) => {
                 let verdict = if response.allowed { "allowed" } else { "refused" };
                 match serde_json::to_vec(&response.into_review()) {
@@ -64,22 +73,32 @@ impl Webhooks {
             }
             Err(answer) => ("error", answer),
         };
-        self.metrics.judged("validate", verdict, started.elapsed());
+        self.metrics.judged(webhook.label(), verdict, started.elapsed());
         answer
     }
 
-    async fn judge(&self, body: &[u8]) -> Result<AdmissionResponse, Answer> {
+    /// The cluster, once all of it is known: what an object names may be in the part that is not.
+    fn cluster(&self) -> Result<Cluster, Answer> {
         let cluster = self.store.load();
-        if !cluster.complete {
-            // What it names may be in the part that is not known yet.
-            return Err(text(StatusCode::SERVICE_UNAVAILABLE, "the cluster was not read as a whole yet\n"));
+        if cluster.complete {
+            return Ok(cluster);
         }
-        let unreadable = |error: &dyn std::fmt::Display| {
-            text(StatusCode::BAD_REQUEST, format!("this is no admission review of `admission.k8s.io/v1`: {error}\n"))
-        };
-        let review: AdmissionReview<DynamicObject> =
-            serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
-        let request: AdmissionRequest<DynamicObject> = review.try_into().map_err(|error| unreadable(&error))?;
+        Err(text(StatusCode::SERVICE_UNAVAILABLE, "the cluster was not read as a whole yet\n"))
+    }
+
+    fn inject(&self, body: &[u8]) -> Result<AdmissionResponse, Answer> {
+        let cluster = self.cluster()?;
+        let request = read(body)?;
+        // The patch is for the pod as it was sent, not as the types of a client know it.
+        let sent: serde_json::Value = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+        let pod = sent.pointer("/request/object").ok_or_else(|| unreadable(&"there is no object"))?;
+        let answer = self.sidecars.answer(&cluster, &request, pod);
+        answer.ok_or_else(|| text(StatusCode::SERVICE_UNAVAILABLE, "the namespace is not known yet\n"))
+    }
+
+    async fn judge(&self, body: &[u8]) -> Result<AdmissionResponse, Answer> {
+        let cluster = self.cluster()?;
+        let request = read(body)?;
         let Ok(Ok(_seat)) = tokio::time::timeout(PATIENCE, self.seats.acquire()).await else {
             return Err(text(StatusCode::SERVICE_UNAVAILABLE, "too many objects are judged already\n"));
         };
@@ -92,6 +111,34 @@ impl Webhooks {
             tracing::error!(%error, "an object could not be judged");
             text(StatusCode::INTERNAL_SERVER_ERROR, "the object could not be judged\n")
         })
+    }
+}
+
+fn read(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, Answer> {
+    let review: AdmissionReview<DynamicObject> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    review.try_into().map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> Answer {
+    text(StatusCode::BAD_REQUEST, format!("this is no admission review of `admission.k8s.io/v1`: {error}\n"))
+}
+
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Webhook {
+    /// Refuses what the compiler refuses.
+    Validate,
+    /// Puts sidecars into pods.
+    Mutate,
+}
+
+impl Webhook {
+    /// As metrics name it.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Mutate => "mutate",
+        }
     }
 }
 

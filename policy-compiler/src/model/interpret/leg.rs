@@ -66,10 +66,11 @@ impl<'a> Leg<'a> {
 
     /// The other end.
     pub(crate) fn peer_party(&self) -> Party<'a> {
+        let believed = |end: End<'a>| End { place: self.registry.believed(end.place), ..end };
         match self.direction {
-            Direction::Inbound => Party { end: self.source, dialled: None, endpoint: None, fqdn: None },
+            Direction::Inbound => Party { end: believed(self.source), dialled: None, endpoint: None, fqdn: None },
             Direction::Outbound => Party {
-                end: self.destination.end,
+                end: believed(self.destination.end),
                 dialled: self.destination.dialled,
                 endpoint: self.destination.workload,
                 fqdn: self.fqdn,

@@ -232,6 +232,9 @@ fn reached(net: &IpNet, party: &Party<'_>, registry: &Registry) -> Truth {
 
 fn service(namespace: &str, name: &str, party: &Party<'_>, registry: &Registry, settings: &Settings) -> Truth {
     let Some(id) = registry.find_service(namespace, name) else { return Truth::False };
+    if registry.is_doubted() {
+        return Truth::Unknown;
+    }
     if party.dialled.is_some_and(|(dialled, _)| dialled == id) {
         return Truth::True;
     }

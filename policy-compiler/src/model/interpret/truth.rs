@@ -2,7 +2,7 @@
 
 use super::leg::Leg;
 use super::{peer, probe, text};
-use crate::facts::{Fact, Place, Request, Truth};
+use crate::facts::{Direction, Fact, Place, Request, Truth};
 use crate::model::{Atom, Expr, PortAtom};
 
 /// The truth of a whole condition.
@@ -55,7 +55,10 @@ fn port(atom: &PortAtom, leg: &Leg<'_>) -> Truth {
     if let PortAtom::Range(low, high) = atom {
         return (*low <= port && port <= *high).into();
     }
-    let Some(workload) = leg.destination.workload.and_then(|id| leg.registry.workload(id)) else {
+    // Who is behind the destination of an outbound connection is a peer.
+    let is_believed = leg.direction == Direction::Inbound || !leg.registry.is_doubted();
+    let workload = leg.destination.workload.filter(|_| is_believed);
+    let Some(workload) = workload.and_then(|id| leg.registry.workload(id)) else {
         return match leg.destination.end.place {
             Place::External => Truth::False,
             // Which of a node's pods listens there is not known.
