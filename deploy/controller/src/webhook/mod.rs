@@ -71,36 +71,36 @@ impl Webhooks {
                     Err(error) => ("error", text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
                 }
             }
-            Err(answer) => ("error", answer),
+            Err(answer) => ("error", *answer),
         };
         self.metrics.judged(webhook.label(), verdict, started.elapsed());
         answer
     }
 
     /// The cluster, once all of it is known: what an object names may be in the part that is not.
-    fn cluster(&self) -> Result<Cluster, Answer> {
+    fn cluster(&self) -> Result<Cluster, Box<Answer>> {
         let cluster = self.store.load();
         if cluster.complete {
             return Ok(cluster);
         }
-        Err(text(StatusCode::SERVICE_UNAVAILABLE, "the cluster was not read as a whole yet\n"))
+        Err(Box::new(text(StatusCode::SERVICE_UNAVAILABLE, "the cluster was not read as a whole yet\n")))
     }
 
-    fn inject(&self, body: &[u8]) -> Result<AdmissionResponse, Answer> {
+    fn inject(&self, body: &[u8]) -> Result<AdmissionResponse, Box<Answer>> {
         let cluster = self.cluster()?;
         let request = read(body)?;
         // The patch is for the pod as it was sent, not as the types of a client know it.
         let sent: serde_json::Value = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
         let pod = sent.pointer("/request/object").ok_or_else(|| unreadable(&"there is no object"))?;
         let answer = self.sidecars.answer(&cluster, &request, pod);
-        answer.ok_or_else(|| text(StatusCode::SERVICE_UNAVAILABLE, "the namespace is not known yet\n"))
+        answer.ok_or_else(|| Box::new(text(StatusCode::SERVICE_UNAVAILABLE, "the namespace is not known yet\n")))
     }
 
-    async fn judge(&self, body: &[u8]) -> Result<AdmissionResponse, Answer> {
+    async fn judge(&self, body: &[u8]) -> Result<AdmissionResponse, Box<Answer>> {
         let cluster = self.cluster()?;
         let request = read(body)?;
         let Ok(Ok(_seat)) = tokio::time::timeout(PATIENCE, self.seats.acquire()).await else {
-            return Err(text(StatusCode::SERVICE_UNAVAILABLE, "too many objects are judged already\n"));
+            return Err(Box::new(text(StatusCode::SERVICE_UNAVAILABLE, "too many objects are judged already\n")));
         };
         let policies = Arc::clone(&self.policies);
         let judged = tokio::task::spawn_blocking(move || {
@@ -109,18 +109,19 @@ impl Webhooks {
         });
         judged.await.map_err(|error| {
             tracing::error!(%error, "an object could not be judged");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the object could not be judged\n")
+            Box::new(text(StatusCode::INTERNAL_SERVER_ERROR, "the object could not be judged\n"))
         })
     }
 }
 
-fn read(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, Answer> {
+fn read(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, Box<Answer>> {
     let review: AdmissionReview<DynamicObject> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
     review.try_into().map_err(|error| unreadable(&error))
 }
 
-fn unreadable(error: &dyn std::fmt::Display) -> Answer {
-    text(StatusCode::BAD_REQUEST, format!("this is no admission review of `admission.k8s.io/v1`: {error}\n"))
+fn unreadable(error: &dyn std::fmt::Display) -> Box<Answer> {
+    let problem = format!("this is no admission review of `admission.k8s.io/v1`: {error}\n");
+    Box::new(text(StatusCode::BAD_REQUEST, problem))
 }
 
 /// Which of them.
