@@ -6,7 +6,7 @@
 # The order is what matters: who makes rules goes first, then the rules, then who knows of them.
 #   1. the webhooks, so that no new pod gets a sidecar and nothing waits for an answer;
 #   2. the proxies of nodes. Their rules stay, and close: a rule outlives the process that made it;
-#   3. the rules, on every node, in every pod's network namespace (kustomization.yaml beside this file);
+#   3. the CNI plugin and the rules, on every node, in every pod's network namespace (kustomization.yaml beside this file);
 #   4. the sidecars, by restarting what has them: a sidecar's rules end with the network namespace of its pod;
 #   5. the controller, roles and namespaces; policies and their kinds only with --with-policies, since kubectl cannot bring
 #      them back.

@@ -451,7 +451,8 @@ impl Config {
         file.limits.apply(&mut limits);
         flags.limits.apply(&mut limits);
         limits.check()?;
-        let mutual_tls = flags.mutual_tls.over(file.mutual_tls).map_err(ConfigError::Misplaced)?;
+        let issued = controller.as_ref().map(|following| State::identities(&following.state));
+        let mutual_tls = flags.mutual_tls.over(file.mutual_tls, issued).map_err(ConfigError::Misplaced)?;
         if mode != Mode::Gateway && mutual_tls.as_ref().is_some_and(|held| held.listen.is_some()) {
             return Err(ConfigError::Misplaced(
                 "`--hbone-listen` belongs to gateway mode: redirected traffic has a port",

@@ -263,7 +263,7 @@ def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, cont
     running["spec"] |= {"serviceAccountName": "orders", "nodeName": "n1"}
     put(api, running, policy())
     api.done("patch", "pod", "orders", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", '{"status": {"phase": "Running", "podIP": "127.0.0.2"}}')
-    roots = controller.until("the roots are told", lambda: api.kubectl("get", "configmap", "eastwall-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}").stdout)
+    roots = controller.until("the roots are told", lambda: api.kubectl("get", "configmap", "eastwall-controller-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}").stdout)
     (folder / "ca.crt").write_text(roots)
     token = lambda audience: api.done("create", "token", "orders", "-n", NAMESPACE, "--audience", audience, "--bound-object-kind=Pod", "--bound-object-name=orders")
     (folder / "token").write_text(token("https://elsewhere.example"))

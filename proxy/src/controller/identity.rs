@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::connect::Channel;
 use super::settings::Serves;
-use super::state::remove;
+use super::state::{State, remove};
 
 /// Namespace and account.
 type Account = (String, String);
@@ -55,7 +55,7 @@ enum Failure {
 impl Identities {
     pub(super) fn new(state: &Path, serves: &Serves) -> Self {
         let is_one = matches!(serves, Serves::Pod { .. });
-        Self { folder: state.join("identity"), is_one, wanted: BTreeMap::new() }
+        Self { folder: State::identities(state), is_one, wanted: BTreeMap::new() }
     }
 
     /// These pods are served from now on. The keys of accounts that have none here any more are thrown away.

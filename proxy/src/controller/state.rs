@@ -58,6 +58,11 @@ impl State {
         ["current/policies", "current/objects"].map(|name| folder.join(name)).into()
     }
 
+    /// Where certificates are.
+    pub(crate) fn identities(folder: &Path) -> PathBuf {
+        folder.join("identity")
+    }
+
     /// Where the sources find workloads: none, since objects say who is where; the file says that the slice is whole.
     pub(crate) fn workloads(folder: &Path) -> PathBuf {
         folder.join("current/workloads.yaml")

@@ -44,8 +44,9 @@ pub(crate) struct Flags {
     /// Secret that keeps the roots which the controller makes
     #[arg(long, value_name = "NAME", default_value = "eastwall-authority")]
     ca_secret: String,
-    /// ConfigMap that tells the roots, as `ca.crt`
-    #[arg(long, value_name = "NAME", default_value = "eastwall-ca")]
+    /// ConfigMap that tells the roots, as `ca.crt`: in the controller's namespace, in those of node proxies, and wherever
+    /// pods get a sidecar
+    #[arg(long, value_name = "NAME", default_value = "eastwall-controller-ca")]
     ca_configmap: String,
     /// Certificate that signs, PEM, and what leads from it to a root, instead of a root that the controller makes; read
     /// anew when it changes
@@ -73,18 +74,20 @@ pub(crate) struct Flags {
 
 impl Flags {
     fn settings(&self, namespace: &str) -> Settings {
-        let mut accounts = self.node_account.clone();
-        if accounts.is_empty() {
-            accounts.push(format!("{namespace}/eastwall-node"));
-        }
         Settings {
-            node_accounts: accounts,
+            node_accounts: self.accounts(namespace),
             connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
             calls: self.calls,
             calls_per_second: self.calls_per_second,
             heartbeat: seconds(self.heartbeat),
             ..Settings::default()
         }
+    }
+
+    /// Whose pods may serve a node.
+    fn accounts(&self, namespace: &str) -> Vec<String> {
+        let own = || vec![format!("{namespace}/eastwall-node")];
+        if self.node_account.is_empty() { own() } else { self.node_account.clone() }
     }
 
     fn authority(&self) -> authority::Settings {
@@ -118,8 +121,10 @@ pub(crate) async fn serve(
 ) -> Result<Infallible, String> {
     let authority = authority(flags, &client, namespace).await?;
     tokio::spawn(Arc::clone(&authority).keep());
-    let published = (namespace.to_owned(), flags.ca_configmap.clone());
-    tokio::spawn(publish(Arc::clone(&authority), client.clone(), published.0, published.1));
+    let accounts = flags.accounts(namespace);
+    let homes = accounts.iter().filter_map(|account| account.split_once('/')).map(|(home, _)| home).chain([namespace]);
+    let told = (homes.map(Arc::from).collect(), flags.ca_configmap.clone());
+    tokio::spawn(publish(Arc::clone(&authority), client.clone(), Arc::clone(&store), told));
     let tls = ServerCertificate::start(&authority, flags.names(namespace)).map_err(|error| error.to_string())?;
     let endpoint = Endpoint::new(&store, Arc::new(client), authority, flags.settings(namespace));
     tokio::spawn(tell(Arc::clone(endpoint.fleet()), proxies));

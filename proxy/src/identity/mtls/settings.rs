@@ -62,8 +62,9 @@ pub(crate) struct MutualTlsSettings {
 const SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
 
 impl MutualTlsSettings {
-    /// These, and the file's where one is not set. `None`: nothing can be proven here.
-    pub(crate) fn over(&self, file: Self) -> Result<Option<MutualTlsConfig>, &'static str> {
+    /// These, and the file's where one is not set. `issued`: where the controller's certificates are, which are taken
+    /// where nothing else is named. `None`: nothing can be proven here.
+    pub(crate) fn over(&self, file: Self, issued: Option<PathBuf>) -> Result<Option<MutualTlsConfig>, &'static str> {
         let folder = self.identity.clone().or(file.identity);
         let socket = self.workload_api.clone().or(file.workload_api);
         let bundles = if self.trust_bundle.is_empty() { file.trust_bundle } else { self.trust_bundle.clone() };
@@ -77,12 +78,13 @@ impl MutualTlsSettings {
                 return Err("the Workload API gives all authorities: `--trust-bundle` goes with `--identity`");
             }
             (None, Some(socket)) => IdentitySource::WorkloadApi(socket),
-            (None, None) => match std::env::var(SOCKET) {
-                Ok(socket) => IdentitySource::WorkloadApi(socket),
-                Err(_) if listen.is_some() || !bundles.is_empty() => {
+            (None, None) => match (std::env::var(SOCKET), issued) {
+                (Ok(socket), _) => IdentitySource::WorkloadApi(socket),
+                (Err(_), Some(issued)) => IdentitySource::Folder(issued, bundles),
+                (Err(_), None) if listen.is_some() || !bundles.is_empty() => {
                     return Err("mutual TLS needs a certificate: `--identity DIR` or `--workload-api ADDR`");
                 }
-                Err(_) => return Ok(None),
+                (Err(_), None) => return Ok(None),
             },
         };
         let anywhere = if self.any_address.is_empty() { file.any_address } else { self.any_address.clone() };
