@@ -1,7 +1,7 @@
 //! What Eastwall means to keep to, beside what was measured. Told, never asserted.
 
 use crate::churn::Change;
-use crate::peers::Peer;
+use crate::peers::{Peer, Protocol};
 use crate::report::{Report, Row};
 
 /// One aim.
@@ -46,11 +46,13 @@ pub(crate) fn bars(report: &Report) -> Vec<Bar> {
     for scenario in ["tcp-down", "tcp-up"] {
         add(format!("{scenario}: CPU of a MiB ÷ haproxy's"), 1.0, "×", ratio(scenario, Peer::Haproxy, 1_000));
     }
+    let by_ztunnel = ratio("hbone", Peer::Ztunnel, 1_000);
+    add("hbone: CPU of a request, layer 7 ÷ ztunnel's, layer 4".to_owned(), 1.2, "×", by_ztunnel);
     let late = |change| row("churn", Peer::Changing(change), 10_000)?.latency.map(|latency| latency.p99);
     let slower = |change| late(change).zip(late(Change::Nothing)).map(|(changing, still)| changing / still);
     add("churn: p99 while documents change ÷ while nothing does".to_owned(), 1.2, "×", slower(Change::Document));
     add("churn: p99 while addresses change ÷ while nothing does".to_owned(), 1.2, "×", slower(Change::Addresses));
-    if let Some(ours) = report.memory.iter().find(|footprint| footprint.peer == Peer::Eastwall) {
+    if let Some(ours) = report.memory.iter().find(|footprint| footprint.is_of(Peer::Eastwall, Protocol::Http1)) {
         add("memory: idle, 1,000 rules".to_owned(), 15.0, "MB", Some(ours.idle as f64 / 1e6));
         add("memory: a connection, idle after a request".to_owned(), 10_000.0, "bytes", Some(ours.per_connection));
     }

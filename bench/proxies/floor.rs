@@ -1,5 +1,7 @@
 //! HTTP/2 forwarded without looking at it: what the h2 crate, and hyper in front of it, cost any proxy that is built on them.
 
+mod tunnels;
+
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -30,11 +32,16 @@ const UPSTREAM_WINDOW: u32 = 64 * STREAM_WINDOW;
 pub(crate) enum Floor {
     H2,
     Hyper,
+    /// HBONE to TCP.
+    Tunnels,
 }
 
 /// Forwards until it is ended, over one connection upstream.
 pub(crate) fn serve(floor: Floor, listen: SocketAddr, upstream: SocketAddr) -> Result<(), Failure> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    if floor == Floor::Tunnels {
+        return runtime.block_on(serve_tunnels(listen, upstream));
+    }
     runtime.block_on(async {
         let stream = TcpStream::connect(upstream).await?;
         stream.set_nodelay(true)?;
@@ -51,13 +58,21 @@ pub(crate) fn serve(floor: Floor, listen: SocketAddr, upstream: SocketAddr) -> R
             let sender = sender.clone();
             tokio::task::spawn_local(async move {
                 // A connection that breaks off is its client's business; the load counts what it misses.
-                let _ = match floor {
-                    Floor::H2 => by_h2(client, sender).await,
-                    Floor::Hyper => by_hyper(client, sender).await,
-                };
+                let _ = if floor == Floor::H2 { by_h2(client, sender).await } else { by_hyper(client, sender).await };
             });
         }
     })
+}
+
+/// With the identity that is in its folder.
+async fn serve_tunnels(listen: SocketAddr, upstream: SocketAddr) -> Result<(), Failure> {
+    let acceptor = tunnels::acceptor()?;
+    let listener = TcpListener::bind(listen).await?;
+    loop {
+        let (client, _) = listener.accept().await?;
+        client.set_nodelay(true)?;
+        tokio::task::spawn_local(tunnels::serve(acceptor.clone(), client, upstream));
+    }
 }
 
 async fn by_h2(client: TcpStream, sender: SendRequest<Bytes>) -> Result<(), Failure> {

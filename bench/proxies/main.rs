@@ -3,11 +3,13 @@
 //! `bench/run` builds this and runs it. Figures are printed, never asserted; a wrong answer ends the run.
 
 mod answers;
+mod authority;
 mod backend;
 mod bars;
 mod chart;
 mod churn;
 mod floor;
+mod identities;
 mod load;
 mod memory;
 mod origin;
@@ -27,7 +29,7 @@ mod usage;
 use std::env;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use eastwall_bench::machine;
 use floor::Floor;
@@ -75,7 +77,11 @@ fn main() -> Result<(), Failure> {
     let programs = Programs {
         eastwall: env::var_os("EASTWALL").map(PathBuf::from).ok_or("EASTWALL names no program")?,
         envoy: env::var_os("ENVOY").map(PathBuf::from),
+        ztunnel: env::var_os("ZTUNNEL").map(PathBuf::from),
     };
+    if programs.ztunnel.is_none() {
+        eprintln!("NOTE: ZTUNNEL names no program: ztunnel is left out, and nothing is said of the aim beside it");
+    }
     let names: Vec<&str> = scenario::ALL.iter().map(|each| each.name).chain([MEMORY]).collect();
     if let Some(unknown) = only.iter().find(|only| !names.contains(&only.as_str())) {
         return Err(format!("there is no scenario `{unknown}`: {}", names.join(", ")).into());
@@ -136,6 +142,8 @@ fn as_helper() -> Option<Result<(), Failure>> {
     Some(match arguments.as_slice() {
         ["h2-to-h2", listen, upstream] => floor(Floor::H2, listen, upstream),
         ["hyper-to-h2", listen, upstream] => floor(Floor::Hyper, listen, upstream),
+        ["hbone-to-tcp", listen, upstream] => floor(Floor::Tunnels, listen, upstream),
+        ["authority", listen, folder] => address(listen).and_then(|listen| authority::serve(listen, Path::new(folder))),
         ["origin-http1", listen] => origin(false, listen),
         ["origin-http2", listen] => origin(true, listen),
         _ => return None,

@@ -137,20 +137,21 @@ fn figures(row: &Row<'_>) -> String {
 }
 
 fn memory(page: &mut String, report: &Report) {
-    let Some(first) = report.memory.first() else { return };
-    let connections = first.connections;
-    put(page, "<h2>memory</h2>\n<p>Resident with 1,000 rules, when nobody asks.</p>");
-    let bars = |figure: fn(&crate::memory::Footprint) -> f64| -> Vec<chart::Bar> {
-        let bar = |footprint| {
-            let spread = Spread::of([figure(footprint)].into_iter());
-            let label = footprint.peer.name().to_owned();
-            chart::Bar { label, colour: colour(footprint.peer), spread, note: String::new() }
+    for alike in report.memory.chunk_by(|one, next| one.protocol == next.protocol) {
+        let Some(first) = alike.first() else { continue };
+        put(page, "<h2>memory</h2>\n<p>Resident with 1,000 rules, when nobody asks.</p>");
+        let bars = |figure: fn(&crate::memory::Footprint) -> f64| -> Vec<chart::Bar> {
+            let bar = |footprint: &crate::memory::Footprint| {
+                let spread = Spread::of([figure(footprint)].into_iter());
+                let label = footprint.peer.name().to_owned();
+                chart::Bar { label, colour: colour(footprint.peer), spread, note: String::new() }
+            };
+            alike.iter().map(bar).collect()
         };
-        report.memory.iter().map(bar).collect()
-    };
-    page.push_str(&chart::bars(&bars(|footprint| footprint.idle as f64 / 1e6), "MB"));
-    put(page, &format!("<p>More than that, for each of {connections} connections that are open after a request.</p>"));
-    page.push_str(&chart::bars(&bars(|footprint| footprint.per_connection), "bytes"));
+        page.push_str(&chart::bars(&bars(|footprint| footprint.idle as f64 / 1e6), "MB"));
+        put(page, &format!("<p>More than that, for each of {}.</p>", first.about()));
+        page.push_str(&chart::bars(&bars(|footprint| footprint.per_connection), "bytes"));
+    }
 }
 
 /// Colours that stay apart for colour-blind eyes; what is not a peer is pale.
@@ -160,6 +161,7 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Haproxy => "#d98c00",
         Peer::Nginx => "#009e73",
         Peer::Envoy => "#d55e00",
+        Peer::Ztunnel => "#cc79a7",
         Peer::Between(_) => "#0072b2",
         Peer::Changing(_) | Peer::Holding(_) | Peer::Logging(_) => "#56b4e9",
         Peer::Floor(_) => "#999",

@@ -184,15 +184,13 @@ impl Report {
 /// The memory of each proxy as a table.
 pub(crate) fn memory_text(footprints: &[Footprint]) -> String {
     let mut text = String::new();
-    let Some(first) = footprints.first() else { return text };
-    let (rules, connections) = (memory::RULES.0, first.connections);
-    line(
-        &mut text,
-        &format!("\nmemory: {rules} rules; then {connections} connections that are open after a request each"),
-    );
-    line(&mut text, &format!("{:<22} {:>8} {:>23}", "proxy", "idle MB", "bytes for a connection"));
-    for Footprint { peer, idle, per_connection, .. } in footprints {
-        line(&mut text, &format!("{:<22} {:>8.1} {per_connection:>23.0}", peer.name(), *idle as f64 / 1e6));
+    for alike in footprints.chunk_by(|one, next| one.protocol == next.protocol) {
+        let Some(first) = alike.first() else { continue };
+        line(&mut text, &format!("\nmemory: {} rules; then {}", memory::RULES.0, first.about()));
+        line(&mut text, &format!("{:<22} {:>8} {:>23}", "proxy", "idle MB", "bytes for a connection"));
+        for Footprint { peer, idle, per_connection, .. } in alike {
+            line(&mut text, &format!("{:<22} {:>8.1} {per_connection:>23.0}", peer.name(), *idle as f64 / 1e6));
+        }
     }
     text
 }
@@ -200,6 +198,7 @@ pub(crate) fn memory_text(footprints: &[Footprint]) -> String {
 fn footprint(footprint: &Footprint) -> Value {
     json!({
         "proxy": footprint.peer.name(),
+        "held": footprint.about(),
         "idle bytes": footprint.idle,
         "connections": footprint.connections,
         "bytes for a connection": footprint.per_connection,

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::answers;
 use crate::backend::{Backend, Origin};
 use crate::churn::{Change, Churn};
+use crate::identities;
 use crate::load::{Done, Load, Target};
 use crate::peers::{Mode, Peer, Programs, Protocol, Setup};
 use crate::pods::{ASKS, PROTECTED, Pods};
@@ -23,6 +24,8 @@ pub(crate) struct Running {
     pub(crate) setup: Setup,
     pub(crate) process: Process,
     churn: Churn,
+    /// What issues its certificate, where it asks for one.
+    _authority: Option<Process>,
     /// The pods that it stands between, with a backend of their own.
     between: Option<(Backend, Pods)>,
     /// Removed with it.
@@ -55,18 +58,24 @@ impl Running {
         let folder = tempfile::tempdir()?;
         let setup = Setup {
             folder: folder.path().to_owned(),
-            listen: free_port(PROXY)?,
+            listen: peer.listens().map_or_else(|| free_port(PROXY), Ok)?,
             upstream: backend.address,
             protocol,
             rules,
             workers,
             client: CLIENT,
+            authority: free_port(CLIENT)?,
             namespace: None,
         };
+        if protocol == Protocol::Hbone {
+            identities::write(&setup.folder)?;
+        }
+        let authority = peer.start_authority(&setup)?;
         let mut process = peer.start(&setup, programs)?;
         answers::check(peer, &setup, &mut process)?;
         let change = if let Peer::Changing(change) = peer { change } else { Change::Nothing };
-        Ok(Self { peer, setup, process, churn: Churn { change, revision: 0 }, between: None, _folder: folder })
+        let churn = Churn { change, revision: 0 };
+        Ok(Self { peer, setup, process, churn, _authority: authority, between: None, _folder: folder })
     }
 
     /// The same between two pods.
@@ -88,11 +97,22 @@ impl Running {
         let place = Place { cores: LOAD, namespace: namespace.clone(), uid: None };
         let backend = Backend::start_at(upstream, place, folder.path(), protocol, Origin::Short)?;
         let folder_path = folder.path().to_owned();
-        let setup = Setup { folder: folder_path, listen, upstream, protocol, rules, workers, client: ASKS, namespace };
+        let setup = Setup {
+            folder: folder_path,
+            listen,
+            upstream,
+            protocol,
+            rules,
+            workers,
+            client: ASKS,
+            authority: free_port(CLIENT)?,
+            namespace,
+        };
         let mut process = peer.start(&setup, programs)?;
         pods.ask(|| answers::check(peer, &setup, &mut process))?;
         let churn = Churn { change: Change::Nothing, revision: 0 };
-        Ok(Self { peer, setup, process, churn, between: Some((backend, pods)), _folder: folder })
+        let between = Some((backend, pods));
+        Ok(Self { peer, setup, process, churn, _authority: None, between, _folder: folder })
     }
 
     /// Runs the load once; where a busy machine lets nothing be answered in that time, once more and longer.
@@ -105,7 +125,8 @@ impl Running {
 
     fn run(&mut self, load: Load, seconds: f64) -> Result<Option<Sample>, Failure> {
         let Self { setup, process, churn, between, .. } = self;
-        let target = Target { folder: &setup.folder, at: setup.listen, rules: setup.rules, seconds };
+        let Setup { listen: at, upstream: to, client, rules, .. } = *setup;
+        let target = Target { folder: &setup.folder, at, to, client, rules, seconds };
         let (started, before) = (Instant::now(), usage::cpu(process.pid()));
         let mut work = || churn.during(setup, || load.run(&target));
         let done = match between {

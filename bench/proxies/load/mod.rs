@@ -3,13 +3,15 @@
 mod bulk;
 mod grpc;
 mod h2load;
+mod handshakes;
+pub(crate) mod hbone;
 mod paced;
 mod socket;
 pub(crate) mod threads;
 pub(crate) mod wire;
 mod wrk;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 pub(crate) use self::bulk::Way;
@@ -32,6 +34,10 @@ pub(crate) enum Load {
     Messages { connections: usize },
     /// gRPC calls, so many at a time on each connection.
     Calls { connections: usize, calls: usize, is_streaming: bool },
+    /// Requests of HTTP/1.1, so many at a time in tunnels of each connection of mutual TLS.
+    Tunnels { connections: usize, tunnels: usize },
+    /// Connections of mutual TLS that carry nothing, so many at a time.
+    Handshakes { at_a_time: usize },
 }
 
 /// What one run of a load came to.
@@ -55,6 +61,10 @@ pub(crate) struct Latency {
 pub(crate) struct Target<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) at: SocketAddr,
+    /// Where tunnels lead.
+    pub(crate) to: SocketAddr,
+    /// Where it comes from, where that is said to be proven.
+    pub(crate) client: IpAddr,
     pub(crate) rules: Rules,
     pub(crate) seconds: f64,
 }
@@ -70,7 +80,8 @@ impl Load {
     /// What is counted.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Requests { .. } | Self::Streams { .. } | Self::Paced { .. } => "request",
+            Self::Requests { .. } | Self::Streams { .. } | Self::Paced { .. } | Self::Tunnels { .. } => "request",
+            Self::Handshakes { .. } => "handshake",
             Self::Bulk { .. } => "MiB",
             Self::Messages { .. } | Self::Calls { .. } => "message",
         }
@@ -79,7 +90,11 @@ impl Load {
     /// What has to stand behind the proxy.
     pub(crate) fn origin(self) -> Origin {
         match self {
-            Self::Requests { .. } | Self::Streams { .. } | Self::Paced { .. } => Origin::Short,
+            Self::Requests { .. }
+            | Self::Streams { .. }
+            | Self::Paced { .. }
+            | Self::Tunnels { .. }
+            | Self::Handshakes { .. } => Origin::Short,
             Self::Bulk { way: Way::Down, bytes, .. } => Origin::File(bytes),
             Self::Bulk { way: Way::Up, .. } | Self::Messages { .. } | Self::Calls { .. } => Origin::Reads,
         }
@@ -94,6 +109,8 @@ impl Load {
             Self::Streams { connections, streams } => h2load::run(target, connections, streams),
             Self::Paced { connections, rate } => paced::run(target, connections, rate),
             Self::Bulk { connections, way, bytes } => bulk::run(target, connections, way, bytes),
+            Self::Tunnels { connections, tunnels } => hbone::run(target, connections, tunnels),
+            Self::Handshakes { at_a_time } => handshakes::run(target, at_a_time),
             Self::Messages { connections } => socket::run(target, connections),
             Self::Calls { connections, calls, is_streaming } => grpc::run(target, connections, calls, is_streaming),
         }

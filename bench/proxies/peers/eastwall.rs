@@ -3,8 +3,9 @@
 use std::fs;
 
 use super::{Lines, Mode, Protocol, Setup, words};
-use crate::process::Failure;
-use crate::rules::Rules;
+use crate::identities;
+use crate::process::{Failure, free_port};
+use crate::rules::{PROXY, Rules};
 
 /// Rules of one document.
 pub(crate) const A_DOCUMENT: usize = 100;
@@ -28,6 +29,11 @@ pub(super) fn write(setup: &Setup, mode: Mode, log: Option<Lines>) -> Result<Vec
     fs::write(setup.file(WORKLOADS), workloads(setup, 0))?;
     let Setup { listen, upstream, workers, .. } = setup;
     let arrives = match mode {
+        Mode::Gateway if setup.protocol == Protocol::Hbone => format!(
+            "gateway --listen {} --upstream {upstream} --hbone-listen {listen} --identity {}",
+            free_port(PROXY)?,
+            identities::folder(identities::APP)
+        ),
         Mode::Gateway => format!("gateway --listen {listen} --upstream {upstream}"),
         Mode::Sidecar => "sidecar".to_owned(),
         Mode::Node => "node".to_owned(),
@@ -56,7 +62,7 @@ pub(crate) fn document(setup: &Setup, number: usize, added: Option<&str>) -> Str
             Protocol::WebSocket => {
                 format!("http: [{{methods: [{}], paths: [{}], upgrades: [websocket]}}]}}\n", rule.method, rule.path)
             }
-            Protocol::Http1 | Protocol::Http2 => {
+            Protocol::Http1 | Protocol::Http2 | Protocol::Hbone => {
                 format!("http: [{{methods: [{}], paths: [{}]}}]}}\n", rule.method, rule.path)
             }
         };
@@ -72,7 +78,7 @@ pub(crate) fn document(setup: &Setup, number: usize, added: Option<&str>) -> Str
 /// Who is where; every revision has another address for every source but the load.
 pub(crate) fn workloads(setup: &Setup, revision: usize) -> String {
     let declared = match setup.protocol {
-        Protocol::Http1 | Protocol::WebSocket => "http",
+        Protocol::Http1 | Protocol::WebSocket | Protocol::Hbone => "http",
         Protocol::Http2 => "http2",
         Protocol::Tcp => "tcp",
     };

@@ -22,6 +22,7 @@ pub(super) fn write(setup: &Setup) -> Result<Vec<String>, Failure> {
         Protocol::Tcp => {
             "mode tcp\n  option splice-auto\n  tcp-request connection reject unless { src -f allowed.list }"
         }
+        Protocol::Hbone => return Err("HAProxy takes no tunnels of HBONE here".into()),
         Protocol::Http1 | Protocol::Http2 | Protocol::WebSocket => {
             "mode http\n  http-request set-var-fmt(txn.asked) \"%[src] %[method] %[path]\"\n  \
              http-request deny deny_status 403 unless { var(txn.asked) -m str -f allowed.list }"

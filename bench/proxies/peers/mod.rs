@@ -4,6 +4,7 @@ pub(crate) mod eastwall;
 mod envoy;
 mod haproxy;
 mod nginx;
+mod ztunnel;
 
 use std::env;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +15,7 @@ use eastwall_bench::machine;
 pub(crate) use self::nginx::{HEAD, TEMPORARY};
 use crate::churn::Change;
 use crate::floor::Floor;
-use crate::process::{Cores, Failure, Place, Process};
+use crate::process::{Cores, Failure, LOAD, Place, Process};
 use crate::rules::Rules;
 
 /// What a proxy speaks, to both sides.
@@ -27,6 +28,8 @@ pub(crate) enum Protocol {
     WebSocket,
     /// Bytes that are not looked at, judged by their source alone.
     Tcp,
+    /// HTTP/1.1 in tunnels of mutual TLS; plain to the backend.
+    Hbone,
 }
 
 /// What stands between load and backend.
@@ -36,6 +39,8 @@ pub(crate) enum Peer {
     Haproxy,
     Nginx,
     Envoy,
+    /// Tunnels of mutual TLS, judged by their source alone.
+    Ztunnel,
     /// Eastwall while something changes.
     Changing(Change),
     /// Eastwall with so many rules, whatever the others have.
@@ -61,6 +66,8 @@ pub(crate) struct Setup {
     pub(crate) workers: usize,
     /// Where the load comes from.
     pub(crate) client: IpAddr,
+    /// Where certificates are issued, to a proxy that asks for its own.
+    pub(crate) authority: SocketAddr,
     /// Path of the network namespace of the protected pod, where it has one of its own.
     pub(crate) namespace: Option<String>,
 }
@@ -89,12 +96,17 @@ pub(crate) enum Lines {
 pub(crate) struct Programs {
     pub(crate) eastwall: PathBuf,
     pub(crate) envoy: Option<PathBuf>,
+    pub(crate) ztunnel: Option<PathBuf>,
 }
 
 impl Programs {
     /// Whether this one can be started here.
     pub(crate) fn have(&self, peer: Peer) -> bool {
-        peer != Peer::Envoy || self.envoy.is_some()
+        match peer {
+            Peer::Envoy => self.envoy.is_some(),
+            Peer::Ztunnel => self.ztunnel.is_some(),
+            _ => true,
+        }
     }
 
     /// What each calls itself.
@@ -108,15 +120,22 @@ impl Programs {
             let said = machine::said(&path.to_string_lossy(), &["--version"]);
             said.rsplit_once("version: ").map_or(String::new(), |(_, version)| version.to_owned())
         };
+        let ztunnel = |path: &PathBuf| {
+            let said = machine::said(&path.to_string_lossy(), &["version"]);
+            let revision = said.split_once("GitRevision:\"").and_then(|(_, rest)| rest.split_once('"'));
+            revision.map_or(said.clone(), |(revision, _)| revision.to_owned())
+        };
         vec![
             ("eastwall", first(&self.eastwall.to_string_lossy(), "--version")),
             ("haproxy", first("haproxy", "-v")),
             ("nginx", first("nginx", "-v")),
             ("envoy", self.envoy.as_ref().map_or_else(|| "none".to_owned(), envoy)),
+            ("ztunnel", self.ztunnel.as_ref().map_or_else(|| "none".to_owned(), ztunnel)),
             ("wrk", first("wrk", "-v")),
             ("h2load", first("h2load", "--version")),
             ("h2", machine::locked("h2")),
             ("hyper", machine::locked("hyper")),
+            ("rustls", machine::locked("rustls")),
         ]
     }
 }
@@ -128,6 +147,7 @@ impl Peer {
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
+            Self::Ztunnel => "ztunnel",
             Self::Changing(Change::Nothing) => "the same again",
             Self::Changing(Change::Document) => "a document a second",
             Self::Changing(Change::Addresses) => "addresses each second",
@@ -139,6 +159,7 @@ impl Peer {
             Self::Between(Mode::Node) => "node",
             Self::Floor(Floor::H2) => "h2-to-h2",
             Self::Floor(Floor::Hyper) => "hyper-to-h2",
+            Self::Floor(Floor::Tunnels) => "hbone-to-tcp",
         }
     }
 
@@ -159,6 +180,30 @@ impl Peer {
         !matches!(self, Self::Floor(_))
     }
 
+    /// Whether what it was told is about requests.
+    pub(crate) fn judges_requests(self) -> bool {
+        self.judges() && self != Self::Ztunnel
+    }
+
+    /// Whether CONNECT opens a tunnel through it.
+    pub(crate) fn takes_tunnels(self) -> bool {
+        self != Self::Nginx
+    }
+
+    /// Where it has to listen, if anywhere in particular.
+    pub(crate) fn listens(self) -> Option<SocketAddr> {
+        (self == Self::Ztunnel).then_some(ztunnel::LISTEN)
+    }
+
+    /// What has to run beside it.
+    pub(crate) fn start_authority(self, setup: &Setup) -> Result<Option<Process>, Failure> {
+        if self != Self::Ztunnel {
+            return Ok(None);
+        }
+        let arguments = words(&format!("authority {} .", setup.authority));
+        Ok(Some(Process::start("authority", &LOAD.into(), &env::current_exe()?, &arguments, &setup.folder)?))
+    }
+
     pub(crate) fn start(self, setup: &Setup, programs: &Programs) -> Result<Process, Failure> {
         let (program, arguments) = match self {
             Self::Eastwall | Self::Changing(_) | Self::Holding(_) => {
@@ -169,6 +214,10 @@ impl Peer {
             Self::Haproxy => ("haproxy".into(), haproxy::write(setup)?),
             Self::Nginx => ("nginx".into(), nginx::write(setup)?),
             Self::Envoy => (programs.envoy.clone().ok_or("there is no Envoy")?, envoy::write(setup)?),
+            Self::Ztunnel => {
+                let program = programs.ztunnel.as_deref().ok_or("there is no ztunnel")?;
+                ("env".into(), ztunnel::write(setup, program)?)
+            }
             Self::Floor(_) => {
                 (env::current_exe()?, words(&format!("{} {} {}", self.name(), setup.listen, setup.upstream)))
             }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use super::{Protocol, Setup, words};
+use crate::identities;
 use crate::process::Failure;
 use crate::rules::Rules;
 
@@ -18,6 +19,10 @@ pub(super) fn write(setup: &Setup) -> Result<Vec<String>, Failure> {
         Protocol::Http1 => ("", "proxy_pass http://app; proxy_set_header Connection \"\";"),
         Protocol::WebSocket => {
             ("", "proxy_pass http://app; proxy_set_header Connection upgrade; proxy_set_header Upgrade $http_upgrade;")
+        }
+        Protocol::Hbone => {
+            fs::write(setup.file("nginx.conf"), who_it_is(setup))?;
+            return Ok(arguments(setup));
         }
         Protocol::Tcp => return Err("nginx has no `stream` in Debian's nginx-light".into()),
         // The only way that nginx speaks HTTP/2 to an upstream.
@@ -37,6 +42,18 @@ pub(super) fn write(setup: &Setup) -> Result<Vec<String>, Failure> {
         ),
     )?;
     Ok(arguments(setup))
+}
+
+/// Mutual TLS, and the same answer to whoever has a certificate.
+fn who_it_is(setup: &Setup) -> String {
+    let Setup { listen, workers, .. } = setup;
+    let own = identities::folder(identities::APP);
+    format!(
+        "{HEAD}worker_processes {workers};\nhttp {{\n{TEMPORARY}server {{\n  listen {listen} ssl http2;\n  \
+         ssl_protocols TLSv1.3;\n  ssl_session_cache off;\n  ssl_session_tickets off;\n  \
+         ssl_certificate {own}/tls.crt;\n  ssl_certificate_key {own}/tls.key;\n  \
+         ssl_client_certificate {own}/ca.crt;\n  ssl_verify_client on;\n  return 200;\n}}\n}}\n"
+    )
 }
 
 fn arguments(setup: &Setup) -> Vec<String> {
