@@ -31,7 +31,7 @@ BEYOND = set(
 
 @pytest.fixture(scope="module")
 def schemas() -> dict[str, dict]:
-    kinds = ["FirewallPolicy", "ClusterFirewallPolicy", "PolicyTest", "DialectSettings"]
+    kinds = ["FirewallPolicy", "ClusterFirewallPolicy", "PolicyTest", "DialectSettings", "BreakGlass"]
     return {kind: json.loads(subprocess.run([EASTWALL, "schema", kind], capture_output=True, check=True).stdout) for kind in kinds}
 
 
