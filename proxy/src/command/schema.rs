@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use eastwall_policy::dialect::{crds, schemas};
 
 use super::output;
@@ -17,8 +18,8 @@ Examples:
   eastwall schema > eastwall.json        # then, as the first line of a policy: # yaml-language-server: $schema=eastwall.json
   eastwall schema --crd | kubectl apply --server-side -f -")]
 pub(super) struct Schema {
-    /// FirewallPolicy, ClusterFirewallPolicy, PolicyTest or DialectSettings
-    #[arg(value_name = "KIND", value_parser = ["FirewallPolicy", "ClusterFirewallPolicy", "PolicyTest", "DialectSettings"])]
+    /// Which of them
+    #[arg(value_name = "KIND", value_parser = PossibleValuesParser::new(schemas().into_iter().map(|(kind, _)| kind)))]
     kind: Option<String>,
     /// Print what Kubernetes asks for instead: a CustomResourceDefinition
     #[arg(long)]

@@ -25,7 +25,8 @@ pub(crate) async fn publish(
         let bundle = authority.bundle();
         let wanted = namespaces(&store.load(), &homes);
         told.retain(|namespace, _| wanted.contains(namespace));
-        for namespace in wanted.into_iter().filter(|namespace| told.get(namespace) != Some(&bundle)).collect::<Vec<_>>() {
+        for namespace in wanted.into_iter().filter(|namespace| told.get(namespace) != Some(&bundle)).collect::<Vec<_>>()
+        {
             let api: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
             let map = json!({
                 "apiVersion": "v1", "kind": "ConfigMap",
@@ -34,7 +35,9 @@ pub(crate) async fn publish(
             });
             match api.patch(&name, &PatchParams::apply("eastwall-controller").force(), &Patch::Apply(&map)).await {
                 Ok(_) => drop(told.insert(namespace, bundle.clone())),
-                Err(error) => tracing::warn!(configmap = name, %namespace, "the roots cannot be told: {}", Said(&error)),
+                Err(error) => {
+                    tracing::warn!(configmap = name, %namespace, "the roots cannot be told: {}", Said(&error))
+                }
             }
         }
         tokio::time::sleep(LOOK).await;
