@@ -215,8 +215,7 @@ pub(super) fn of_workload(workload: &Workload, trust_domain: &str, seed: &Seed) 
     push_account(&mut found, namespace, service_account, seed);
     found.extend(labels.iter().map(|(key, value)| seed.of(Attribute::Label { key, value })));
     // Who is registered here is possibly who a certificate would prove.
-    let identity = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}");
-    found.push(seed.of(Attribute::Principal(identity.as_bytes())));
+    found.push(seed.of(Attribute::Principal(workload.spiffe_id(trust_domain).as_bytes())));
     found
 }
 

@@ -97,7 +97,7 @@ fn listen(path: &Path, replaces: bool) -> io::Result<(UnixListener, Bound)> {
 
 /// Whether the peer is root or the proxy's own user. The mode of the file says the same; a peer that was handed an open
 /// socket, or a folder that was opened to others, does not get past this.
-pub(super) fn is_permitted(stream: &tokio::net::UnixStream) -> bool {
+pub(crate) fn is_permitted(stream: impl std::os::fd::AsFd) -> bool {
     socket_peercred(stream).is_ok_and(|peer| may_speak(peer.uid.as_raw(), rustix::process::geteuid().as_raw()))
 }
 

@@ -104,11 +104,7 @@ impl Tunnels {
         loop {
             // Whatever came before is judged by its own watch; this one is for whom the connection is believed to be.
             watch.judged(&self.worker.live.load());
-            let current = self.mutual_tls.identities.trust_number();
-            if current != std::mem::replace(&mut trust_number, current)
-                && !self.mutual_tls.identities.still_believes(&self.peer, true)
-            {
-                tracing::info!(principal = %self.peer.principal, "cut: the peer's certificate is believed no more");
+            if self.mutual_tls.identities.has_lost(&self.peer, true, &mut trust_number) {
                 return Err(io::ErrorKind::PermissionDenied.into());
             }
             let accepted = tokio::select! {

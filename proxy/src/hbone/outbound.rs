@@ -155,11 +155,7 @@ async fn keep<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = pin!(connection);
     loop {
         watch.judged(&worker.live.load());
-        let current = mutual_tls.identities.trust_number();
-        if current != std::mem::replace(&mut trust_number, current)
-            && !mutual_tls.identities.still_believes(peer, false)
-        {
-            tracing::info!(principal = %peer.principal, "cut: the peer's certificate is believed no more");
+        if mutual_tls.identities.has_lost(peer, false, &mut trust_number) {
             return;
         }
         tokio::select! {

@@ -16,13 +16,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recv, recvmsg, send,
     sendmsg, socket_with,
 };
 use serde::{Deserialize, Serialize};
+
+use super::namespace::here;
+use crate::admin::is_permitted;
 
 /// A listener's network namespace (device, inode) and address: what makes it the same for both processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,12 +70,6 @@ impl Inherited {
         let key = Key { namespace: here().ok()?, address };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)
     }
-}
-
-/// The network namespace of the calling thread.
-pub(super) fn here() -> io::Result<(u64, u64)> {
-    let metadata = fs::metadata("/proc/thread-self/ns/net")?;
-    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Takes over what the process at this socket has; `None` where there is none.
@@ -208,8 +205,7 @@ fn seqpacket() -> io::Result<OwnedFd> {
 
 /// Whoever holds the listeners holds the traffic: the other side must be root or the proxy's own user.
 fn permitted(peer: &OwnedFd) -> io::Result<()> {
-    let peer = socket_peercred(peer)?.uid;
-    if peer.is_root() || peer == rustix::process::geteuid() {
+    if is_permitted(peer) {
         Ok(())
     } else {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, "the other side is neither root nor the proxy's own user"))

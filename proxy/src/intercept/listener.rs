@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::rules::{Family, MARK_LISTENER, Ports};
-use super::{Accepted, Dialer, Inherited, Namespace, OriginalDestination, Remote, handover};
+use super::{Accepted, Dialer, Inherited, Namespace, OriginalDestination, Remote, namespace};
 
 /// Kernel's queue of connections that wait to be accepted; the sysctl `somaxconn` bounds it further.
 const BACKLOG: i32 = 4096;
@@ -163,7 +163,7 @@ impl Listeners {
 
     /// Every listener with its network namespace, for the next process; `more` is in that of this process.
     pub(crate) fn to_hand_over(&self, more: Option<&TcpListener>) -> Vec<((u64, u64), TcpListener)> {
-        let own = handover::here();
+        let own = namespace::here();
         let open = self.open.borrow();
         let handed = open.iter().filter_map(|listening| {
             let namespace = match &listening.role {

@@ -35,7 +35,7 @@ impl Namespace {
 
     /// The namespace that the process is in already. Needs nothing.
     pub(crate) fn current() -> io::Result<Self> {
-        Self::start(None, identity_of(Path::new("/proc/thread-self/ns/net"))?, || Ok(()))
+        Self::start(None, here()?, || Ok(()))
     }
 
     fn start(
@@ -102,6 +102,11 @@ impl std::fmt::Display for Namespace {
             None => f.write_str("the current network namespace"),
         }
     }
+}
+
+/// The namespace of the calling thread.
+pub(super) fn here() -> io::Result<(u64, u64)> {
+    identity_of(Path::new("/proc/thread-self/ns/net"))
 }
 
 /// Device and inode of the namespace at a path.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use eastwall_injector::NamespaceChoice;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -46,7 +47,10 @@ pub(crate) async fn publish(
 
 /// The namespaces where somebody has to know the roots, as far as they are there.
 fn namespaces(cluster: &Cluster, homes: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
-    let asks = |object: &Object| object.value.pointer(INJECT).and_then(Value::as_str) == Some("enabled");
+    let asks = |object: &Object| {
+        let labels = object.value.pointer("/metadata/labels").and_then(Value::as_object);
+        matches!(NamespaceChoice::of(labels), Ok(NamespaceChoice::Enabled))
+    };
     let of_kind = |kind: &'static str| {
         let all = cluster.objects.values();
         all.filter(move |object| &*object.key.kind == kind && &*object.key.api_version == "v1")
@@ -57,9 +61,6 @@ fn namespaces(cluster: &Cluster, homes: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str
     let wanted = there.filter(|one| asks(one) || homes.contains(&one.key.name) || asking.contains(&one.key.name));
     wanted.map(|one| Arc::clone(&one.key.name)).collect()
 }
-
-/// The label by which a namespace, or a pod, asks for the sidecar.
-const INJECT: &str = "/metadata/labels/eastwall.dev~1inject";
 
 /// A new root is told for a day before it signs.
 const LOOK: Duration = Duration::from_secs(2);

@@ -26,7 +26,7 @@ pub(super) fn everybody(model: &Model, registry: &Registry) -> Vec<Candidate> {
         let place = Place::Workload(WorkloadId(index));
         let here = plain(workload.ips.first().copied(), place);
         let domain = &model.settings.trust_domain;
-        let spiffe = format!("spiffe://{domain}/ns/{}/sa/{}", workload.namespace, workload.service_account);
+        let spiffe = workload.spiffe_id(domain);
         let linkerd = &model.settings.linkerd;
         let mesh = format!(
             "{}.{}.serviceaccount.identity.{}.{}",

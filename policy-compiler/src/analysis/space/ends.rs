@@ -370,7 +370,7 @@ fn proven(places: &[End], worlds: &[&World]) -> Vec<End> {
             let Some(workload) = end.workload.and_then(|id| world.registry().workload(id)) else { continue };
             let settings = &world.model().settings;
             let (namespace, account) = (&workload.namespace, &workload.service_account);
-            identities.insert(format!("spiffe://{}/ns/{namespace}/sa/{account}", settings.trust_domain));
+            identities.insert(workload.spiffe_id(&settings.trust_domain));
             if world.model().policies.iter().any(|policy| policy.stack == Stack::Linkerd) {
                 let linkerd = &settings.linkerd;
                 let domain = linkerd.trust_domain.as_ref().unwrap_or(&settings.trust_domain);

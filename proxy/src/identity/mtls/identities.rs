@@ -73,8 +73,18 @@ impl Identities {
         self.trust_number.load(Ordering::Acquire)
     }
 
-    /// Whether a peer of before would still be believed.
-    pub(crate) fn still_believes(&self, peer: &Peer, is_client: bool) -> bool {
+    /// Whether a peer of before is believed no more. `seen` is the trust that it was asked about last: where that is in
+    /// force, nothing is asked.
+    pub(crate) fn has_lost(&self, peer: &Peer, is_client: bool, seen: &mut u64) -> bool {
+        let current = self.trust_number();
+        if current == std::mem::replace(seen, current) || self.still_believes(peer, is_client) {
+            return false;
+        }
+        tracing::info!(principal = %peer.principal, "cut: the peer's certificate is believed no more");
+        true
+    }
+
+    fn still_believes(&self, peer: &Peer, is_client: bool) -> bool {
         let side = if is_client { Side::Client } else { Side::Server };
         self.state.load().trust.still_believes(peer, side)
     }
