@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import signal
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -257,26 +259,45 @@ def test_the_lease_moves_when_its_holder_dies(api, start):
     third.until("it leads", third.leads, 3)
 
 
-def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, controller, folder, ending):
-    api.done("create", "serviceaccount", "orders", "-n", NAMESPACE)
-    running = pod("orders", "orders")
-    running["spec"] |= {"serviceAccountName": "orders", "nodeName": "n1"}
-    put(api, running, policy())
-    api.done("patch", "pod", "orders", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", '{"status": {"phase": "Running", "podIP": "127.0.0.2"}}')
-    roots = controller.until("the roots are told", lambda: api.kubectl("get", "configmap", "eastwall-controller-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}").stdout)
-    (folder / "ca.crt").write_text(roots)
-    token = lambda audience: api.done("create", "token", "orders", "-n", NAMESPACE, "--audience", audience, "--bound-object-kind=Pod", "--bound-object-name=orders")
-    (folder / "token").write_text(token("https://elsewhere.example"))
-    proxy = Program(
-        HOME, [binary(), "proxy", "--mode=gateway", f"--listen=127.0.0.1:{free_port()}", "--upstream=127.0.0.2:8080", "--access-log=off",
-               f"--admin-socket={folder / 'socket'}", f"--controller=127.0.0.1:{controller.proxies}", f"--controller-ca={folder / 'ca.crt'}",
-               f"--controller-token={folder / 'token'}", f"--controller-state={folder / 'state'}", f"--pod-namespace={NAMESPACE}", "--pod-name=orders"],
-        folder, "proxy")
-    ending.callback(proxy.stop)
+@pytest.fixture
+def follow(api, folder, ending):
+    """Starts the proxy of a pod, which is made for it with a service account of its name, beside one controller."""
+
+    def make(controller: Controller, name: str, audience: str = "eastwall-controller") -> Program:
+        if api.kubectl("get", "serviceaccount", name, "-n", NAMESPACE).returncode != 0:
+            api.done("create", "serviceaccount", name, "-n", NAMESPACE)
+        running = pod(name, "orders")
+        running["spec"] |= {"serviceAccountName": name, "nodeName": "n1"}
+        put(api, running)
+        address = f"127.0.0.{ord(name[0])}"
+        api.done("patch", "pod", name, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", json.dumps({"status": {"phase": "Running", "podIP": address}}))
+        own = folder / name
+        own.mkdir()
+        roots = controller.until("the roots are told", lambda: api.kubectl("get", "configmap", "eastwall-controller-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}").stdout)
+        (own / "ca.crt").write_text(roots)
+        (own / "token").write_text(token(api, name, audience))
+        proxy = Program(
+            HOME, [binary(), "proxy", "--mode=gateway", f"--listen=127.0.0.1:{free_port()}", f"--upstream={address}:8080", "--access-log=off",
+                   f"--admin-socket={own / 'socket'}", f"--controller=127.0.0.1:{controller.proxies}", f"--controller-ca={own / 'ca.crt'}",
+                   f"--controller-token={own / 'token'}", f"--controller-state={own / 'state'}", f"--pod-namespace={NAMESPACE}", f"--pod-name={name}"],
+            folder, f"proxy-{name}")
+        ending.callback(proxy.stop)
+        return proxy
+
+    return make
+
+
+def token(api: ApiServer, name: str, audience: str = "eastwall-controller") -> str:
+    return api.done("create", "token", name, "-n", NAMESPACE, "--audience", audience, "--bound-object-kind=Pod", f"--bound-object-name={name}")
+
+
+def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, controller, folder, follow):
+    put(api, policy())
+    proxy, folder = follow(controller, "orders", "https://elsewhere.example"), folder / "orders"
     controller.until("a token for others is refused", lambda: "the token is not" in proxy.text())
     assert not (folder / "state" / "current").exists()
 
-    (folder / "token").write_text(token("eastwall-controller"))
+    (folder / "token").write_text(token(api, "orders"))
     held = folder / "state" / "current" / "policies" / "eastwall.dev" / "FirewallPolicy" / NAMESPACE / "orders.json"
     controller.until("the slice is there", held.exists)
     certificate = folder / "state" / "identity" / "tls.crt"
@@ -295,6 +316,42 @@ def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, cont
     controller.until("its stream ends with it", lambda: "has ended" in proxy.text())
 
 
+def test_proxies_of_all_replicas_count(api, start, follow):
+    first = start("one").ready()
+    first.until("it leads", first.leads)
+    second = start("two").ready()
+    put(api, policy())
+    follow(first, "a")
+    slow = follow(second, "b")
+    programmed = lambda: conditions(api).get("Programmed", {})
+    says = lambda *words: lambda: (told := programmed()) and (told["status"], told["reason"], told["message"]) == words
+    first.until("both have it", says("True", "InForce", "in force in all of 2 proxies"))
+    assert not second.leads()
+
+    # Whoever is behind is named, and as long as he is it is not in force.
+    slow.signal(signal.SIGSTOP)
+    version = api.put(policy(rule={"from": [{"any": True}], "udp": {}}))
+    assert version.returncode == 0, version.stderr
+    seen = set()
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        if programmed()["observedGeneration"] == 2:
+            seen.add(programmed()["status"])
+    assert "True" not in seen, seen
+    first.until("one is behind", says("False", "Behind", "1 of 2 proxies are behind: shop/b"))
+    slow.signal(signal.SIGCONT)
+    first.until("both have it", says("True", "InForce", "in force in all of 2 proxies"))
+
+    # Nobody speaks for the dead.
+    replicas = lambda: set(api.get("configmap", "eastwall-controller-replicas", "-n", "eastwall-system")["data"])
+    assert replicas() == {"one", "two"}
+    second.kill()
+    first.until("its share expires", says("True", "InForce", "in force in all of 1 proxies"))
+    first.until("its entry is taken out", lambda: replicas() == {"one"})
+    assert first.stop() == 0
+    assert "data" not in api.get("configmap", "eastwall-controller-replicas", "-n", "eastwall-system")
+
+
 def test_it_may_do_no_more_than_it_does(api, controller):
     def may(*words: str) -> bool:
         return api.kubectl("auth", "can-i", *words, "--as", "system:serviceaccount:eastwall-system:eastwall-controller").stdout.strip() == "yes"
@@ -303,4 +360,10 @@ def test_it_may_do_no_more_than_it_does(api, controller):
     for words in [("get", "secrets", "-n", NAMESPACE), ("get", "secrets/other", "-n", "eastwall-system"), ("list", "secrets", "-n", "eastwall-system"),
                   ("update", "firewallpolicies.eastwall.dev", "-n", NAMESPACE), ("create", "pods", "-n", NAMESPACE), ("patch", f"{CONFIGURATION}s/other")]:
         assert not may(*words), words
+    for verb in ["get", "patch"]:
+        assert may(verb, "configmaps/eastwall-controller-replicas", "-n", "eastwall-system")
+        assert not may(verb, "configmaps/eastwall-controller-replicas", "-n", NAMESPACE)
+        assert not may(verb, "configmaps/eastwall-injector", "-n", "eastwall-system")
+    assert not may("update", "configmaps/eastwall-controller-replicas", "-n", "eastwall-system")
+    assert not may("list", "configmaps", "-n", "eastwall-system")
     assert "forbidden" not in controller.program.text()

@@ -22,6 +22,7 @@ pub struct Metrics {
     admissions: IntCounterVec,
     admission: Histogram,
     status_writes: IntCounterVec,
+    replica_writes: IntCounterVec,
 }
 
 impl Metrics {
@@ -92,6 +93,11 @@ impl Metrics {
                 "Statuses written, by result",
                 &["result"],
             )?,
+            replica_writes: counters(
+                "eastwall_controller_replica_writes_total",
+                "Times that this replica told the others how its proxies stand, by result",
+                &["result"],
+            )?,
             registry,
         })
     }
@@ -107,6 +113,8 @@ impl Metrics {
         for key in cluster.objects.keys() {
             *counts.entry(&key.kind).or_default() += 1;
         }
+        // A kind that is watched no more has no series.
+        self.objects.reset();
         for (kind, count) in counts {
             self.objects.with_label_values(&[kind]).set(count);
         }
@@ -151,6 +159,10 @@ impl Metrics {
         self.status_writes.with_label_values(&[result]).inc();
     }
 
+    pub(crate) fn told_replicas(&self, result: &str) {
+        self.replica_writes.with_label_values(&[result]).inc();
+    }
+
     /// For the metrics of other parts.
     #[must_use]
     pub fn registry(&self) -> &Registry {
@@ -176,10 +188,11 @@ mod tests {
         metrics.holds(&Cluster::default(), ["Pod"].into_iter());
         metrics.judged("validate", "allowed", Duration::ZERO);
         metrics.status_written("success");
+        metrics.told_replicas("success");
         let text = metrics.render();
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 12, "{names:?}");
+        assert_eq!(names.len(), 13, "{names:?}");
         for name in names {
             assert!(page.contains(&format!("`{name}`")), "deploy/README.md lacks {name}");
         }

@@ -12,7 +12,7 @@ use super::directory::Directory;
 use super::group::Entry;
 use super::slice::Slice;
 use crate::cluster::Key;
-use crate::status::Programmed;
+use crate::status::{Programmed, Progress};
 
 /// The proxies that follow now.
 #[derive(Debug)]
@@ -78,18 +78,18 @@ impl Fleet {
         Self { proxies: Mutex::default(), directory, changed: watch::Sender::new(0) }
     }
 
-    /// Which proxies have each policy in force as it stands in the cluster now.
+    /// How far the proxies that follow here have come with each policy of the native kinds.
     #[must_use]
     pub fn programmed(&self) -> Programmed {
         let directory = Arc::clone(&self.directory.borrow());
         let mut programmed = Programmed::default();
+        for (key, generation) in directory.native() {
+            programmed.policies.insert(key.clone(), Progress { generation, ..Progress::default() });
+        }
         for proxy in self.proxies().values() {
             for entry in proxy.slice.policies() {
-                let progress = programmed.policies.entry(entry.key.clone()).or_default();
-                progress.generation = directory.generation(&entry.key);
-                progress.proxies += 1;
-                if proxy.has(entry) != Some(true) {
-                    progress.behind.push(Arc::clone(&proxy.name));
+                if let Some(progress) = programmed.policies.get_mut(&entry.key) {
+                    progress.add((proxy.has(entry) != Some(true)).then_some(&proxy.name));
                 }
             }
         }

@@ -145,10 +145,10 @@ async fn authority(flags: &Flags, client: &kube::Client, namespace: &str) -> Res
     }
 }
 
-/// Tells whoever writes statuses how far proxies have come.
+/// Tells how far the proxies that follow here have come.
 async fn tell(fleet: Arc<Fleet>, proxies: watch::Sender<Programmed>) {
-    let mut changes = fleet.follow();
-    while changes.changed().await.is_ok() {
+    let (mut changes, mut directory) = (fleet.follow(), fleet.directory());
+    loop {
         let programmed = fleet.programmed();
         proxies.send_if_modified(|held| {
             let differs = *held != programmed;
@@ -157,6 +157,13 @@ async fn tell(fleet: Arc<Fleet>, proxies: watch::Sender<Programmed>) {
         });
         // Acknowledgements come in by the hundred.
         tokio::time::sleep(QUIET).await;
+        let changed = tokio::select! {
+            changed = changes.changed() => changed,
+            changed = directory.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
     }
 }
 

@@ -51,19 +51,19 @@ type Condition = (&'static str, &'static str, &'static str, String);
 fn programmed(object: &Object, is_refused: bool, progress: Option<&Progress>) -> Condition {
     let (holds, reason, message) = match progress {
         _ if is_refused => ("False", "NotAccepted", "a policy that is refused reaches no proxy".to_owned()),
+        Some(Progress { silent, .. }) if !silent.is_empty() => {
+            let message = format!("these controllers have not said yet how their proxies stand: {}", silent.join(", "));
+            ("Unknown", "Pending", message)
+        }
         Some(progress) if progress.proxies > 0 && progress.generation != object.generation => {
             ("Unknown", "Pending", format!("{} proxies are about to be told", progress.proxies))
         }
-        Some(progress) if progress.proxies > 0 => {
-            let Progress { proxies, behind, .. } = progress;
-            if behind.is_empty() {
-                ("True", "InForce", format!("in force in all of {proxies} proxies"))
-            } else {
-                let first: Vec<&str> = behind.iter().take(SHOWN).map(|name| &**name).collect();
-                let more = if behind.len() > first.len() { " …" } else { "" };
-                let message = format!("{} of {proxies} proxies are behind: {}{more}", behind.len(), first.join(", "));
-                ("False", "Behind", message)
-            }
+        Some(Progress { proxies, behind: 0, .. }) if *proxies > 0 => {
+            ("True", "InForce", format!("in force in all of {proxies} proxies"))
+        }
+        Some(Progress { proxies, behind, named, .. }) if *proxies > 0 => {
+            let more = if *behind > named.len() { " …" } else { "" };
+            ("False", "Behind", format!("{behind} of {proxies} proxies are behind: {}{more}", named.join(", ")))
         }
         _ => ("Unknown", "NoProxies", "no connected proxy is concerned".to_owned()),
     };
@@ -145,9 +145,6 @@ const EMERGENCY: &str = "BreakGlass";
 /// The kind that protects nobody.
 const SETTINGS: &str = "DialectSettings";
 
-/// Proxies that a message names.
-const SHOWN: usize = 5;
-
 /// Characters of a message; the definition takes 32,768.
 const LONGEST: usize = 8_000;
 
@@ -192,15 +189,22 @@ mod tests {
 
     #[test]
     fn proxies_that_are_behind_are_named() {
-        let mut progress = Progress { generation: 3, proxies: 7, behind: Vec::new() };
+        let mut progress = Progress { generation: 3, ..Progress::default() };
+        progress.add(None);
         assert_eq!(told(good(), "orders", Some(&progress)).1[1], "Programmed=True InForce");
-        progress.behind = (0..6).map(|number| Arc::from(format!("node-{number}"))).collect();
+        for number in 0..6 {
+            progress.add(Some(&format!("node-{number}").into()));
+        }
         let (status, conditions) = told(good(), "orders", Some(&progress));
         assert_eq!(conditions[1], "Programmed=False Behind");
         let expected = "6 of 7 proxies are behind: node-0, node-1, node-2, node-3, node-4 …";
         assert_eq!(status["conditions"][1]["message"], expected);
         progress.generation = 2;
         assert_eq!(told(good(), "orders", Some(&progress)).1[1], "Programmed=Unknown Pending", "of an older one");
+        progress.silent = vec!["b".into()];
+        let (status, _) = told(good(), "orders", Some(&progress));
+        let expected = "these controllers have not said yet how their proxies stand: b";
+        assert_eq!(status["conditions"][1]["message"], expected);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What became of each policy, written into its `status` by the replica that leads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,24 +17,9 @@ use crate::metrics::Metrics;
 use crate::policies::Policies;
 
 mod conditions;
+mod programmed;
 
-/// How far the proxies have come with the policies. Whoever serves the proxies feeds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Programmed {
-    /// Of each policy that any connected proxy should have.
-    pub policies: BTreeMap<Key, Progress>,
-}
-
-/// Proxies that should have a policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The generation that is asked for.
-    pub generation: i64,
-    /// How many should have it.
-    pub proxies: usize,
-    /// Those that do not have it in force yet.
-    pub behind: Vec<Arc<str>>,
-}
+pub use programmed::{Programmed, Progress};
 
 /// What the writer reads.
 pub(crate) struct Inputs {

@@ -34,7 +34,7 @@ fn the_slice_is_in_force_and_so_is_each_change() {
     until("its acknowledgement", || served.fleet.counts_of(&policy("orders", "").key) == all);
     let programmed = served.fleet.programmed();
     let progress = &programmed.policies[&policy("orders", "").key];
-    assert_eq!((progress.generation, progress.proxies, progress.behind.len()), (1, 1, 0));
+    assert_eq!((progress.generation, progress.proxies, progress.behind), (1, 1, 0));
     assert_eq!(programmed.policies.len(), 1);
 
     // The address of `web` is somebody else's now.
@@ -62,7 +62,7 @@ fn a_broken_document_is_told_and_holds_back_no_other() {
     let key = broken("orders").key;
     until("the refusal", || served.fleet.counts_of(&key).refused == 1);
     assert!(proxy.lets_web("/v1"), "its last good version stays");
-    assert_eq!(*served.fleet.programmed().policies[&key].behind, ["shop/orders".into()]);
+    assert_eq!(*served.fleet.programmed().policies[&key].named, ["shop/orders".into()]);
     site.put(policy("more", "/more"));
     proxy.until("the other", |proxy| proxy.lets_web("/more"));
     until("its acknowledgement", || served.fleet.counts_of(&policy("more", "").key).in_force == 1);
