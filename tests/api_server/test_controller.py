@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import signal
 import subprocess
 import time
@@ -314,6 +315,15 @@ def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, cont
     controller.until("all is well again", lambda: programmed().get("status") == "True" and programmed()["observedGeneration"] == 3)
     api.done("delete", "pod", "orders", "-n", NAMESPACE, "--grace-period=0", "--force")
     controller.until("its stream ends with it", lambda: "has ended" in proxy.text())
+
+    # What happened is told as the published list of metrics says.
+    listed = json.loads((ROOT / "deploy" / "monitoring" / "controller-metrics.json").read_text())
+    text = controller.http("/metrics")[1]
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+    assert types == {name: listed[name]["type"] for name in types} and len(types) > len(listed) - 3, set(listed) - set(types)
+    assert controller.metric('eastwall_controller_callers_refused_total{reason="token"}') > 0
+    assert controller.metric('eastwall_controller_certificates_total{result="success"}') > 0
+    assert controller.metric("eastwall_controller_root_expiry_timestamp_seconds") > time.time() + 86_400
 
 
 def test_proxies_of_all_replicas_count(api, start, follow):

@@ -62,8 +62,9 @@ pub async fn run(config: &Config) -> Result<(), String> {
     tasks.spawn({
         let (client, store) = (client.clone(), Arc::clone(&store));
         let (flags, namespace) = (config.proxies.clone(), namespace.clone());
+        let told = (proxies, Arc::clone(&metrics));
         async move {
-            let served = slices::serve(client, store, (&flags, &namespace), follow, proxies).await;
+            let served = slices::serve(client, store, (&flags, &namespace), follow, told).await;
             served.map(|never| match never {})
         }
     });

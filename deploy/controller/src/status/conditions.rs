@@ -150,8 +150,6 @@ const LONGEST: usize = 8_000;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::cluster::{Change, Store};
     use crate::policies::tests::{good, pod, policies, policy};

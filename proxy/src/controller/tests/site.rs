@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use eastwall_controller::authority::{self, Authority, FileVault, ServerCertificate, Source};
 use eastwall_controller::slices::{self, AUDIENCE, Endpoint, Fleet, Review, ReviewError, Reviewed, Reviewer};
-use eastwall_controller::{Change, Key, Object, Store};
+use eastwall_controller::{Change, Key, Metrics, Object, Store};
 use eastwall_policy::facts::{Connection, Direction, Fact, Headers, Protocol, Request, Transport};
 use eastwall_policy::source::Bounds;
 use eastwall_policy::verdict::Action;
@@ -130,7 +130,13 @@ impl Site {
         let tls = ServerCertificate::start(&self.authority, names).unwrap();
         std::fs::write(self.folder.path().join("ca.crt"), self.authority.bundle_pem()).unwrap();
         let reviewer = Arc::<Tokens>::clone(&self.tokens);
-        let endpoint = Endpoint::new(&self.store, reviewer, Arc::clone(&self.authority), self.settings.clone());
+        let endpoint = Endpoint::new(
+            &self.store,
+            reviewer,
+            Arc::clone(&self.authority),
+            self.settings.clone(),
+            Arc::new(Metrics::new().unwrap()),
+        );
         let fleet = Arc::clone(endpoint.fleet());
         let listener = self.runtime.block_on(TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
