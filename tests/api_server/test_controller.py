@@ -362,6 +362,33 @@ def test_proxies_of_all_replicas_count(api, start, follow):
     assert "data" not in api.get("configmap", "eastwall-controller-replicas", "-n", "eastwall-system")
 
 
+def test_pods_without_a_proxy_are_named(api, start, follow):
+    controller = start("looks", "--proxy-grace", "1").ready()
+    put(api, policy(), policy("other", "other"))
+    proxy = follow(controller, "a")
+    bare = pod("bare", "orders")
+    bare["spec"]["nodeName"] = "n1"
+    put(api, bare)
+    running = json.dumps({"status": {"phase": "Running", "podIP": "10.0.0.9"}})
+    api.done("patch", "pod", "bare", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", running)
+    programmed = lambda name="orders": (told := conditions(api, name).get("Programmed", {})) and (told["status"], told["reason"], told["message"])
+    count = lambda reason: controller.metric(f'eastwall_controller_pods_without_proxy{{namespace="{NAMESPACE}",reason="{reason}"}}')
+    one = ("False", "PodsWithoutProxy", "in force in all of 1 proxies; 1 of the pods that it selects has no proxy: shop/bare (no-proxy)")
+    controller.until("the pod is named", lambda: programmed() == one)
+    assert count("no-proxy") == 1 and programmed("other")[:2] == ("True", "InForce")
+
+    # It is older than the label.
+    api.done("label", "namespace", NAMESPACE, "eastwall.dev/inject=enabled")
+    controller.until("it has another reason", lambda: count("no-sidecar") == 1 and count("no-proxy") == 0)
+    proxy.stop()
+    controller.until("another one is without", lambda: count("no-sidecar") == 2)
+    assert programmed()[2] == "no connected proxy is concerned; 2 of the pods that it selects have no proxy: shop/a (no-sidecar), shop/bare (no-sidecar)"
+    api.done("label", "namespace", NAMESPACE, "eastwall.dev/inject-")
+    api.done("delete", "pod", "a", "bare", "-n", NAMESPACE, "--grace-period=0", "--force")
+    controller.until("they are gone", lambda: programmed() == ("Unknown", "NoProxies", "no connected proxy is concerned"))
+    assert "pods_without_proxy{" not in controller.http("/metrics")[1]
+
+
 def test_it_may_do_no_more_than_it_does(api, controller):
     def may(*words: str) -> bool:
         return api.kubectl("auth", "can-i", *words, "--as", "system:serviceaccount:eastwall-system:eastwall-controller").stdout.strip() == "yes"

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 use crate::status::{self, Inputs, Programmed};
+use crate::uncovered::{self, Uncovered};
 use crate::webhook::{Identity, Sidecars, Webhooks, certificate};
 use crate::{kubernetes, lease, replicas, serve, slices};
 
@@ -70,7 +71,12 @@ pub async fn run(config: &Config) -> Result<(), String> {
     });
     let told = replicas::Ends { own, all, leads: leads.clone(), metrics: Arc::clone(&metrics), ending: ends.clone() };
     let mut exchange = tokio::spawn(replicas::exchange(client.clone(), config.telling(&namespace), told));
-    let inputs = Inputs { store, policies, programmed, leads, metrics: Arc::clone(&metrics) };
+    let (told, uncovered) = watch::channel(Uncovered::new());
+    let looks = config.looks(&namespace);
+    tasks.spawn(endless("the look for pods without a proxy", {
+        uncovered::look(Arc::clone(&store), programmed.clone(), looks, told)
+    }));
+    let inputs = Inputs { store, policies, programmed, uncovered, leads, metrics: Arc::clone(&metrics) };
     tasks.spawn(endless("the statuses", status::write(client.clone(), inputs)));
     let campaign = lease::campaign(client, config.candidate(&namespace), leader, metrics, ends);
     let mut campaign = tokio::spawn(campaign);

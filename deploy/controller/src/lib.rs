@@ -18,6 +18,7 @@ mod replicas;
 mod serve;
 pub mod slices;
 mod status;
+mod uncovered;
 mod webhook;
 
 pub use app::run;

@@ -29,6 +29,7 @@ pub struct Metrics {
     callers_refused: IntCounterVec,
     certificates: IntCounterVec,
     root_ends: IntGauge,
+    without_proxy: IntGaugeVec,
 }
 
 impl Metrics {
@@ -123,6 +124,11 @@ impl Metrics {
                 "eastwall_controller_root_expiry_timestamp_seconds",
                 "When the certificate ends that signs those of workloads",
             )?,
+            without_proxy: gauges(
+                "eastwall_controller_pods_without_proxy",
+                "Pods that policies select, or that ask for a sidecar, and before which no proxy stands; of whoever leads",
+                &["namespace", "reason"],
+            )?,
             registry,
         })
     }
@@ -206,6 +212,13 @@ impl Metrics {
         self.root_ends.set(at);
     }
 
+    pub(crate) fn without_proxy(&self, counts: &BTreeMap<(String, &'static str), i64>) {
+        self.without_proxy.reset();
+        for ((namespace, reason), count) in counts {
+            self.without_proxy.with_label_values(&[namespace.as_str(), reason]).set(*count);
+        }
+    }
+
     /// For the metrics of other parts.
     #[must_use]
     pub fn registry(&self) -> &Registry {
@@ -222,6 +235,7 @@ mod tests {
 
     use super::*;
     use crate::slices::Callers;
+    use crate::uncovered::Lack;
 
     /// What alert rules and dashboards may name: `deploy/monitoring` is checked against it.
     fn served() -> BTreeMap<String, Value> {
@@ -246,6 +260,7 @@ mod tests {
             callers_refused,
             certificates,
             root_ends: _,
+            without_proxy,
         } = &metrics;
         for gauges in [objects, watch_told] {
             gauges.with_label_values(&[""]);
@@ -253,6 +268,7 @@ mod tests {
         for counters in [watch_errors, status_writes, replica_writes, callers_refused, certificates] {
             counters.with_label_values(&[""]);
         }
+        without_proxy.with_label_values(&[""; 2]);
         for counters in [changes, admissions] {
             counters.with_label_values(&[""; 2]);
         }
@@ -275,6 +291,7 @@ mod tests {
             (_, "verdict") => json!(["allowed", "refused", "error"]),
             ("eastwall_controller_callers_refused_total", "reason") => json!(Callers::REASONS),
             ("eastwall_controller_certificates_total", "result") => json!(["success", "refused", "error"]),
+            ("eastwall_controller_pods_without_proxy", "reason") => json!(Lack::ALL.map(Lack::label)),
             (_, "result") => json!(["success", "error"]),
             _ => Value::Null,
         }

@@ -2,7 +2,7 @@
 
 mod handing;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use eastwall_policy::registry::{Workload, WorkloadId};
 use eastwall_policy::world::World;
+use tokio::sync::watch;
 
 pub(crate) use handing::HandError;
 
@@ -41,7 +42,11 @@ pub(crate) struct Node {
     listeners: Listeners,
     pods: Mutex<Pods>,
     inherited: Arc<Inherited>,
+    captured: Captured,
 }
+
+/// The pods (`namespace/name`) that have their rules and are listened in; whoever follows it is told of each change.
+pub(crate) type Captured = watch::Sender<BTreeSet<Arc<str>>>;
 
 #[derive(Debug, Default)]
 struct Pods {
@@ -70,8 +75,8 @@ struct Served {
 
 impl Node {
     /// Serves nobody until the first [`Self::reconcile`].
-    pub(crate) fn new(setup: NodeSetup, inherited: Inherited) -> Self {
-        Self { setup, listeners: Listeners::none(), pods: Mutex::default(), inherited: Arc::new(inherited) }
+    pub(crate) fn new(setup: NodeSetup, inherited: Inherited, captured: Captured) -> Self {
+        Self { setup, listeners: Listeners::none(), pods: Mutex::default(), inherited: Arc::new(inherited), captured }
     }
 
     /// Where workers accept from.
@@ -127,6 +132,11 @@ impl Node {
 
     fn listen(&self, pods: &BTreeMap<Arc<str>, Served>) {
         self.listeners.replace(pods.values().flat_map(|served| served.listening.iter().cloned()).collect());
+        self.captured.send_if_modified(|captured| {
+            let differs = !captured.iter().eq(pods.keys());
+            *captured = pods.keys().cloned().collect();
+            differs
+        });
     }
 
     /// The named counters of every pod, for what bypasses the proxy.

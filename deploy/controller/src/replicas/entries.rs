@@ -83,7 +83,8 @@ mod tests {
         let mut progress = Progress { generation, ..Progress::default() };
         progress.add(None);
         progress.add(Some(&"shop/a".into()));
-        Programmed { policies: [(key(), progress)].into() }
+        let served = [("shop".into(), "a".into())].into();
+        Programmed { policies: [(key(), progress)].into(), served, nodes: ["n1".into()].into(), is_partial: false }
     }
 
     fn written(programmed: &Programmed, most: usize) -> BTreeMap<String, String> {
@@ -98,7 +99,11 @@ mod tests {
     fn proxies_of_all_replicas_are_counted() {
         let mut entries = entries();
         entries.read(written(&programmed(3), 1_000), Instant::now());
-        let all = entries.and(programmed(3)).policies.remove(&key()).unwrap();
+        let mut own = programmed(3);
+        own.served = [("shop".into(), "b".into())].into();
+        let mut all = entries.and(own);
+        assert_eq!((all.served.len(), all.nodes.len(), all.is_partial), (2, 1, false));
+        let all = all.policies.remove(&key()).unwrap();
         assert_eq!((all.proxies, all.behind, all.named.len(), all.silent.len()), (4, 2, 2, 0));
     }
 

@@ -1,6 +1,6 @@
 //! The entry of one replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,12 @@ pub(super) struct Share {
     written: String,
     /// All policies that the replica knows; `None`: they do not fit.
     policies: Option<BTreeMap<String, BTreeMap<String, BTreeMap<String, Told>>>>,
+    /// Pods before which its proxies stand, by namespace.
+    #[serde(default)]
+    served: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Nodes whose own proxy follows it.
+    #[serde(default)]
+    nodes: BTreeSet<Arc<str>>,
 }
 
 /// Generation, proxies that are to have it, how many of them are behind, and the names of some of those.
@@ -29,7 +35,12 @@ impl Share {
             let kind = policies.entry(format!("{}/{}", key.api_version, key.kind)).or_default();
             kind.entry(key.namespace.to_string()).or_default().insert(key.name.to_string(), told);
         }
-        Self { written: jiff::Timestamp::now().to_string(), policies: Some(policies) }
+        let mut served: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
+        for (namespace, name) in &own.served {
+            served.entry(Arc::clone(namespace)).or_default().insert(Arc::clone(name));
+        }
+        let nodes = own.nodes.clone();
+        Self { written: jiff::Timestamp::now().to_string(), policies: Some(policies), served, nodes }
     }
 
     /// As JSON; one that is longer than `most` bytes says only that it is.
@@ -40,13 +51,16 @@ impl Share {
             return whole;
         }
         tracing::warn!(bytes = whole.len(), most, "the other replicas are not told how proxies stand: it does not fit");
-        text(&Self { written: self.written, policies: None })
+        text(&Self { written: self.written, policies: None, served: BTreeMap::new(), nodes: BTreeSet::new() })
     }
 
     /// Nothing of what is not readable, or does not fit.
     pub(super) fn read(text: &str) -> Option<Programmed> {
         let share: Self = serde_json::from_str(text).ok()?;
-        let mut read = Programmed::default();
+        let mut read = Programmed { nodes: share.nodes, ..Programmed::default() };
+        for (namespace, names) in share.served {
+            read.served.extend(names.into_iter().map(|name| (Arc::clone(&namespace), name)));
+        }
         for (kind, namespaces) in share.policies? {
             let (api_version, kind) = kind.rsplit_once('/')?;
             let (api_version, kind): (Arc<str>, Arc<str>) = (api_version.into(), kind.into());

@@ -57,7 +57,7 @@ async fn run(
     callers.may_serve(caller, &serves).map_err(|status| callers.refuse(status))?;
     let mut directory = fleet.directory();
     let mut slice = Arc::new(Slice::of(&directory.borrow_and_update(), &serves));
-    let (place, mut replaced) = fleet.enter(caller, &slice);
+    let (place, mut replaced) = fleet.enter(caller, &serves, &slice);
 
     let mut sender = Sender { answers, settings };
     if *hello.version == **slice.version() {
@@ -75,12 +75,15 @@ async fn run(
         tokio::select! {
             message = said.message() => match message? {
                 None => return Ok(()),
-                Some(FollowRequest { message: Some(Said::Acknowledgement(acknowledgement)) }) => {
+                Some(FollowRequest { message: Some(Said::Acknowledgement(mut acknowledgement)) }) => {
+                    if let Some(captured) = acknowledgement.captured.take() {
+                        place.captures(captured);
+                    }
                     match open.take() {
                         Some((sent, _)) if *acknowledgement.version == **sent.version() => {
                             place.acknowledged(&sent, &acknowledgement);
                         }
-                        // One of an earlier stream.
+                        // One of an earlier stream, or said again.
                         held => open = held,
                     }
                 }

@@ -86,7 +86,7 @@ impl Flags {
     }
 
     /// Whose pods may serve a node.
-    fn accounts(&self, namespace: &str) -> Vec<String> {
+    pub(crate) fn accounts(&self, namespace: &str) -> Vec<String> {
         let own = || vec![format!("{namespace}/eastwall-node")];
         if self.node_account.is_empty() { own() } else { self.node_account.clone() }
     }

@@ -1,6 +1,6 @@
 //! How far the proxies have come with the policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cluster::Key;
@@ -10,6 +10,12 @@ use crate::cluster::Key;
 pub struct Programmed {
     /// Of each policy of the native kinds, those that concern no proxy included.
     pub policies: BTreeMap<Key, Progress>,
+    /// Pods, by namespace and name, before which a proxy stands that has spoken of a slice.
+    pub served: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Nodes whose own proxy has.
+    pub nodes: BTreeSet<Arc<str>>,
+    /// Some replica says nothing that is understood: there may be more.
+    pub is_partial: bool,
 }
 
 /// Proxies that should have a policy.
@@ -41,6 +47,14 @@ impl Progress {
 impl Programmed {
     /// Adds what another replica says; `None`: it says nothing that is understood.
     pub(crate) fn join(&mut self, replica: &Arc<str>, says: Option<&Self>) {
+        match says {
+            Some(Self { served, nodes, is_partial, .. }) => {
+                self.served.extend(served.iter().cloned());
+                self.nodes.extend(nodes.iter().cloned());
+                self.is_partial |= is_partial;
+            }
+            None => self.is_partial = true,
+        }
         for (key, progress) in &mut self.policies {
             match says.and_then(|says| says.policies.get(key)) {
                 // Of an older or a newer one.

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::controller::settings::{Following, Serves};
 use crate::controller::{State, start};
+use crate::intercept::Captured;
 use crate::observe::{Destination, LogWriter, Recorder};
 use crate::policy::{self, Followed, Live, Origin, Reloader};
 
@@ -55,6 +56,7 @@ pub(super) struct Proxy {
     pub(super) live: Arc<Live>,
     pub(super) reloader: Reloader,
     pub(super) recorder: Recorder,
+    pub(super) captured: Captured,
     _writer: LogWriter,
 }
 
@@ -184,8 +186,9 @@ impl Proxy {
             controller: Some(Followed { node: following.node.clone(), is_silent: silent }),
         };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
-        start(following, state, &live, reloader.clone(), &recorder).unwrap();
-        Self { live, reloader, recorder, _writer: writer }
+        let captured = Captured::default();
+        start(following, state, &live, reloader.clone(), &recorder, captured.subscribe()).unwrap();
+        Self { live, reloader, recorder, captured, _writer: writer }
     }
 
     /// Whether `source` may get a path of `shop/orders`.
