@@ -14,7 +14,7 @@ pub(super) struct Share {
     /// Makes each renewal another text; nobody compares it with a clock.
     written: String,
     /// All policies that the replica knows; `None`: they do not fit.
-    policies: Option<BTreeMap<String, BTreeMap<String, BTreeMap<String, Told>>>>,
+    policies: Option<Policies>,
     /// Pods before which its proxies stand, by namespace.
     #[serde(default)]
     served: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
@@ -23,13 +23,16 @@ pub(super) struct Share {
     nodes: BTreeSet<Arc<str>>,
 }
 
+/// By kind, namespace and name.
+type Policies = BTreeMap<String, BTreeMap<String, BTreeMap<String, Told>>>;
+
 /// Generation, proxies that are to have it, how many of them are behind, and the names of some of those.
 #[derive(Debug, Serialize, Deserialize)]
 struct Told(i64, usize, usize, Vec<Arc<str>>);
 
 impl Share {
     pub(super) fn of(own: &Programmed) -> Self {
-        let mut policies: BTreeMap<String, BTreeMap<String, BTreeMap<String, Told>>> = BTreeMap::new();
+        let mut policies = Policies::new();
         for (key, Progress { generation, proxies, behind, named, .. }) in &own.policies {
             let told = Told(*generation, *proxies, *behind, named.clone());
             let kind = policies.entry(format!("{}/{}", key.api_version, key.kind)).or_default();
