@@ -190,7 +190,7 @@ fn a_node_proxy_gets_those_of_the_pods_on_its_node_while_they_are_there() {
     assert!(served_pods().is_empty());
     proxy.captured.send_replace(["shop/orders", "shop/far"].map(Arc::from).into());
     until("it has one", || served_pods() == [("shop".into(), "orders".into())].into());
-    proxy.captured.send_modify(|captured| drop(captured.insert("shop/web".into())));
+    proxy.captured.send_modify(|captured| captured.extend(["shop/web".into()]));
     until("it has both", || served_pods().len() == 2);
     site.put(policy("orders", "/v2"));
     proxy.until("the change", |proxy| proxy.lets_web("/v2"));
