@@ -163,12 +163,12 @@ mod tests {
         Change::Put(Object { key, uid: "1".into(), generation: 0, value: Arc::new(value) })
     }
 
-    fn pod(namespace: &str, name: &str, spec: Value) -> Change {
+    fn pod(namespace: &str, name: &str, spec: &Value) -> Change {
         let status = json!({"phase": "Running", "podIP": "10.0.0.2"});
         object("Pod", namespace, name, json!({"metadata": {}, "spec": spec, "status": status}))
     }
 
-    fn namespace(name: &str, labels: Value) -> Change {
+    fn namespace(name: &str, labels: &Value) -> Change {
         object("Namespace", "", name, json!({"metadata": {"labels": labels}}))
     }
 
@@ -178,20 +178,20 @@ mod tests {
         let sidecar = json!([{"name": "eastwall-redirect"}, {"name": "eastwall-proxy", "restartPolicy": "Always"}]);
         let on = |node: &str| json!({"nodeName": node});
         store.apply([
-            namespace("asks", json!({"eastwall.dev/inject": "enabled"})),
-            namespace("plain", json!({})),
-            namespace("alone", json!({"eastwall.dev/interception": "disabled"})),
-            pod("asks", "old", json!({"nodeName": "with"})),
-            pod("asks", "silent", json!({"nodeName": "with", "initContainers": sidecar})),
-            pod("asks", "well", json!({"nodeName": "with", "initContainers": sidecar})),
-            pod("alone", "a", on("with")),
-            pod("plain", "old", on("with")),
-            pod("plain", "well", on("with")),
-            pod("plain", "cut", on("cut")),
-            pod("plain", "bare", on("bare")),
-            pod("plain", "host", json!({"nodeName": "bare", "hostNetwork": true})),
+            namespace("asks", &json!({"eastwall.dev/inject": "enabled"})),
+            namespace("plain", &json!({})),
+            namespace("alone", &json!({"eastwall.dev/interception": "disabled"})),
+            pod("asks", "old", &json!({"nodeName": "with"})),
+            pod("asks", "silent", &json!({"nodeName": "with", "initContainers": sidecar})),
+            pod("asks", "well", &json!({"nodeName": "with", "initContainers": sidecar})),
+            pod("alone", "a", &on("with")),
+            pod("plain", "old", &on("with")),
+            pod("plain", "well", &on("with")),
+            pod("plain", "cut", &on("cut")),
+            pod("plain", "bare", &on("bare")),
+            pod("plain", "host", &json!({"nodeName": "bare", "hostNetwork": true})),
             object("Pod", "plain", "starts", json!({"spec": {"nodeName": "bare"}, "status": {"phase": "Pending"}})),
-            pod("node", "proxy", json!({"nodeName": "cut", "serviceAccountName": "eastwall", "hostNetwork": true})),
+            pod("node", "proxy", &json!({"nodeName": "cut", "serviceAccountName": "eastwall", "hostNetwork": true})),
         ]);
         let mut programmed = Programmed::default();
         programmed.nodes.insert("with".into());
