@@ -41,7 +41,7 @@ pub struct Pod {
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
 }
-/// What became of a version.
+/// What became of a version. Said again, of the same version, whenever `captured` changes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Acknowledgement {
     #[prost(string, tag = "1")]
@@ -56,6 +56,9 @@ pub struct Acknowledgement {
     /// Documents that are not in force as they stand.
     #[prost(message, repeated, tag = "5")]
     pub refusals: ::prost::alloc::vec::Vec<Refusal>,
+    /// Of a node's proxy: whose traffic reaches it. One that does not say so captures nobody.
+    #[prost(message, optional, tag = "6")]
+    pub captured: ::core::option::Option<Captured>,
 }
 /// Nested message and enum types in `Acknowledgement`.
 pub mod acknowledgement {
@@ -104,6 +107,12 @@ pub mod acknowledgement {
             }
         }
     }
+}
+/// Pods that have their rules, and in which the proxy listens.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Captured {
+    #[prost(message, repeated, tag = "1")]
+    pub pods: ::prost::alloc::vec::Vec<Pod>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refusal {

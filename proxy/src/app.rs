@@ -18,7 +18,7 @@ use crate::admin::{self, Admin, Lifecycle, SocketPath};
 use crate::config::{Config, Mode};
 use crate::controller::{self, State};
 use crate::identity::{Agreement, Identities, Keeper, Keys, MutualTls, Whose, follow_identities};
-use crate::intercept::{Inherited, Listeners, Node, Successors, take_over};
+use crate::intercept::{Captured, Inherited, Listeners, Node, Successors, take_over};
 use crate::observe::Recorder;
 use crate::policy::{self, Followed, Live, Origin, Reloader};
 
@@ -45,8 +45,9 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         tracing::warn!("--start-closed=false: until a good table was read, EVERYTHING PASSES; nothing else fails open");
     }
     let (live, reloader) = policy::start(origin, &recorder)?;
+    let captured = Captured::default();
     if let Some((following, state)) = config.controller.clone().zip(state) {
-        controller::start(following, state, &live, reloader.clone(), &recorder)?;
+        controller::start(following, state, &live, reloader.clone(), &recorder, captured.subscribe())?;
     }
     let identities = config
         .mutual_tls
@@ -65,7 +66,8 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
     let (handed, predecessor) = taken.unzip();
     let ready = Readiness { reloader: seen.reloader.clone(), lifecycle: Arc::clone(&lifecycle) };
     let admin = admin::start(config.admin, &socket, seen, handed.as_ref())?;
-    let (listeners, node) = listeners(config, handed.unwrap_or_default(), &live, &recorder, &lifecycle)?;
+    let (listeners, node) =
+        listeners(config, (handed.unwrap_or_default(), captured.clone()), &live, &recorder, &lifecycle)?;
     let keys = Keys::new(config.token_limits.clone());
     let own = config.tokens.iter().map(|accepts| accepts.rule.keys.clone()).collect();
     let keeper = Keeper::start(&keys, own, &live, &recorder);
@@ -170,7 +172,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 fn listeners(
     config: &Config,
-    handed: Inherited,
+    (handed, captured): (Inherited, Captured),
     live: &Arc<Live>,
     recorder: &Recorder,
     lifecycle: &Arc<Lifecycle>,
@@ -186,7 +188,7 @@ fn listeners(
             Listeners::sidecar(config.redirected.ports, config.redirected.family, &handed)?
         }
         (Mode::Node, _) => {
-            let node = Arc::new(Node::new(config.redirected.clone(), handed));
+            let node = Arc::new(Node::new(config.redirected.clone(), handed, captured));
             if let Some(cni) = &config.cni {
                 node.remember(&cni.state)?;
             }

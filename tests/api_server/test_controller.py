@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
+import signal
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -257,26 +260,45 @@ def test_the_lease_moves_when_its_holder_dies(api, start):
     third.until("it leads", third.leads, 3)
 
 
-def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, controller, folder, ending):
-    api.done("create", "serviceaccount", "orders", "-n", NAMESPACE)
-    running = pod("orders", "orders")
-    running["spec"] |= {"serviceAccountName": "orders", "nodeName": "n1"}
-    put(api, running, policy())
-    api.done("patch", "pod", "orders", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", '{"status": {"phase": "Running", "podIP": "127.0.0.2"}}')
-    roots = controller.until("the roots are told", lambda: api.kubectl("get", "configmap", "eastwall-controller-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}").stdout)
-    (folder / "ca.crt").write_text(roots)
-    token = lambda audience: api.done("create", "token", "orders", "-n", NAMESPACE, "--audience", audience, "--bound-object-kind=Pod", "--bound-object-name=orders")
-    (folder / "token").write_text(token("https://elsewhere.example"))
-    proxy = Program(
-        HOME, [binary(), "proxy", "--mode=gateway", f"--listen=127.0.0.1:{free_port()}", "--upstream=127.0.0.2:8080", "--access-log=off",
-               f"--admin-socket={folder / 'socket'}", f"--controller=127.0.0.1:{controller.proxies}", f"--controller-ca={folder / 'ca.crt'}",
-               f"--controller-token={folder / 'token'}", f"--controller-state={folder / 'state'}", f"--pod-namespace={NAMESPACE}", "--pod-name=orders"],
-        folder, "proxy")
-    ending.callback(proxy.stop)
+@pytest.fixture
+def follow(api, folder, ending):
+    """Starts the proxy of a pod, which is made for it with a service account of its name, beside one controller."""
+
+    def make(controller: Controller, name: str, audience: str = "eastwall-controller") -> Program:
+        if api.kubectl("get", "serviceaccount", name, "-n", NAMESPACE).returncode != 0:
+            api.done("create", "serviceaccount", name, "-n", NAMESPACE)
+        running = pod(name, "orders")
+        running["spec"] |= {"serviceAccountName": name, "nodeName": "n1"}
+        put(api, running)
+        address = f"127.0.0.{ord(name[0])}"
+        api.done("patch", "pod", name, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", json.dumps({"status": {"phase": "Running", "podIP": address}}))
+        own = folder / name
+        own.mkdir()
+        roots = controller.until("the roots are told", lambda: api.kubectl("get", "configmap", "eastwall-controller-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}").stdout)
+        (own / "ca.crt").write_text(roots)
+        (own / "token").write_text(token(api, name, audience))
+        proxy = Program(
+            HOME, [binary(), "proxy", "--mode=gateway", f"--listen=127.0.0.1:{free_port()}", f"--upstream={address}:8080", "--access-log=off",
+                   f"--admin-socket={own / 'socket'}", f"--controller=127.0.0.1:{controller.proxies}", f"--controller-ca={own / 'ca.crt'}",
+                   f"--controller-token={own / 'token'}", f"--controller-state={own / 'state'}", f"--pod-namespace={NAMESPACE}", f"--pod-name={name}"],
+            folder, f"proxy-{name}")
+        ending.callback(proxy.stop)
+        return proxy
+
+    return make
+
+
+def token(api: ApiServer, name: str, audience: str = "eastwall-controller") -> str:
+    return api.done("create", "token", name, "-n", NAMESPACE, "--audience", audience, "--bound-object-kind=Pod", f"--bound-object-name={name}")
+
+
+def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, controller, folder, follow):
+    put(api, policy())
+    proxy, folder = follow(controller, "orders", "https://elsewhere.example"), folder / "orders"
     controller.until("a token for others is refused", lambda: "the token is not" in proxy.text())
     assert not (folder / "state" / "current").exists()
 
-    (folder / "token").write_text(token("eastwall-controller"))
+    (folder / "token").write_text(token(api, "orders"))
     held = folder / "state" / "current" / "policies" / "eastwall.dev" / "FirewallPolicy" / NAMESPACE / "orders.json"
     controller.until("the slice is there", held.exists)
     certificate = folder / "state" / "identity" / "tls.crt"
@@ -294,6 +316,78 @@ def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, cont
     api.done("delete", "pod", "orders", "-n", NAMESPACE, "--grace-period=0", "--force")
     controller.until("its stream ends with it", lambda: "has ended" in proxy.text())
 
+    # What happened is told as the published list of metrics says.
+    listed = json.loads((ROOT / "deploy" / "monitoring" / "controller-metrics.json").read_text())
+    text = controller.http("/metrics")[1]
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+    assert types == {name: listed[name]["type"] for name in types} and len(types) > len(listed) - 3, set(listed) - set(types)
+    assert controller.metric('eastwall_controller_callers_refused_total{reason="token"}') > 0
+    assert controller.metric('eastwall_controller_certificates_total{result="success"}') > 0
+    assert controller.metric("eastwall_controller_root_expiry_timestamp_seconds") > time.time() + 86_400
+
+
+def test_proxies_of_all_replicas_count(api, start, follow):
+    first = start("one").ready()
+    first.until("it leads", first.leads)
+    second = start("two").ready()
+    put(api, policy())
+    follow(first, "a")
+    slow = follow(second, "b")
+    programmed = lambda: conditions(api).get("Programmed", {})
+    says = lambda *words: lambda: (told := programmed()) and (told["status"], told["reason"], told["message"]) == words
+    first.until("both have it", says("True", "InForce", "in force in all of 2 proxies"))
+    assert not second.leads()
+
+    # Whoever is behind is named, and as long as he is it is not in force.
+    slow.signal(signal.SIGSTOP)
+    version = api.put(policy(rule={"from": [{"any": True}], "udp": {}}))
+    assert version.returncode == 0, version.stderr
+    seen = set()
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        if programmed()["observedGeneration"] == 2:
+            seen.add(programmed()["status"])
+    assert "True" not in seen, seen
+    first.until("one is behind", says("False", "Behind", "1 of 2 proxies are behind: shop/b"))
+    slow.signal(signal.SIGCONT)
+    first.until("both have it", says("True", "InForce", "in force in all of 2 proxies"))
+
+    # Nobody speaks for the dead.
+    replicas = lambda: set(api.get("configmap", "eastwall-controller-replicas", "-n", "eastwall-system")["data"])
+    assert replicas() == {"one", "two"}
+    second.kill()
+    first.until("its share expires", says("True", "InForce", "in force in all of 1 proxies"))
+    first.until("its entry is taken out", lambda: replicas() == {"one"})
+    assert first.stop() == 0
+    assert "data" not in api.get("configmap", "eastwall-controller-replicas", "-n", "eastwall-system")
+
+
+def test_pods_without_a_proxy_are_named(api, start, follow):
+    controller = start("looks", "--proxy-grace", "1").ready()
+    put(api, policy(), policy("other", "other"))
+    proxy = follow(controller, "a")
+    bare = pod("bare", "orders")
+    bare["spec"]["nodeName"] = "n1"
+    put(api, bare)
+    running = json.dumps({"status": {"phase": "Running", "podIP": "10.0.0.9"}})
+    api.done("patch", "pod", "bare", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", running)
+    programmed = lambda name="orders": (told := conditions(api, name).get("Programmed", {})) and (told["status"], told["reason"], told["message"])
+    count = lambda reason: controller.metric(f'eastwall_controller_pods_without_proxy{{namespace="{NAMESPACE}",reason="{reason}"}}')
+    one = ("False", "PodsWithoutProxy", "in force in all of 1 proxies; 1 of the pods that it selects has no proxy: shop/bare (no-proxy)")
+    controller.until("the pod is named", lambda: programmed() == one)
+    assert count("no-proxy") == 1 and programmed("other")[:2] == ("True", "InForce")
+
+    # It is older than the label.
+    api.done("label", "namespace", NAMESPACE, "eastwall.dev/inject=enabled")
+    controller.until("it has another reason", lambda: count("no-sidecar") == 1 and count("no-proxy") == 0)
+    proxy.stop()
+    controller.until("another one is without", lambda: count("no-sidecar") == 2)
+    assert programmed()[2] == "no connected proxy is concerned; 2 of the pods that it selects have no proxy: shop/a (no-sidecar), shop/bare (no-sidecar)"
+    api.done("label", "namespace", NAMESPACE, "eastwall.dev/inject-")
+    api.done("delete", "pod", "a", "bare", "-n", NAMESPACE, "--grace-period=0", "--force")
+    controller.until("they are gone", lambda: programmed() == ("Unknown", "NoProxies", "no connected proxy is concerned"))
+    assert "pods_without_proxy{" not in controller.http("/metrics")[1]
+
 
 def test_it_may_do_no_more_than_it_does(api, controller):
     def may(*words: str) -> bool:
@@ -303,4 +397,10 @@ def test_it_may_do_no_more_than_it_does(api, controller):
     for words in [("get", "secrets", "-n", NAMESPACE), ("get", "secrets/other", "-n", "eastwall-system"), ("list", "secrets", "-n", "eastwall-system"),
                   ("update", "firewallpolicies.eastwall.dev", "-n", NAMESPACE), ("create", "pods", "-n", NAMESPACE), ("patch", f"{CONFIGURATION}s/other")]:
         assert not may(*words), words
+    for verb in ["get", "patch"]:
+        assert may(verb, "configmaps/eastwall-controller-replicas", "-n", "eastwall-system")
+        assert not may(verb, "configmaps/eastwall-controller-replicas", "-n", NAMESPACE)
+        assert not may(verb, "configmaps/eastwall-injector", "-n", "eastwall-system")
+    assert not may("update", "configmaps/eastwall-controller-replicas", "-n", "eastwall-system")
+    assert not may("list", "configmaps", "-n", "eastwall-system")
     assert "forbidden" not in controller.program.text()

@@ -1,5 +1,5 @@
-"""Alert rules and dashboard ask only for what a proxy serves: each expression is parsed as PromQL, and each metric, label and word in it is looked up in the
-list that the proxy's own registry is held to."""
+"""Alert rules and dashboard ask only for what proxy and controller serve: each expression is parsed as PromQL, and each metric, label and word in it is looked up in the
+lists that their own registries are held to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import yaml
 from lab.stage import ATTACKER, Stage, shape_policy
 
 MONITORING = Path(__file__).resolve().parent.parent.parent / "deploy" / "monitoring"
-SERVED = json.loads((MONITORING / "metrics.json").read_text())
+OF_PROXIES, OF_CONTROLLERS = (json.loads((MONITORING / name).read_text()) for name in ("metrics.json", "controller-metrics.json"))
+SERVED = OF_PROXIES | OF_CONTROLLERS
 ALERTS = [rule for group in yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -43,7 +44,7 @@ def selectors(expression: str) -> list[tuple[str, list, bool]]:
 
 
 def grouped(expression: str) -> set[str]:
-    return {label.strip() for labels in re.findall(r"\b(?:by|on|without)\s*\(([^)]*)\)", expression) for label in labels.split(",")}
+    return {label.strip() for labels in re.findall(r"\b(?:by|on|without)\s*\(([^)]*)\)", expression) for label in labels.split(",") if label.strip()}
 
 
 def metric(name: str) -> tuple[dict, set[str]]:
@@ -90,6 +91,7 @@ def test_an_alert_says_what_it_is_and_what_to_do(rule):
 
 
 def test_names_are_unique():
+    assert not set(OF_PROXIES) & set(OF_CONTROLLERS)
     assert len({rule["alert"] for rule in ALERTS}) == len(ALERTS)
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
@@ -129,7 +131,8 @@ def test_prometheus_takes_the_rules_and_they_fire_when_they_should():
 
 @pytest.mark.parametrize(
     ("what", "otherwise"),
-    [(" offset 10m) > 0", " offset 1m) > 0"), ("<= 5 *", "<= 0 *"), ("count(count_values", "sum(count_values"), ("> 0\n    for: 15m", "> 5\n    for: 15m")],
+    [(" offset 10m) > 0", " offset 1m) > 0"), ("<= 5 *", "<= 0 *"), ("count(count_values", "sum(count_values"), ("> 0\n    for: 15m", "> 5\n    for: 15m"),
+     ("max(eastwall_controller_leader) == 0", "min(eastwall_controller_leader) == 0"), ("< 604800", "< 60480"), ("reason=~\"no-sidecar|", "reason=~\"left-alone|no-sidecar|"), ('{reason=~"token|permission"}[10m]', "[10m]")],
 )
 def test_the_tests_of_the_rules_can_fail(what, otherwise, tmp_path):
     text = (MONITORING / "alerts.yaml").read_text()
@@ -147,7 +150,7 @@ def test_a_running_proxy_serves_what_is_listed(folder, ending):
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     assert types == {name: SERVED[name]["type"] for name in types}
     # The others have labels, and nothing has happened yet that they count; the age is of what a controller said.
-    assert {name for name in SERVED if not SERVED[name]["labels"]} - {"eastwall_registry_age_seconds"} <= set(types)
+    assert {name for name in OF_PROXIES if not SERVED[name]["labels"]} - {"eastwall_registry_age_seconds"} <= set(types)
     assert {"eastwall_requests_total", "eastwall_evasion_attempts_total", "eastwall_alerts_total", "eastwall_unprotected_workloads"} <= set(types)
     for name, labels in re.findall(r"^(eastwall_\w+){(.*)} \S+$", text, re.M):
         served, of = metric(name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.firewall import Firewall, binary, policy, redirect
+from lab.firewall import Firewall, Sidecar, binary, policy, redirect
 from lab.namespace import HOME, Namespace
 from lab.network import Network, Pod
 from lab.program import until
@@ -291,6 +292,68 @@ def test_a_namespace_is_exempt_by_its_label(node):
     node.firewall.kill()
     node.firewall.start()
     assert not has_rules(vault) and node.ask(node.attacker, vault) == 200
+
+
+INJECTED = {"annotations": {"eastwall.dev/injected": "1.0.0"}}
+
+
+def test_a_pod_with_a_sidecar_is_left_to_it_and_who_only_says_so_is_closed(node, folder):
+    # As the injector has written into the pod; the registry knows it before its addresses.
+    node.register(node.orders.workload(ports=PORTS, ips=[], **INJECTED))
+    node.firewall.start()
+    node.receiver.forget()
+    node.runtime.add(node.orders)
+    assert has_rules(node.orders) and node.is_closed()
+    assert node.runtime.call("CHECK", node.orders) == (0, None)
+    node.register(node.orders.workload(ports=PORTS, **INJECTED))
+    time.sleep(1.2)
+    assert node.is_closed(), "it has said so, and no sidecar is there"
+
+    # As its two containers do; the ports are those of the node's proxy.
+    pods = [pod.workload() for pod in (node.web, node.attacker)] + [node.orders.workload(ports=PORTS)]
+    sidecar = node.ending.enter_context(Sidecar(folder / "sidecar", node.orders, POLICY, pods))
+    sidecar.start()
+    until(lambda: node.verdicts() == ENFORCED, "verdicts of the sidecar")
+    rules = lambda: re.sub(r"packets \d+ bytes \d+", "", node.orders.run(TABLE).stdout)  # noqa: E731
+    own = rules()
+
+    # Whatever becomes of the node's proxy, and of the label of the namespace.
+    node.firewall.kill()
+    node.firewall.start()
+    everybody = [pod.workload(**EXEMPT) for pod in (node.web, node.attacker)]
+    node.firewall.write_workloads([*everybody, node.orders.workload(ports=PORTS, **EXEMPT, **INJECTED), node.network.node_entry()])
+    node.firewall.ask_socket("/reload", "POST")
+    time.sleep(1.2)
+    assert rules() == own and node.verdicts() == ENFORCED
+    node.register(node.orders.workload(ports=PORTS, **INJECTED))
+    time.sleep(1.2)
+    assert rules() == own and node.verdicts() == ENFORCED
+    sidecar.kill()
+    assert node.is_closed()
+
+
+def test_a_pod_that_comes_to_say_that_it_has_a_sidecar_is_closed(node):
+    node.register(node.orders.workload(ports=PORTS))
+    node.firewall.start()
+    node.runtime.add(node.orders)
+    until(lambda: node.verdicts() == ENFORCED, "verdicts")
+    node.receiver.forget()
+    node.register(node.orders.workload(ports=PORTS, **INJECTED))
+    until(lambda: node.ask(node.web) != 200, "it is let go of")
+    assert has_rules(node.orders) and node.is_closed()
+    node.register(node.orders.workload(ports=PORTS))
+    until(lambda: node.verdicts() == ENFORCED, "it is served again")
+
+    # One that was exempt has no rules: it is closed as soon as it no longer is, whatever it says.
+    vault = node.network.pod("vault")
+    node.ending.enter_context(Recorder(vault, "::", 8080))
+    labelled = vault.workload(namespace="vaults", ports=PORTS, **EXEMPT, **INJECTED)
+    node.register(node.orders.workload(ports=PORTS), labelled)
+    node.runtime.add(vault, namespace="vaults")
+    assert not has_rules(vault) and node.ask(node.attacker, vault) == 200
+    node.register(node.orders.workload(ports=PORTS), labelled | {"namespaceLabels": {}})
+    until(lambda: has_rules(vault), "rules once the label is gone")
+    assert node.ask(node.attacker, vault) != 200 and node.ask(node.web, vault) != 200
 
 
 def test_root_alone_hands_over(node):

@@ -15,8 +15,9 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 use crate::status::{self, Inputs, Programmed};
+use crate::uncovered::{self, Uncovered};
 use crate::webhook::{Identity, Sidecars, Webhooks, certificate};
-use crate::{kubernetes, lease, serve, slices};
+use crate::{kubernetes, lease, replicas, serve, slices};
 
 /// Runs the controller until a signal ends it.
 ///
@@ -33,7 +34,8 @@ pub async fn run(config: &Config) -> Result<(), String> {
     let policies = Arc::new(Policies::new(Arc::clone(&metrics)));
     let (leader, leads) = watch::channel(false);
     let (ending, ends) = watch::channel(false);
-    let (proxies, programmed) = watch::channel(Programmed::default());
+    let (proxies, own) = watch::channel(Programmed::default());
+    let (all, programmed) = watch::channel(Programmed::default());
 
     let admin = bind("--admin", config.admin).await?;
     let webhook = bind("--webhook", config.webhook).await?;
@@ -61,12 +63,20 @@ pub async fn run(config: &Config) -> Result<(), String> {
     tasks.spawn({
         let (client, store) = (client.clone(), Arc::clone(&store));
         let (flags, namespace) = (config.proxies.clone(), namespace.clone());
+        let told = (proxies, Arc::clone(&metrics));
         async move {
-            let served = slices::serve(client, store, (&flags, &namespace), follow, proxies).await;
+            let served = slices::serve(client, store, (&flags, &namespace), follow, told).await;
             served.map(|never| match never {})
         }
     });
-    let inputs = Inputs { store, policies, programmed, leads, metrics: Arc::clone(&metrics) };
+    let told = replicas::Ends { own, all, leads: leads.clone(), metrics: Arc::clone(&metrics), ending: ends.clone() };
+    let mut exchange = tokio::spawn(replicas::exchange(client.clone(), config.telling(&namespace), told));
+    let (told, uncovered) = watch::channel(Uncovered::new());
+    let looks = config.looks(&namespace);
+    tasks.spawn(endless("the look for pods without a proxy", {
+        uncovered::look(Arc::clone(&store), programmed.clone(), looks, told)
+    }));
+    let inputs = Inputs { store, policies, programmed, uncovered, leads, metrics: Arc::clone(&metrics) };
     tasks.spawn(endless("the statuses", status::write(client.clone(), inputs)));
     let campaign = lease::campaign(client, config.candidate(&namespace), leader, metrics, ends);
     let mut campaign = tokio::spawn(campaign);
@@ -79,6 +89,7 @@ pub async fn run(config: &Config) -> Result<(), String> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         _ = &mut campaign => return Err("the campaign for the lease has ended".to_owned()),
+        _ = &mut exchange => return Err("the exchange with the other replicas has ended".to_owned()),
         ended = tasks.join_next() => match ended {
             Some(Ok(Err(problem))) => Err(problem),
             Some(Err(error)) => Err(error.to_string()),
@@ -90,6 +101,9 @@ pub async fn run(config: &Config) -> Result<(), String> {
     ending.send_replace(true);
     if let Err(error) = campaign.await {
         tracing::warn!(%error, "the lease was not given back");
+    }
+    if let Err(error) = exchange.await {
+        tracing::warn!(%error, "the entry of this replica was not taken out");
     }
     if outcome.is_ok() {
         // The API server may call until it knows that this replica is gone.

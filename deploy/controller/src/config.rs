@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::lease::Candidate;
+use crate::replicas::Telling;
 use crate::slices::Flags;
+use crate::uncovered::Looks;
 use crate::webhook::certificate::{Files, Keeper};
 
 /// Follow a Kubernetes cluster for the proxies of the Eastwall firewall
@@ -64,6 +66,15 @@ pub struct Config {
     /// Seconds without a sign of life after which another replica takes the lease
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(5..=300))]
     lease_duration: u16,
+    /// ConfigMap in which each replica says how its proxies stand
+    #[arg(long, value_name = "NAME", default_value = "eastwall-controller-replicas")]
+    replicas_configmap: String,
+    /// Bytes that a replica may say there; what does not fit makes `Programmed` unknown
+    #[arg(long, value_name = "BYTES", default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
+    max_replica_bytes: u32,
+    /// Seconds that a pod may be without a proxy before its policies' statuses and the metrics tell
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(0..=3600))]
+    proxy_grace: u16,
     #[command(flatten)]
     pub(crate) proxies: Flags,
 }
@@ -79,6 +90,18 @@ impl Config {
             identity: self.identity.clone().or_else(|| named("POD_NAME")).unwrap_or_else(host),
             duration: Duration::from_secs(self.lease_duration.into()),
         }
+    }
+
+    /// How it tells the other replicas.
+    pub(crate) fn telling(&self, namespace: &str) -> Telling {
+        let Candidate { namespace, identity, duration, .. } = self.candidate(namespace);
+        let most = usize::try_from(self.max_replica_bytes).unwrap_or(usize::MAX);
+        Telling { namespace, configmap: self.replicas_configmap.clone(), identity, patience: duration, most }
+    }
+
+    /// How it looks for pods without a proxy.
+    pub(crate) fn looks(&self, namespace: &str) -> Looks {
+        Looks { node_accounts: self.proxies.accounts(namespace), grace: Duration::from_secs(self.proxy_grace.into()) }
     }
 
     /// The certificate's files, where it has some.

@@ -2,7 +2,8 @@
 //! that concerns it, and answers the API server's webhooks.
 //!
 //! `kubernetes` follows the API into the [`Store`]; `policies` compiles what is in it; `status` and `webhook` tell people
-//! what the compiler says; `lease` decides which replica writes. `slices` tells the proxies, `authority` signs for them.
+//! what the compiler says; `lease` decides which replica writes, and `replicas` what it knows of the others'
+//! proxies. `slices` tells the proxies, `authority` signs for them.
 
 mod admin;
 mod app;
@@ -13,9 +14,11 @@ mod kubernetes;
 mod lease;
 mod metrics;
 mod policies;
+mod replicas;
 mod serve;
 pub mod slices;
 mod status;
+mod uncovered;
 mod webhook;
 
 pub use app::run;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::cluster::{Change, Cluster};
+use crate::slices::Counts;
 
 /// Every metric, and the registry that renders them.
 #[derive(Debug)]
@@ -22,6 +23,13 @@ pub struct Metrics {
     admissions: IntCounterVec,
     admission: Histogram,
     status_writes: IntCounterVec,
+    replica_writes: IntCounterVec,
+    proxies: IntGauge,
+    proxies_behind: IntGauge,
+    callers_refused: IntCounterVec,
+    certificates: IntCounterVec,
+    root_ends: IntGauge,
+    without_proxy: IntGaugeVec,
 }
 
 impl Metrics {
@@ -92,6 +100,35 @@ impl Metrics {
                 "Statuses written, by result",
                 &["result"],
             )?,
+            replica_writes: counters(
+                "eastwall_controller_replica_writes_total",
+                "Times that this replica told the others how its proxies stand, by result",
+                &["result"],
+            )?,
+            proxies: gauge("eastwall_controller_proxies", "Proxies that follow this replica")?,
+            proxies_behind: gauge(
+                "eastwall_controller_proxies_behind",
+                "Proxies that follow this replica and have not put in force all that they are to have",
+            )?,
+            callers_refused: counters(
+                "eastwall_controller_callers_refused_total",
+                "Calls of proxies that were not let in, by reason",
+                &["reason"],
+            )?,
+            certificates: counters(
+                "eastwall_controller_certificates_total",
+                "Certificates of workloads that were asked for, by result",
+                &["result"],
+            )?,
+            root_ends: gauge(
+                "eastwall_controller_root_expiry_timestamp_seconds",
+                "When the certificate ends that signs those of workloads",
+            )?,
+            without_proxy: gauges(
+                "eastwall_controller_pods_without_proxy",
+                "Pods that policies select, or that ask for a sidecar, and before which no proxy stands; of whoever leads",
+                &["namespace", "reason"],
+            )?,
             registry,
         })
     }
@@ -107,6 +144,8 @@ impl Metrics {
         for key in cluster.objects.keys() {
             *counts.entry(&key.kind).or_default() += 1;
         }
+        // A kind that is watched no more has no series.
+        self.objects.reset();
         for (kind, count) in counts {
             self.objects.with_label_values(&[kind]).set(count);
         }
@@ -151,6 +190,35 @@ impl Metrics {
         self.status_writes.with_label_values(&[result]).inc();
     }
 
+    pub(crate) fn told_replicas(&self, result: &str) {
+        self.replica_writes.with_label_values(&[result]).inc();
+    }
+
+    pub(crate) fn proxies(&self, counts: Counts) {
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.proxies.set(number(counts.proxies));
+        self.proxies_behind.set(number(counts.proxies - counts.in_force));
+    }
+
+    pub(crate) fn refused_caller(&self, reason: &str) {
+        self.callers_refused.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn certificate(&self, result: &str) {
+        self.certificates.with_label_values(&[result]).inc();
+    }
+
+    pub(crate) fn root_ends(&self, at: i64) {
+        self.root_ends.set(at);
+    }
+
+    pub(crate) fn without_proxy(&self, counts: &BTreeMap<(String, &'static str), i64>) {
+        self.without_proxy.reset();
+        for ((namespace, reason), count) in counts {
+            self.without_proxy.with_label_values(&[namespace.as_str(), reason]).set(*count);
+        }
+    }
+
     /// For the metrics of other parts.
     #[must_use]
     pub fn registry(&self) -> &Registry {
@@ -163,25 +231,98 @@ const SECONDS: &[f64] = &[0.000_1, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::slices::Callers;
+    use crate::uncovered::Lack;
+
+    /// What alert rules and dashboards may name: `deploy/monitoring` is checked against it.
+    fn served() -> BTreeMap<String, Value> {
+        let metrics = Metrics::new().unwrap();
+        // A series shows its labels once it counts. Taken apart, so that none is forgotten.
+        let Metrics {
+            registry,
+            objects,
+            changes,
+            watch_told,
+            watch_errors,
+            queue: _,
+            compile: _,
+            refused: _,
+            leader: _,
+            admissions,
+            admission: _,
+            status_writes,
+            replica_writes,
+            proxies: _,
+            proxies_behind: _,
+            callers_refused,
+            certificates,
+            root_ends: _,
+            without_proxy,
+        } = &metrics;
+        for gauges in [objects, watch_told] {
+            gauges.with_label_values(&[""]);
+        }
+        for counters in [watch_errors, status_writes, replica_writes, callers_refused, certificates] {
+            counters.with_label_values(&[""]);
+        }
+        without_proxy.with_label_values(&[""; 2]);
+        for counters in [changes, admissions] {
+            counters.with_label_values(&[""; 2]);
+        }
+        let families = registry.gather().into_iter().map(|family| {
+            let name = family.name().to_owned();
+            let labels = family.get_metric().first().unwrap().get_label();
+            let labels: BTreeMap<&str, Value> =
+                labels.iter().map(|label| (label.name(), values(&name, label.name()))).collect();
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            (name, json!({"type": kind, "help": family.help(), "labels": labels}))
+        });
+        families.collect()
+    }
+
+    /// What a label can say, where that is a fixed set of words.
+    fn values(name: &str, label: &str) -> Value {
+        match (name, label) {
+            (_, "change") => json!(["put", "delete", "list"]),
+            (_, "webhook") => json!(["validate", "mutate"]),
+            (_, "verdict") => json!(["allowed", "refused", "error"]),
+            ("eastwall_controller_callers_refused_total", "reason") => json!(Callers::REASONS),
+            ("eastwall_controller_certificates_total", "result") => json!(["success", "refused", "error"]),
+            ("eastwall_controller_pods_without_proxy", "reason") => json!(Lack::ALL.map(Lack::label)),
+            (_, "result") => json!(["success", "error"]),
+            _ => Value::Null,
+        }
+    }
+
+    /// `INSTA_UPDATE=always` writes it anew.
+    #[test]
+    fn the_published_list_of_metrics_is_what_is_served() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../monitoring/controller-metrics.json");
+        let text = format!("{:#}\n", json!(served()));
+        if std::env::var("INSTA_UPDATE").as_deref() == Ok("always") {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let published = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(published == text, "{} is not what the controller serves", path.display());
+    }
 
     #[test]
     fn the_documentation_has_every_metric() {
         let page = include_str!("../../README.md");
-        let metrics = Metrics::new().unwrap();
-        // What has labels is rendered once it has a series.
-        metrics.changed("Pod", &Change::Put(crate::policies::tests::pod("a", "b", "10.0.0.2")));
-        metrics.watch_told("Pod");
-        metrics.watch_broke("Pod");
-        metrics.holds(&Cluster::default(), ["Pod"].into_iter());
-        metrics.judged("validate", "allowed", Duration::ZERO);
-        metrics.status_written("success");
-        let text = metrics.render();
-        let names: Vec<&str> =
-            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 12, "{names:?}");
-        for name in names {
+        for name in served().keys() {
             assert!(page.contains(&format!("`{name}`")), "deploy/README.md lacks {name}");
         }
+    }
+
+    #[test]
+    fn a_kind_that_is_watched_no_more_has_no_series() {
+        let metrics = Metrics::new().unwrap();
+        metrics.holds(&Cluster::default(), ["Pod", "Server"].into_iter());
+        metrics.holds(&Cluster::default(), ["Pod"].into_iter());
+        let text = metrics.render();
+        assert!(text.contains("objects{kind=\"Pod\"} 0") && !text.contains("Server"), "{text}");
     }
 }

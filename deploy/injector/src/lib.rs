@@ -22,6 +22,7 @@ mod volume;
 pub use choice::{NamespaceChoice, Scope};
 pub use object::{Injected, Outcome, Untouched};
 pub use path::{FieldPath, Segment};
+pub use pod::Sidecar;
 pub use refusal::{Reason, Refusal, Refusals, Warning};
 pub use review::Review;
 pub use settings::{Bypass, Family, Injector, Log, PullPolicy, Resources, Settings, SettingsError};

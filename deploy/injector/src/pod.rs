@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::annotation::Chosen;
-use crate::choice::{self, Scope};
+use crate::choice::{self, NamespaceChoice, Scope};
 use crate::container::{PROXY, Plan, REDIRECT};
 use crate::examine::examine;
 use crate::field::Fields;
@@ -64,6 +64,39 @@ pub(crate) fn inject(
     let plan = Plan { settings, chosen: &chosen, dialled: &dialled, has_own_apparmor };
     write(pod, [plan.redirect(), plan.proxy()]);
     Ok(true)
+}
+
+/// What a pod says of a sidecar of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sidecar {
+    /// Both containers are there, before all others.
+    Present,
+    /// It is to have one, and has none.
+    Missing,
+    /// It is to have none.
+    Unasked,
+}
+
+impl Sidecar {
+    /// Of a pod as it runs, in a namespace that says this.
+    #[must_use]
+    pub fn of(pod: &Value, namespace: NamespaceChoice) -> Self {
+        let first = pod.pointer("/spec/initContainers").and_then(Value::as_array).map(Vec::as_slice);
+        if let Some([redirect, proxy, ..]) = first
+            && redirect.get("name").is_some_and(|name| name == REDIRECT)
+            && proxy.get("name").is_some_and(|name| name == PROXY)
+            && proxy.get("restartPolicy").is_some_and(|policy| policy == "Always")
+        {
+            return Self::Present;
+        }
+        let path = FieldPath::default();
+        let metadata = pod.get("metadata").map(|metadata| Fields::new(metadata, &path)).transpose();
+        // What cannot be read would have been refused.
+        match metadata.and_then(|metadata| choice::wants(metadata, Scope::Namespace(namespace))) {
+            Ok(false) => Self::Unasked,
+            Ok(true) | Err(_) => Self::Missing,
+        }
+    }
 }
 
 /// The first container that has a name of the sidecar's.

@@ -1,5 +1,6 @@
 //! One stream: takes in what the controller sends, has it put in force, and says what became of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eastwall_protocol::v1alpha1 as protocol;
@@ -7,7 +8,7 @@ use protocol::acknowledgement::Result as Outcome;
 use protocol::follow_request::Message as Said;
 use protocol::follow_response::Message;
 use protocol::slices_client::SlicesClient;
-use protocol::{Acknowledgement, FollowRequest, FollowResponse, Hello, Refusal};
+use protocol::{Acknowledgement, Captured, FollowRequest, FollowResponse, Hello, Refusal};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -48,9 +49,17 @@ async fn follow(
     let called = tokio::time::timeout(SILENCE, client.follow(ReceiverStream::new(receiver))).await;
     let mut stream = called.map_err(|_| late())?.map_err(|status| told(&status))?.into_inner();
     let mut whole = Whole::default();
-    let mut acknowledged = false;
+    let mut acknowledged: Option<Acknowledgement> = None;
     loop {
         let message = tokio::select! {
+            changed = keep.captured.changed() => {
+                changed.map_err(|_| "the proxy ends")?;
+                if let Some(last) = &mut acknowledged {
+                    last.captured = captured(keep);
+                    sender.send(request(Said::Acknowledgement(last.clone()))).await?;
+                }
+                continue;
+            }
             message = tokio::time::timeout(SILENCE, stream.message()) => message.map_err(|_| late())?,
             () = keep.identities.renew(&channel) => continue,
         };
@@ -66,22 +75,22 @@ async fn follow(
             Message::Slice(part) => {
                 let Some(slice) = whole.add(part, keep.following.slice_bytes)? else { continue };
                 keep.state.replace(&version, slice.objects)?;
-                acknowledged = false;
+                acknowledged = None;
                 Some(slice.workloads)
             }
             Message::Changes(changes) => {
                 keep.state.change(&version, changes.put, &changes.deleted)?;
-                acknowledged = false;
+                acknowledged = None;
                 Some(changes.workloads)
             }
         };
         if let Some(workloads) = workloads {
             keep.identities.want(&workloads);
         }
-        if !acknowledged {
+        if acknowledged.is_none() {
             let status = keep.reloader.reload().await.map_err(|_| "the policy thread has ended")?;
-            sender.send(request(Said::Acknowledgement(acknowledgement(keep, version, &status)))).await?;
-            acknowledged = true;
+            let said = acknowledged.insert(acknowledgement(keep, version, &status));
+            sender.send(request(Said::Acknowledgement(said.clone()))).await?;
         }
         keep.state.heard();
         keep.silence.heard();
@@ -119,7 +128,18 @@ fn hello(serves: &Serves, version: &str) -> Hello {
     Hello { serves: Some(serves), version: version.to_owned() }
 }
 
-fn acknowledgement(keep: &Keep, version: String, status: &Status) -> Acknowledgement {
+/// Nothing of a proxy that serves its own pod alone.
+fn captured(keep: &mut Keep) -> Option<Captured> {
+    let names = keep.captured.borrow_and_update().clone();
+    let pod = |name: Arc<str>| {
+        let (namespace, name) = name.split_once('/')?;
+        Some(protocol::Pod { namespace: namespace.to_owned(), name: name.to_owned() })
+    };
+    let pods = || names.into_iter().filter_map(pod).collect();
+    matches!(keep.following.serves, Serves::Node(_)).then(|| Captured { pods: pods() })
+}
+
+fn acknowledgement(keep: &mut Keep, version: String, status: &Status) -> Acknowledgement {
     let failed = !status.good || status.self_test.is_some() || status.workloads.is_some();
     let result = match (failed, status.errors.is_empty() && status.held.is_empty()) {
         (true, _) => Outcome::NotInForce,
@@ -130,6 +150,7 @@ fn acknowledgement(keep: &Keep, version: String, status: &Status) -> Acknowledge
         key: keep.state.key_at(&error.location),
         message: format!("{}: {}", error.code, error.message).chars().take(MESSAGE_LETTERS).collect(),
     });
+    let refusals = refusals.collect();
     let world = keep.live.load();
     let generation = world.generation();
     Acknowledgement {
@@ -137,7 +158,8 @@ fn acknowledgement(keep: &Keep, version: String, status: &Status) -> Acknowledge
         generation: generation.number,
         hash: generation.hash.to_string(),
         result: result.into(),
-        refusals: refusals.collect(),
+        refusals,
+        captured: captured(keep),
     }
 }
 

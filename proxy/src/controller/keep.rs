@@ -1,6 +1,9 @@
 //! Follows one controller after the other, for as long as the process runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use super::State;
 use super::connect::Channel;
@@ -20,6 +23,8 @@ pub(super) struct Keep {
     pub(super) reloader: Reloader,
     pub(super) identities: Identities,
     pub(super) silence: Arc<Silence>,
+    /// `namespace/name` of the pods whose traffic comes here; of a node's proxy.
+    pub(super) captured: watch::Receiver<BTreeSet<Arc<str>>>,
     recorder: Recorder,
 }
 
@@ -30,10 +35,11 @@ impl Keep {
         live: Arc<Live>,
         reloader: Reloader,
         recorder: &Recorder,
+        captured: watch::Receiver<BTreeSet<Arc<str>>>,
     ) -> Self {
         let identities = Identities::new(&following.state, &following.serves);
         let silence = Arc::new(Silence::new(following.max_staleness, state.silence()));
-        Self { following, state, live, reloader, identities, silence, recorder: recorder.clone() }
+        Self { following, state, live, reloader, identities, silence, captured, recorder: recorder.clone() }
     }
 
     pub(super) async fn run(mut self) {

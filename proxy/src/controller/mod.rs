@@ -14,8 +14,11 @@ mod settings;
 mod silence;
 mod state;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::observe::Recorder;
 use crate::policy::{Live, Reloader};
@@ -23,16 +26,18 @@ use crate::policy::{Live, Reloader};
 pub(crate) use settings::{ControllerSettings, Following};
 pub(crate) use state::State;
 
-/// Follows on a thread of its own until the process ends. `state`: what was there at the start.
+/// Follows on a thread of its own until the process ends. `state`: what was there at the start; `captured`: the pods of a
+/// node whose traffic comes here.
 pub(crate) fn start(
     following: Following,
     state: State,
     live: &Arc<Live>,
     reloader: Reloader,
     recorder: &Recorder,
+    captured: watch::Receiver<BTreeSet<Arc<str>>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let follower = keep::Keep::new(following, state, Arc::clone(live), reloader, recorder);
+    let follower = keep::Keep::new(following, state, Arc::clone(live), reloader, recorder, captured);
     std::thread::Builder::new().name("controller".into()).spawn(move || runtime.block_on(follower.run()))?;
     Ok(())
 }

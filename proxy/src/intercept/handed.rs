@@ -17,6 +17,9 @@ use super::namespace;
 /// The label of a namespace whose pods are left alone.
 const INTERCEPTION: &str = "eastwall.dev/interception";
 
+/// The annotation that the injector writes: the pod has a sidecar.
+const INJECTED: &str = "eastwall.dev/injected";
+
 /// A pod as the runtime tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -173,6 +176,13 @@ impl Handed {
             pod.exempt = exempt;
         }
     }
+}
+
+/// Whether a pod says that it has a sidecar of its own. It may say so of itself: whoever believes it has closed it first.
+pub(crate) fn has_sidecar(registry: &Registry, pod: &HandedPod) -> bool {
+    let id = registry.find_workload(&pod.namespace, &pod.name);
+    let workload = id.and_then(|id| registry.workload(id)).filter(|workload| workload.netns.is_none());
+    workload.is_some_and(|workload| workload.annotations.contains_key(INJECTED))
 }
 
 /// Whether the pods of a namespace are left alone; `None`: the registry does not know the namespace.

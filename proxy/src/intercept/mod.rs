@@ -26,7 +26,7 @@ pub(crate) use handover::{Inherited, Successors, take_over};
 pub(crate) use install::Plan;
 pub(crate) use listener::{Acceptor, Listeners, Refused, TurnedAway, no_such_family};
 pub(crate) use namespace::Namespace;
-pub(crate) use node::{HandError, Node, NodeSetup};
+pub(crate) use node::{Captured, HandError, Node, NodeSetup};
 
 /// The address that the client dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

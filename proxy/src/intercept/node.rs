@@ -2,7 +2,7 @@
 
 mod handing;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use eastwall_policy::registry::{Workload, WorkloadId};
 use eastwall_policy::world::World;
+use tokio::sync::watch;
 
 pub(crate) use handing::HandError;
 
-use super::handed::Handed;
+use super::handed::{Handed, has_sidecar};
 use super::install::{self, InstallError, Plan};
 use super::listener::{self, Listening, Pod};
 use super::rules::{Bypass, Counts, Exclusion, Family, Ports, Ruleset};
@@ -41,12 +42,18 @@ pub(crate) struct Node {
     listeners: Listeners,
     pods: Mutex<Pods>,
     inherited: Arc<Inherited>,
+    captured: Captured,
 }
+
+/// The pods (`namespace/name`) that have their rules and are listened in; whoever follows it is told of each change.
+pub(crate) type Captured = watch::Sender<BTreeSet<Arc<str>>>;
 
 #[derive(Debug, Default)]
 struct Pods {
     served: BTreeMap<Arc<str>, Served>,
     handed: Handed,
+    /// Pods with a sidecar of their own, each with the namespace that was closed before the sidecar came.
+    left: BTreeMap<Arc<str>, (u64, u64)>,
     /// The next process has them: nothing is added here any more.
     retired: bool,
 }
@@ -70,8 +77,8 @@ struct Served {
 
 impl Node {
     /// Serves nobody until the first [`Self::reconcile`].
-    pub(crate) fn new(setup: NodeSetup, inherited: Inherited) -> Self {
-        Self { setup, listeners: Listeners::none(), pods: Mutex::default(), inherited: Arc::new(inherited) }
+    pub(crate) fn new(setup: NodeSetup, inherited: Inherited, captured: Captured) -> Self {
+        Self { setup, listeners: Listeners::none(), pods: Mutex::default(), inherited: Arc::new(inherited), captured }
     }
 
     /// Where workers accept from.
@@ -88,7 +95,7 @@ impl Node {
     /// `eastwall redirect delete` opens it. Whoever failed is tried again by the next call.
     pub(crate) fn reconcile(&self, world: &World, now: i64) -> Vec<PodFailure> {
         let mut pods = self.pods();
-        let Pods { served: pods, handed, retired } = &mut *pods;
+        let Pods { served: pods, handed, left, retired } = &mut *pods;
         if self.listeners.is_closed() {
             pods.clear();
             return Vec::new();
@@ -102,6 +109,7 @@ impl Node {
         {
             tracing::warn!(%error, "cannot write down which pods were handed over");
         }
+        self.leave_to_sidecars(pods, handed, left, (world, now), &mut failures);
         let mut before = std::mem::take(pods);
         let mut taken = HashSet::new();
         for member in members(world, self.setup.node.as_deref(), handed) {
@@ -127,6 +135,11 @@ impl Node {
 
     fn listen(&self, pods: &BTreeMap<Arc<str>, Served>) {
         self.listeners.replace(pods.values().flat_map(|served| served.listening.iter().cloned()).collect());
+        self.captured.send_if_modified(|captured| {
+            let differs = !captured.iter().eq(pods.keys());
+            *captured = pods.keys().cloned().collect();
+            differs
+        });
     }
 
     /// The named counters of every pod, for what bypasses the proxy.
@@ -193,7 +206,7 @@ pub(crate) struct Member<'a> {
     pub(crate) path: &'a Path,
 }
 
-/// The workloads of the registry that have a namespace, and the pods that were handed over. Where both name one for the
+/// The workloads of the registry that have a namespace, and the pods that were handed over and have no sidecar. Where both name one for the
 /// same pod, that of the registry counts.
 pub(crate) fn members<'a>(world: &'a World, node: Option<&str>, handed: &'a Handed) -> Vec<Member<'a>> {
     let registry = world.registry();
@@ -207,7 +220,7 @@ pub(crate) fn members<'a>(world: &'a World, node: Option<&str>, handed: &'a Hand
             Some(Member { name, workload: Some(id), addresses: &workload.ips, path })
         })
         .collect();
-    for (name, pod) in handed.iter().filter(|(_, pod)| !pod.exempt) {
+    for (name, pod) in handed.iter().filter(|(_, pod)| !pod.exempt && !has_sidecar(registry, pod)) {
         let id = registry.find_workload(&pod.namespace, &pod.name);
         let known = id.and_then(|id| Some((id, registry.workload(id).filter(|workload| is_here(workload))?)));
         let (workload, addresses) = match known {

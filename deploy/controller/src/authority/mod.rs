@@ -26,6 +26,8 @@ pub use server::ServerCertificate;
 pub(crate) use service::Certificates;
 pub use vault::{Answer, FileVault, Found, Kept, Vault, VaultError};
 
+use crate::metrics::Metrics;
+
 use root::Roots;
 use signer::Signer;
 
@@ -128,9 +130,10 @@ impl Authority {
     }
 
     /// Turns every so often, as long as the process runs.
-    pub async fn keep(self: Arc<Self>) {
+    pub async fn keep(self: Arc<Self>, metrics: Arc<Metrics>) {
         let often = (self.settings.lifetime / 24).min(Duration::from_secs(600));
         loop {
+            metrics.root_ends(self.signer.load().not_after);
             tokio::time::sleep(often).await;
             if let Err(error) = self.turn(now()).await {
                 tracing::error!(%error, "the authority goes on with the root that it has");

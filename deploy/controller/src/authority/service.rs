@@ -22,7 +22,9 @@ impl Service for Certificates {
         let caller = self.callers.admit(&request).await?;
         let SignRequest { pod, request } = request.into_inner();
         let pod = pod.ok_or_else(|| Status::invalid_argument("say for which pod"))?;
-        let signed = self.signed(&caller, &pod, &request)?;
+        let signed = self.signed(&caller, &pod, &request);
+        self.callers.asked_for_certificate(&signed);
+        let signed = signed?;
         let ders = |certificates: &[rustls::pki_types::CertificateDer<'_>]| {
             certificates.iter().map(|one| one.to_vec()).collect()
         };

@@ -116,6 +116,7 @@ impl Source {
         }
         // The last kind that was waited for may be gone.
         self.settle(true);
+        self.count();
     }
 
     /// Takes what the watches told into the store.
@@ -136,6 +137,10 @@ impl Source {
         self.store.apply(changes);
         times.into_iter().for_each(|seen: Instant| self.metrics.queued(seen.elapsed()));
         self.settle(knows_the_kinds);
+        self.count();
+    }
+
+    fn count(&self) {
         self.metrics.holds(&self.store.load(), self.watched.keys().map(|kind| &*kind.kind));
     }
 

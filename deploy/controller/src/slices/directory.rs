@@ -144,9 +144,13 @@ impl Directory {
         self.pods.get(&(namespace.into(), name.into()))
     }
 
-    /// `metadata.generation` of an object.
-    pub(super) fn generation(&self, key: &Key) -> i64 {
-        self.told.get(key).map_or(0, |told| told.object.generation)
+    /// The policies of the native kinds, each with its generation.
+    pub(super) fn native(&self) -> impl Iterator<Item = (&Key, i64)> {
+        let policies = self
+            .told
+            .iter()
+            .filter(|(key, _)| trim::group(key) == crate::GROUP && trim::part(key) == Some(Part::Policy));
+        policies.map(|(key, told)| (key, told.object.generation))
     }
 
     /// The pods of a node.

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::Service as _;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::caller::{Caller, Gate, Reviewer};
 use super::directory::Directory;
@@ -30,6 +30,7 @@ use super::settings::Settings;
 use super::slice::Serves;
 use crate::authority::{Authority, Certificates};
 use crate::cluster::Store;
+use crate::metrics::Metrics;
 
 /// Both services, ready to serve.
 #[derive(Clone)]
@@ -44,7 +45,8 @@ pub(crate) struct Callers {
     gate: Gate,
     rate: Rate,
     directory: watch::Receiver<Arc<Directory>>,
-    settings: Settings,
+    metrics: Arc<Metrics>,
+    pub(super) settings: Settings,
 }
 
 /// Where a call comes from.
@@ -54,12 +56,19 @@ struct Remote(SocketAddr);
 impl Endpoint {
     /// Serves what the store holds to whom the reviewer knows. Needs a running runtime.
     #[must_use]
-    pub fn new(store: &Store, reviewer: Arc<dyn Reviewer>, authority: Arc<Authority>, settings: Settings) -> Self {
+    pub fn new(
+        store: &Store,
+        reviewer: Arc<dyn Reviewer>,
+        authority: Arc<Authority>,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let directory = Directory::follow(store, settings.gather);
         let callers = Callers {
             gate: Gate::new(reviewer, settings.reviews, settings.patience),
             rate: Rate::new(settings.calls, settings.calls_per_second),
             directory: directory.clone(),
+            metrics,
             settings,
         };
         Self { fleet: Arc::new(Fleet::new(directory)), callers: Arc::new(callers), authority }
@@ -152,10 +161,39 @@ impl Callers {
     pub(crate) async fn admit<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let remote = request.extensions().get::<Remote>().map(|remote| remote.0.ip());
         if !remote.is_some_and(|remote| self.rate.takes(remote, Instant::now())) {
-            return Err(Status::resource_exhausted("too many calls from this address: wait"));
+            return Err(self.refuse(Status::resource_exhausted("too many calls from this address: wait")));
         }
         let caller = self.gate.caller(request.metadata(), &self.directory()).await;
-        caller.inspect_err(|status| tracing::warn!(?remote, %status, "a caller is not let in"))
+        caller.map_err(|status| {
+            tracing::warn!(?remote, %status, "a caller is not let in");
+            self.refuse(status)
+        })
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refuse(&self, status: Status) -> Status {
+        let [rate, token, permission, unavailable] = Self::REASONS;
+        let reason = match status.code() {
+            Code::ResourceExhausted => rate,
+            Code::Unauthenticated => token,
+            Code::PermissionDenied => permission,
+            _ => unavailable,
+        };
+        self.metrics.refused_caller(reason);
+        status
+    }
+
+    /// Why a caller is not let in: it calls too often; its token is not good; it asks for what is not its own, or has ended;
+    /// it cannot be judged yet.
+    pub(crate) const REASONS: [&str; 4] = ["rate", "token", "permission", "unavailable"];
+
+    /// Counts what became of a request for a certificate.
+    pub(crate) fn asked_for_certificate<T>(&self, signed: &Result<T, Status>) {
+        self.metrics.certificate(match signed.as_ref().map_err(Status::code) {
+            Ok(_) => "success",
+            Err(Code::Internal) => "error",
+            Err(_) => "refused",
+        });
     }
 
     /// The cluster as it is now.
@@ -183,7 +221,7 @@ impl Slices for Follow {
         let said = request.into_inner();
         let (answers, receiver) = mpsc::channel(follow::ANSWERS);
         let (fleet, callers) = (Arc::clone(&self.fleet), Arc::clone(&self.callers));
-        tokio::spawn(async move { follow::serve(caller, said, answers, &fleet, &callers.settings).await });
+        tokio::spawn(async move { follow::serve(caller, said, answers, &fleet, &callers).await });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

@@ -1,6 +1,6 @@
 //! Which proxies follow, and what they have put in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eastwall_protocol::v1alpha1 as protocol;
@@ -10,9 +10,9 @@ use tokio::sync::{oneshot, watch};
 use super::caller::Caller;
 use super::directory::Directory;
 use super::group::Entry;
-use super::slice::Slice;
+use super::slice::{Serves, Slice};
 use crate::cluster::Key;
-use crate::status::Programmed;
+use crate::status::{Programmed, Progress};
 
 /// The proxies that follow now.
 #[derive(Debug)]
@@ -42,6 +42,9 @@ struct Proxy {
     /// What it is to have.
     slice: Arc<Slice>,
     acknowledged: Option<Acknowledged>,
+    serves: Serves,
+    /// The pods of its node whose traffic reaches it, by namespace and name.
+    captured: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Dropped when another stream of the same proxy takes its place.
     _replaced: oneshot::Sender<()>,
 }
@@ -62,6 +65,21 @@ pub(super) struct Place<'f> {
 }
 
 impl Proxy {
+    /// Adds the pods before which it stands. A node's proxy speaks for the pods of its node alone.
+    fn tell_whom(&self, directory: &Directory, programmed: &mut Programmed) {
+        match &self.serves {
+            Serves::Pod { namespace, name } => {
+                programmed.served.insert((Arc::clone(namespace), Arc::clone(name)));
+            }
+            Serves::Node(node) => {
+                programmed.nodes.insert(Arc::clone(node));
+                let pods = directory.pods_of(node).iter();
+                let names = pods.map(|pod| (Arc::clone(&pod.namespace), Arc::clone(&pod.name)));
+                programmed.served.extend(names.filter(|name| self.captured.contains(name)));
+            }
+        }
+    }
+
     /// Whether it has the policy in force, or has refused it; `None` while it has not spoken of it as it stands.
     fn has(&self, wanted: &Entry) -> Option<bool> {
         let Acknowledged { slice, outcome, refused } = self.acknowledged.as_ref()?;
@@ -78,18 +96,21 @@ impl Fleet {
         Self { proxies: Mutex::default(), directory, changed: watch::Sender::new(0) }
     }
 
-    /// Which proxies have each policy in force as it stands in the cluster now.
+    /// How far the proxies that follow here have come with each policy of the native kinds.
     #[must_use]
     pub fn programmed(&self) -> Programmed {
         let directory = Arc::clone(&self.directory.borrow());
         let mut programmed = Programmed::default();
+        for (key, generation) in directory.native() {
+            programmed.policies.insert(key.clone(), Progress { generation, ..Progress::default() });
+        }
         for proxy in self.proxies().values() {
+            if proxy.acknowledged.is_some() {
+                proxy.tell_whom(&directory, &mut programmed);
+            }
             for entry in proxy.slice.policies() {
-                let progress = programmed.policies.entry(entry.key.clone()).or_default();
-                progress.generation = directory.generation(&entry.key);
-                progress.proxies += 1;
-                if proxy.has(entry) != Some(true) {
-                    progress.behind.push(Arc::clone(&proxy.name));
+                if let Some(progress) = programmed.policies.get_mut(&entry.key) {
+                    progress.add((proxy.has(entry) != Some(true)).then_some(&proxy.name));
                 }
             }
         }
@@ -139,13 +160,26 @@ impl Fleet {
     }
 
     /// A proxy begins to follow. The receiver ends when another stream of it takes its place.
-    pub(super) fn enter(&self, caller: &Caller, slice: &Arc<Slice>) -> (Place<'_>, oneshot::Receiver<()>) {
+    pub(super) fn enter(
+        &self,
+        caller: &Caller,
+        serves: &Serves,
+        slice: &Arc<Slice>,
+    ) -> (Place<'_>, oneshot::Receiver<()>) {
         let (sender, replaced) = oneshot::channel();
         let uid = &caller.pod.uid;
         let mut proxies = self.proxies();
         let stream = proxies.get(uid).map_or(0, |earlier| earlier.stream + 1);
         let name = caller.to_string().into();
-        let proxy = Proxy { name, stream, slice: Arc::clone(slice), acknowledged: None, _replaced: sender };
+        let proxy = Proxy {
+            name,
+            stream,
+            slice: Arc::clone(slice),
+            acknowledged: None,
+            serves: serves.clone(),
+            captured: BTreeSet::new(),
+            _replaced: sender,
+        };
         proxies.insert(Arc::clone(uid), proxy);
         drop(proxies);
         self.tell();
@@ -165,6 +199,13 @@ impl Place<'_> {
     /// The proxy is to have another slice.
     pub(super) fn wants(&self, slice: &Arc<Slice>) {
         self.change(|proxy| proxy.slice = Arc::clone(slice));
+    }
+
+    /// The proxy says whose traffic reaches it.
+    pub(super) fn captures(&self, captured: protocol::Captured) {
+        let names = captured.pods.into_iter().map(|pod| (pod.namespace.into(), pod.name.into()));
+        let names = names.collect();
+        self.change(|proxy| proxy.captured = names);
     }
 
     /// The proxy says what became of a slice.

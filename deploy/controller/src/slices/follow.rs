@@ -15,6 +15,7 @@ use tokio::time::{Instant, interval_at, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
 use super::caller::Caller;
+use super::endpoint::Callers;
 use super::fleet::Fleet;
 use super::group::Entry;
 use super::settings::Settings;
@@ -30,9 +31,9 @@ pub(super) async fn serve(
     mut said: Streaming<FollowRequest>,
     answers: Answers,
     fleet: &Fleet,
-    settings: &Settings,
+    callers: &Callers,
 ) {
-    if let Err(status) = run(&caller, &mut said, &answers, fleet, settings).await {
+    if let Err(status) = run(&caller, &mut said, &answers, fleet, callers).await {
         tracing::debug!(pod = %caller.pod.name, namespace = %caller.pod.namespace, %status, "a stream ends");
         // A proxy that is gone, or does not read, hears nothing more.
         let _ = timeout(LAST_WORD, answers.send(Err(status))).await;
@@ -44,18 +45,19 @@ async fn run(
     said: &mut Streaming<FollowRequest>,
     answers: &Answers,
     fleet: &Fleet,
-    settings: &Settings,
+    callers: &Callers,
 ) -> Result<(), Status> {
+    let settings = &callers.settings;
     let hello = timeout(settings.patience, said.message()).await;
     let hello = hello.map_err(|_| Status::deadline_exceeded("no `Hello` in time"))??;
     let Some(FollowRequest { message: Some(Said::Hello(hello)) }) = hello else {
         return Err(Status::invalid_argument("the first message is `Hello`"));
     };
     let serves = serves(&hello)?;
-    caller.may_serve(&serves, &settings.node_accounts)?;
+    callers.may_serve(caller, &serves).map_err(|status| callers.refuse(status))?;
     let mut directory = fleet.directory();
     let mut slice = Arc::new(Slice::of(&directory.borrow_and_update(), &serves));
-    let (place, mut replaced) = fleet.enter(caller, &slice);
+    let (place, mut replaced) = fleet.enter(caller, &serves, &slice);
 
     let mut sender = Sender { answers, settings };
     if *hello.version == **slice.version() {
@@ -73,12 +75,15 @@ async fn run(
         tokio::select! {
             message = said.message() => match message? {
                 None => return Ok(()),
-                Some(FollowRequest { message: Some(Said::Acknowledgement(acknowledgement)) }) => {
+                Some(FollowRequest { message: Some(Said::Acknowledgement(mut acknowledgement)) }) => {
+                    if let Some(captured) = acknowledgement.captured.take() {
+                        place.captures(captured);
+                    }
                     match open.take() {
                         Some((sent, _)) if *acknowledgement.version == **sent.version() => {
                             place.acknowledged(&sent, &acknowledgement);
                         }
-                        // One of an earlier stream.
+                        // One of an earlier stream, or said again.
                         held => open = held,
                     }
                 }

@@ -15,6 +15,7 @@ use super::fleet::Fleet;
 use super::settings::Settings;
 use crate::authority::{self, Authority, SecretVault, ServerCertificate, Source, publish};
 use crate::cluster::Store;
+use crate::metrics::Metrics;
 use crate::status::Programmed;
 
 /// How proxies are served.
@@ -85,7 +86,7 @@ impl Flags {
     }
 
     /// Whose pods may serve a node.
-    fn accounts(&self, namespace: &str) -> Vec<String> {
+    pub(crate) fn accounts(&self, namespace: &str) -> Vec<String> {
         let own = || vec![format!("{namespace}/eastwall-node")];
         if self.node_account.is_empty() { own() } else { self.node_account.clone() }
     }
@@ -117,17 +118,18 @@ pub(crate) async fn serve(
     store: Arc<Store>,
     (flags, namespace): (&Flags, &str),
     listener: TcpListener,
-    proxies: watch::Sender<Programmed>,
+    (proxies, metrics): (watch::Sender<Programmed>, Arc<Metrics>),
 ) -> Result<Infallible, String> {
     let authority = authority(flags, &client, namespace).await?;
-    tokio::spawn(Arc::clone(&authority).keep());
+    tokio::spawn(Arc::clone(&authority).keep(Arc::clone(&metrics)));
     let accounts = flags.accounts(namespace);
     let homes = accounts.iter().filter_map(|account| account.split_once('/')).map(|(home, _)| home).chain([namespace]);
     let told = (homes.map(Arc::from).collect(), flags.ca_configmap.clone());
     tokio::spawn(publish(Arc::clone(&authority), client.clone(), Arc::clone(&store), told));
     let tls = ServerCertificate::start(&authority, flags.names(namespace)).map_err(|error| error.to_string())?;
-    let endpoint = Endpoint::new(&store, Arc::new(client), authority, flags.settings(namespace));
-    tokio::spawn(tell(Arc::clone(endpoint.fleet()), proxies));
+    let settings = flags.settings(namespace);
+    let endpoint = Endpoint::new(&store, Arc::new(client), authority, settings, Arc::clone(&metrics));
+    tokio::spawn(tell(Arc::clone(endpoint.fleet()), proxies, metrics));
     tracing::info!(address = %flags.address, "proxies may follow");
     let served = endpoint.serve(listener, tls, std::future::pending()).await;
     Err(format!("--proxies {}: {}", flags.address, served.err().map_or_else(String::new, |error| error.to_string())))
@@ -145,10 +147,11 @@ async fn authority(flags: &Flags, client: &kube::Client, namespace: &str) -> Res
     }
 }
 
-/// Tells whoever writes statuses how far proxies have come.
-async fn tell(fleet: Arc<Fleet>, proxies: watch::Sender<Programmed>) {
-    let mut changes = fleet.follow();
-    while changes.changed().await.is_ok() {
+/// Tells how far the proxies that follow here have come.
+async fn tell(fleet: Arc<Fleet>, proxies: watch::Sender<Programmed>, metrics: Arc<Metrics>) {
+    let (mut changes, mut directory) = (fleet.follow(), fleet.directory());
+    loop {
+        metrics.proxies(fleet.counts());
         let programmed = fleet.programmed();
         proxies.send_if_modified(|held| {
             let differs = *held != programmed;
@@ -157,6 +160,13 @@ async fn tell(fleet: Arc<Fleet>, proxies: watch::Sender<Programmed>) {
         });
         // Acknowledgements come in by the hundred.
         tokio::time::sleep(QUIET).await;
+        let changed = tokio::select! {
+            changed = changes.changed() => changed,
+            changed = directory.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
     }
 }
 

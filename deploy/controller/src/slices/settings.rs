@@ -39,7 +39,8 @@ impl Default for Settings {
         Self {
             node_accounts: vec!["eastwall-system/eastwall-node".to_owned()],
             part_bytes: 1 << 20,
-            message_bytes: 64 << 10,
+            // A node's proxy names its pods, which are a few hundred.
+            message_bytes: 256 << 10,
             connections: 10_000,
             streams: 16,
             // A node proxy asks for a certificate for each account on its node, which are a few hundred.

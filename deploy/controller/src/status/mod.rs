@@ -14,33 +14,22 @@ use tokio::sync::watch;
 use crate::cluster::{Cluster, Key, Object, Store};
 use crate::kubernetes::Said;
 use crate::metrics::Metrics;
-use crate::policies::Policies;
+use crate::policies::{Policies, View};
+use crate::uncovered::Uncovered;
 
 mod conditions;
+mod programmed;
+mod unprotected;
 
-/// How far the proxies have come with the policies. Whoever serves the proxies feeds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Programmed {
-    /// Of each policy that any connected proxy should have.
-    pub policies: BTreeMap<Key, Progress>,
-}
-
-/// Proxies that should have a policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The generation that is asked for.
-    pub generation: i64,
-    /// How many should have it.
-    pub proxies: usize,
-    /// Those that do not have it in force yet.
-    pub behind: Vec<Arc<str>>,
-}
+pub use programmed::{Programmed, Progress};
+use unprotected::Unprotected;
 
 /// What the writer reads.
 pub(crate) struct Inputs {
     pub(crate) store: Arc<Store>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) programmed: watch::Receiver<Programmed>,
+    pub(crate) uncovered: watch::Receiver<Uncovered>,
     pub(crate) leads: watch::Receiver<bool>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -55,14 +44,16 @@ pub(crate) async fn write(client: Client, mut inputs: Inputs) {
     loop {
         if !*inputs.leads.borrow() {
             written.clear();
+            // Whoever leads tells.
+            inputs.metrics.without_proxy(&BTreeMap::new());
             if inputs.leads.wait_for(|leads| *leads).await.is_err() {
                 return;
             }
         }
         let state = cluster.borrow_and_update().clone();
-        let programmed = inputs.programmed.borrow_and_update().clone();
+        let told = (inputs.programmed.borrow_and_update().clone(), inputs.uncovered.borrow_and_update().clone());
         let started = Instant::now();
-        let is_whole = !state.complete || round(&client, &inputs, state, programmed, &mut written).await;
+        let is_whole = !state.complete || round(&client, &inputs, state, told, &mut written).await;
         // People look at a status, no machine waits for it: a storm of changes is one, and costs a tenth of a core.
         tokio::time::sleep(QUIET.max(started.elapsed() * 9)).await;
         if !is_whole {
@@ -72,6 +63,7 @@ pub(crate) async fn write(client: Client, mut inputs: Inputs) {
         let changed = tokio::select! {
             changed = cluster.changed() => changed,
             changed = inputs.programmed.changed() => changed,
+            changed = inputs.uncovered.changed() => changed,
             changed = inputs.leads.changed() => changed,
         };
         if changed.is_err() {
@@ -85,13 +77,18 @@ async fn round(
     client: &Client,
     inputs: &Inputs,
     state: Cluster,
-    programmed: Programmed,
+    (programmed, uncovered): (Programmed, Uncovered),
     written: &mut Written,
 ) -> bool {
     written.retain(|key, _| state.objects.contains_key(key));
     let policies = Arc::clone(&inputs.policies);
-    let wanted = tokio::task::spawn_blocking(move || wanted(&state, &policies, &programmed)).await;
-    let Ok(wanted) = wanted else { return false };
+    let wanted = tokio::task::spawn_blocking(move || {
+        let view = policies.view(&state);
+        let unprotected = unprotected::of(&view, &uncovered);
+        (wanted(&state, &view, &programmed, &unprotected), unprotected::counts(&unprotected))
+    });
+    let Ok((wanted, without_proxy)) = wanted.await else { return false };
+    inputs.metrics.without_proxy(&without_proxy);
     let is_under_way = |object: &Arc<Object>, status: &Value| {
         written.get(&object.key).is_some_and(|(before, written)| Arc::ptr_eq(before, object) && written == status)
     };
@@ -133,12 +130,16 @@ async fn round(
 }
 
 /// The status that each policy of the native kinds should have.
-fn wanted(state: &Cluster, policies: &Policies, programmed: &Programmed) -> Vec<(Arc<Object>, Value)> {
-    let view = policies.view(state);
+fn wanted(
+    state: &Cluster,
+    view: &View,
+    programmed: &Programmed,
+    unprotected: &[Unprotected<'_>],
+) -> Vec<(Arc<Object>, Value)> {
     let own = state.objects.values().filter(|object| object.key.api_version.split('/').next() == Some(crate::GROUP));
     own.map(|object| {
         let progress = programmed.policies.get(&object.key);
-        (Arc::clone(object), conditions::status(object, &view, progress))
+        (Arc::clone(object), conditions::status(object, view, progress, unprotected))
     })
     .collect()
 }

@@ -5,7 +5,7 @@ use eastwall_policy::world::World;
 
 use super::*;
 use crate::intercept::rules::{Bypass, Family, Ports};
-use crate::intercept::{Inherited, NodeSetup};
+use crate::intercept::{Captured, Inherited, NodeSetup};
 use crate::observe::{Destination, Recorder};
 
 const STATUS: &[u8] = b"{\"status\":{}}\n";
@@ -57,7 +57,7 @@ fn open(path: &Path, bounds: Bounds) -> Door {
     let live = Live::new(Arc::new(World::sealed(1)), true, recorder.metrics().revocation_seconds());
     let (ports, family, bypass) = (Ports::default(), Family::Both, Bypass::default());
     let setup = NodeSetup { node: None, uid: 0, ports, family, bypass };
-    let node = Node::new(setup, Inherited::default());
+    let node = Node::new(setup, Inherited::default(), Captured::default());
     Door::open(path, Arc::new(node), Arc::new(live), bounds).unwrap()
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eastwall_controller::slices::Counts;
@@ -34,7 +35,7 @@ fn the_slice_is_in_force_and_so_is_each_change() {
     until("its acknowledgement", || served.fleet.counts_of(&policy("orders", "").key) == all);
     let programmed = served.fleet.programmed();
     let progress = &programmed.policies[&policy("orders", "").key];
-    assert_eq!((progress.generation, progress.proxies, progress.behind.len()), (1, 1, 0));
+    assert_eq!((progress.generation, progress.proxies, progress.behind), (1, 1, 0));
     assert_eq!(programmed.policies.len(), 1);
 
     // The address of `web` is somebody else's now.
@@ -62,7 +63,7 @@ fn a_broken_document_is_told_and_holds_back_no_other() {
     let key = broken("orders").key;
     until("the refusal", || served.fleet.counts_of(&key).refused == 1);
     assert!(proxy.lets_web("/v1"), "its last good version stays");
-    assert_eq!(*served.fleet.programmed().policies[&key].behind, ["shop/orders".into()]);
+    assert_eq!(*served.fleet.programmed().policies[&key].named, ["shop/orders".into()]);
     site.put(policy("more", "/more"));
     proxy.until("the other", |proxy| proxy.lets_web("/more"));
     until("its acknowledgement", || served.fleet.counts_of(&policy("more", "").key).in_force == 1);
@@ -182,6 +183,22 @@ fn a_node_proxy_gets_those_of_the_pods_on_its_node_while_they_are_there() {
     assert_eq!(of("web").unwrap(), "spiffe://cluster.local/ns/shop/sa/web");
     assert!(!folder.join("shop/far").exists() && !folder.join("eastwall-system").exists());
     assert!(proxy.lets_web("/v1"));
+
+    // It speaks for the pods whose traffic it gets, and for none of another node, whatever it says.
+    let served_pods = || served.fleet.programmed().served;
+    until("it is heard", || served.fleet.programmed().nodes.contains("n1"));
+    assert!(served_pods().is_empty());
+    proxy.captured.send_replace(["shop/orders", "shop/far"].map(Arc::from).into());
+    until("it has one", || served_pods() == [("shop".into(), "orders".into())].into());
+    proxy.captured.send_modify(|captured| captured.extend(["shop/web".into()]));
+    until("it has both", || served_pods().len() == 2);
+    site.put(policy("orders", "/v2"));
+    proxy.until("the change", |proxy| proxy.lets_web("/v2"));
+    until("its acknowledgement", || served.fleet.counts().in_force == 1);
+    assert_eq!(served_pods().len(), 2);
+    proxy.captured.send_replace(["shop/web"].map(Arc::from).into());
+    until("it has lost one", || served_pods() == [("shop".into(), "web".into())].into());
+
     site.delete(&pod("shop", "web", "web", "n1", ""));
     until("the key is thrown away", || !folder.join("shop/web").exists());
     site.delete(&pod("shop", "orders", "orders", "n1", ""));

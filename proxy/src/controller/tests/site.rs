@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use eastwall_controller::authority::{self, Authority, FileVault, ServerCertificate, Source};
 use eastwall_controller::slices::{self, AUDIENCE, Endpoint, Fleet, Review, ReviewError, Reviewed, Reviewer};
-use eastwall_controller::{Change, Key, Object, Store};
+use eastwall_controller::{Change, Key, Metrics, Object, Store};
 use eastwall_policy::facts::{Connection, Direction, Fact, Headers, Protocol, Request, Transport};
 use eastwall_policy::source::Bounds;
 use eastwall_policy::verdict::Action;
@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::controller::settings::{Following, Serves};
 use crate::controller::{State, start};
+use crate::intercept::Captured;
 use crate::observe::{Destination, LogWriter, Recorder};
 use crate::policy::{self, Followed, Live, Origin, Reloader};
 
@@ -55,6 +56,7 @@ pub(super) struct Proxy {
     pub(super) live: Arc<Live>,
     pub(super) reloader: Reloader,
     pub(super) recorder: Recorder,
+    pub(super) captured: Captured,
     _writer: LogWriter,
 }
 
@@ -130,7 +132,13 @@ impl Site {
         let tls = ServerCertificate::start(&self.authority, names).unwrap();
         std::fs::write(self.folder.path().join("ca.crt"), self.authority.bundle_pem()).unwrap();
         let reviewer = Arc::<Tokens>::clone(&self.tokens);
-        let endpoint = Endpoint::new(&self.store, reviewer, Arc::clone(&self.authority), self.settings.clone());
+        let endpoint = Endpoint::new(
+            &self.store,
+            reviewer,
+            Arc::clone(&self.authority),
+            self.settings.clone(),
+            Arc::new(Metrics::new().unwrap()),
+        );
         let fleet = Arc::clone(endpoint.fleet());
         let listener = self.runtime.block_on(TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -178,8 +186,9 @@ impl Proxy {
             controller: Some(Followed { node: following.node.clone(), is_silent: silent }),
         };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
-        start(following, state, &live, reloader.clone(), &recorder).unwrap();
-        Self { live, reloader, recorder, _writer: writer }
+        let captured = Captured::default();
+        start(following, state, &live, reloader.clone(), &recorder, captured.subscribe()).unwrap();
+        Self { live, reloader, recorder, captured, _writer: writer }
     }
 
     /// Whether `source` may get a path of `shop/orders`.

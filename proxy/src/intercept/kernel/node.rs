@@ -8,7 +8,7 @@ use super::net::{Fabric, Net, Server, eventually, udp_server};
 use super::relay::Relay;
 use crate::intercept::node::{members, plan as pods_plan};
 use crate::intercept::rules::{Bypass, Family, MARK_LISTENER, MARK_RETURN, MARK_UPSTREAM, Ports};
-use crate::intercept::{Handed, Inherited, Node, NodeSetup, install};
+use crate::intercept::{Captured, Handed, Inherited, Node, NodeSetup, install};
 
 const PORT: u16 = 8080;
 
@@ -17,7 +17,7 @@ fn setup() -> NodeSetup {
 }
 
 fn serve(net: &Net) -> Node {
-    let node = Node::new(setup(), Inherited::default());
+    let node = Node::new(setup(), Inherited::default(), Captured::default());
     let failures = node.reconcile(&net.closed(), 0);
     assert!(failures.is_empty(), "{failures:?}");
     node
@@ -399,10 +399,12 @@ fn apply_is_all_or_nothing_over_several_namespaces() {
 fn pods_come_and_go_with_the_registry() {
     let net = Net::new(Fabric::Bridged(false), 2);
     let server = Server::everywhere(&net.pods[1], PORT);
-    let node = Node::new(setup(), Inherited::default());
+    let captured = Captured::default();
+    let node = Node::new(setup(), Inherited::default(), captured.clone());
     let relay = Relay::start(node.listeners());
     let to = SocketAddr::new(net.v4(1), PORT);
     assert!(node.reconcile(&net.closed(), 0).is_empty());
+    assert_eq!(captured.borrow().len(), 2);
     eventually("a new pod is served", || net.ask(0, to).is_ok());
     let mut workloads = net.registry().workloads;
     let gone = workloads.pop().unwrap();
@@ -412,6 +414,7 @@ fn pods_come_and_go_with_the_registry() {
     };
     assert!(node.reconcile(&world(workloads.clone()), 0).is_empty());
     eventually("a pod that left is served no more", || net.ask(0, to).is_err());
+    assert_eq!(captured.borrow().len(), 1);
     let accepted = server.accepted();
     assert!(dial_from_node(&net, to).is_err(), "and stays closed");
     assert_eq!(server.accepted(), accepted);

@@ -1,5 +1,6 @@
 //! The runtime's side of a node: pods are handed over, taken back and asked after.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use eastwall_policy::world::World;
 use super::super::Namespace;
 use super::super::handed::{self, Handed, HandedPod};
 use super::super::install::{self, InstallError};
-use super::{Node, PodFailure, Pods, Served, members};
+use super::{Member, Node, PodFailure, Pods, Served, members, plan};
 
 /// Why a pod that the runtime hands over is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,7 @@ impl Node {
     /// know it yet refuses its traffic. `Ok(true)`: it is exempt, and nothing was done. Blocking, as [`Self::reconcile`].
     pub(crate) fn add(&self, mut pod: HandedPod, world: &World, now: i64) -> Result<bool, HandError> {
         let mut pods = self.pods();
-        let Pods { served, handed, retired } = &mut *pods;
+        let Pods { served, handed, left, retired } = &mut *pods;
         if *retired || self.listeners.is_closed() {
             return Err(HandError::Leaving);
         }
@@ -88,10 +89,19 @@ impl Node {
         let exempt = pod.exempt;
         let held = served.remove(&name).filter(|served| served.plan.namespace.identity() == pod.identity);
         let before = handed.remove(&name);
+        let has_sidecar = handed::has_sidecar(world.registry(), &pod);
+        let closed = if has_sidecar && !exempt { Some(self.close(&pod, &namespace, world, now)) } else { None };
         handed.insert(pod);
-        let outcome = match before {
+        let outcome = match (before.is_some(), closed) {
+            (_, Some(Ok(()))) => {
+                left.insert(Arc::clone(&name), namespace.identity());
+                Ok(None)
+            }
+            (_, Some(Err(error))) => Err(error.into()),
             // It was served before it was exempt.
-            Some(_) if exempt => install::delete(&[Arc::clone(&namespace)]).map(|()| None).map_err(HandError::from),
+            (true, None) if exempt && !has_sidecar => {
+                install::delete(&[Arc::clone(&namespace)]).map(|()| None).map_err(HandError::from)
+            }
             _ => self.take_in(&name, handed, held, &namespace, world, now),
         };
         match outcome.and_then(|taken| handed.save().map(|()| taken).map_err(HandError::Unkept)) {
@@ -129,11 +139,49 @@ impl Node {
         }
     }
 
+    /// Lets go of pods that have a sidecar of their own. Their rules stay until those of the sidecar replace them: who only says
+    /// that he has one is closed.
+    pub(super) fn leave_to_sidecars(
+        &self,
+        served: &mut BTreeMap<Arc<str>, Served>,
+        handed: &Handed,
+        left: &mut BTreeMap<Arc<str>, (u64, u64)>,
+        (world, now): (&World, i64),
+        failures: &mut Vec<PodFailure>,
+    ) {
+        let all = handed.iter().filter(|(_, pod)| !pod.exempt && handed::has_sidecar(world.registry(), pod));
+        let all: Vec<(&Arc<str>, &HandedPod)> = all.collect();
+        left.retain(|name, identity| all.iter().any(|(held, pod)| *held == name && pod.identity == *identity));
+        for (name, pod) in all {
+            let was_served = served.remove(name).is_some_and(|one| one.plan.namespace.identity() == pod.identity);
+            if left.contains_key(name) {
+                continue;
+            }
+            let namespace = || Namespace::enter(&pod.netns).map(Arc::new).map_err(InstallError::from);
+            let close = || namespace().and_then(|namespace| self.close(pod, &namespace, world, now));
+            match if was_served { Ok(()) } else { close() } {
+                Ok(()) => {
+                    left.insert(Arc::clone(name), pod.identity);
+                }
+                Err(error) => failures.push(PodFailure { pod: Arc::clone(name), error }),
+            }
+        }
+    }
+
+    /// Closes a namespace in which nobody listens, unless it has rules: those of its sidecar may be there already.
+    fn close(&self, pod: &HandedPod, namespace: &Arc<Namespace>, world: &World, now: i64) -> Result<(), InstallError> {
+        if !install::counts(namespace)?.is_empty() {
+            return Ok(());
+        }
+        let member = Member { name: pod.full_name(), workload: None, addresses: &pod.ips, path: &pod.netns };
+        install::apply(&[plan(&self.setup, world, &member, Arc::clone(namespace), now)?])
+    }
+
     /// Forgets a pod that the runtime takes down; its rules stay, and so it is closed for as long as its namespace lives. A
     /// pod of the same name with another namespace, or another uid, stays.
     pub(crate) fn forget(&self, name: &str, uid: Option<&str>, netns: Option<&Path>) -> Result<(), HandError> {
         let mut pods = self.pods();
-        let Pods { served, handed, retired } = &mut *pods;
+        let Pods { served, handed, retired, .. } = &mut *pods;
         if *retired {
             return Err(HandError::Leaving);
         }
@@ -162,8 +210,13 @@ impl Node {
             if handed.exempt {
                 return Ok(true);
             }
-            let served = pods.served.get(name).ok_or(HandError::Unserved)?;
-            Arc::clone(&served.plan.namespace)
+            match pods.served.get(name) {
+                Some(served) => Arc::clone(&served.plan.namespace),
+                None if pods.left.get(name) == Some(&handed.identity) => {
+                    Arc::new(Namespace::enter(netns).map_err(InstallError::from)?)
+                }
+                None => return Err(HandError::Unserved),
+            }
         };
         if install::counts(&namespace)?.is_empty() { Err(HandError::Unserved) } else { Ok(false) }
     }
@@ -174,7 +227,9 @@ impl Node {
 pub(super) fn follow_exemptions(handed: &mut Handed, world: &World, failures: &mut Vec<PodFailure>) -> bool {
     let mut any = false;
     for (name, exempt) in handed.changed_exemptions(world.registry()) {
-        let Some(pod) = handed.get(&name).filter(|_| exempt) else {
+        // The rules are those of its sidecar.
+        let is_ours = |pod: &&HandedPod| exempt && !handed::has_sidecar(world.registry(), pod);
+        let Some(pod) = handed.get(&name).filter(is_ours) else {
             handed.set_exempt(&name, exempt);
             any = true;
             continue;
