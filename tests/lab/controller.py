@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 
 from .api_server import SECONDS, ApiServer, free_port
-from .namespace import HOME
 from .program import Program, until
 
 
 class Controller:
-    """It runs when it is made; `ready` waits until it knows the cluster."""
+    """It runs when it is made, where the API server does; `ready` waits until it knows the cluster."""
 
     def __init__(self, api: ApiServer, name: str, *words: str):
         self.name, self.admin, self.webhook, self.proxies = name, free_port(), free_port(), free_port()
@@ -25,14 +23,20 @@ class Controller:
             "clusters": [{"name": "it", "cluster": cluster}], "users": [{"name": "it", "user": {"token": "controller-token"}}],
             "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": "eastwall-system"}}],
         }))
-        command = [os.environ["EASTWALL_CONTROLLER"], "--identity", name, "--admin", f"127.0.0.1:{self.admin}", "--webhook", f"127.0.0.1:{self.webhook}",
-                   "--webhook-name", "127.0.0.1", "--proxies", f"127.0.0.1:{self.proxies}", "--lease-duration", "5", *words]
-        self.program = Program(HOME, command, api.folder, name, environment={"KUBECONFIG": str(config), "NO_COLOR": "1"})
+        self.command = [os.environ["EASTWALL_CONTROLLER"], "--identity", name, "--admin", f"127.0.0.1:{self.admin}", "--webhook", f"{api.address}:{self.webhook}",
+                        "--webhook-name", api.address, "--proxies", f"{api.address}:{self.proxies}", "--lease-duration", "5", *words]
+        self.place, self.folder, self.environment = api.place, api.folder, {"KUBECONFIG": str(config), "NO_COLOR": "1"}
+        self.start()
+
+    def start(self) -> Controller:
+        """Anew after its end, at the same addresses."""
+        self.program = Program(self.place, self.command, self.folder, self.name, environment=self.environment)
+        return self
 
     def http(self, path: str) -> tuple[int, str]:
         """The answer of the admin server; 0 where there is none."""
         try:
-            with socket.create_connection(("127.0.0.1", self.admin), 5) as stream:
+            with self.place.connect("127.0.0.1", self.admin, 5) as stream:
                 stream.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
                 answer = b"".join(iter(lambda: stream.recv(65_536), b"")).decode()
         except OSError:
