@@ -263,20 +263,17 @@ def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, cont
     running["spec"] |= {"serviceAccountName": "orders", "nodeName": "n1"}
     put(api, running, policy())
     api.done("patch", "pod", "orders", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", '{"status": {"phase": "Running", "podIP": "127.0.0.2"}}')
-    roots = controller.until("the roots are told", lambda: api.kubectl("get", "configmap", "eastwall-controller-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}").stdout)
-    (folder / "ca.crt").write_text(roots)
-    token = lambda audience: api.done("create", "token", "orders", "-n", NAMESPACE, "--audience", audience, "--bound-object-kind=Pod", "--bound-object-name=orders")
-    (folder / "token").write_text(token("https://elsewhere.example"))
+    (folder / "ca.crt").write_text(controller.roots())
+    (folder / "token").write_text(api.token(NAMESPACE, "orders", "orders", "https://elsewhere.example"))
     proxy = Program(
         HOME, [binary(), "proxy", "--mode=gateway", f"--listen=127.0.0.1:{free_port()}", "--upstream=127.0.0.2:8080", "--access-log=off",
-               f"--admin-socket={folder / 'socket'}", f"--controller=127.0.0.1:{controller.proxies}", f"--controller-ca={folder / 'ca.crt'}",
-               f"--controller-token={folder / 'token'}", f"--controller-state={folder / 'state'}", f"--pod-namespace={NAMESPACE}", "--pod-name=orders"],
+               f"--admin-socket={folder / 'socket'}", *controller.flags(folder, NAMESPACE, "orders")],
         folder, "proxy")
     ending.callback(proxy.stop)
     controller.until("a token for others is refused", lambda: "the token is not" in proxy.text())
     assert not (folder / "state" / "current").exists()
 
-    (folder / "token").write_text(token("eastwall-controller"))
+    (folder / "token").write_text(api.token(NAMESPACE, "orders", "orders"))
     held = folder / "state" / "current" / "policies" / "eastwall.dev" / "FirewallPolicy" / NAMESPACE / "orders.json"
     controller.until("the slice is there", held.exists)
     certificate = folder / "state" / "identity" / "tls.crt"

@@ -81,6 +81,10 @@ class ApiServer:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def token(self, namespace: str, pod: str, account: str, audience: str = "eastwall-controller", seconds: int = 3600) -> str:
+        """Of a service account, bound to a pod of it."""
+        return self.done("create", "token", account, "-n", namespace, f"--audience={audience}", f"--duration={seconds}s", "--bound-object-kind=Pod", f"--bound-object-name={pod}")
+
     def get(self, *words: str) -> dict:
         return json.loads(self.done("get", *words, "-o", "json"))
 

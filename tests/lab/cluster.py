@@ -31,6 +31,8 @@ class Cluster:
             guard.callback(self.api.stop)
             self.apply("-k", DEPLOY / "base")
             self.api.done("wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=eastwall", "--timeout=60s")
+            # Before the controller looks for what it has to tell whom to trust: it looks again later, but that takes its time.
+            self.apply("-k", DEPLOY / "overlays" / "sidecar")
             self.settings = folder / "injector.yaml"
             self.controller = Controller(self.api, "mesh", f"--injector-settings={self.settings}")
             guard.callback(self.controller.kill)
@@ -43,7 +45,6 @@ class Cluster:
             self.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
             self.api.done("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", json.dumps({"status": {"addresses": addresses}}))
             self.controller.ready()
-            self.apply("-k", DEPLOY / "overlays" / "sidecar")
             self.controller.until("the API server trusts both webhooks", self.trusted)
             self.ending = guard.pop_all()
 
@@ -77,7 +78,8 @@ class Cluster:
         if labels.get("inject") == "enabled":
             until(lambda: self.api.kubectl("get", "configmap", "eastwall-controller-ca", "-n", name).returncode == 0, f"the roots in {name}")
 
-    def pod(self, namespace: str, name: str, account: str | None = None, ports: list = (), annotations: dict | None = None, labels: dict | None = None) -> dict:
+    @staticmethod
+    def pod(namespace: str, name: str, account: str | None = None, ports: list = (), annotations: dict | None = None, labels: dict | None = None) -> dict:
         """A pod of this node; its service account has its name where no other is given."""
         spec = {"serviceAccountName": account or name, "nodeName": NODE, "containers": [{"name": "app", "image": "example/app:1", "ports": list(ports)}]}
         return {"apiVersion": "v1", "kind": "Pod", "spec": spec,

@@ -31,16 +31,12 @@ class Injected(Firewall):
         made.chmod(0o777 if "emptyDir" in described else 0o755)
         for source in described.get("projected", {}).get("sources", []):
             token = source["serviceAccountToken"]
-            (made / token["path"]).write_text(self.token(token["audience"], token["expirationSeconds"]))
+            said = self.api.token(self.namespace, self.name, self.pod["spec"]["serviceAccountName"], token["audience"], token["expirationSeconds"])
+            (made / token["path"]).write_text(said)
         if "configMap" in described:
             for key, text in self.api.get("configmap", described["configMap"]["name"], "-n", self.namespace)["data"].items():
                 (made / key).write_text(text)
         return made
-
-    def token(self, audience: str, seconds: int) -> str:
-        """Of the pod's service account, bound to the pod."""
-        return self.api.done("create", "token", self.pod["spec"]["serviceAccountName"], "-n", self.namespace, f"--audience={audience}", f"--duration={seconds}s",
-                             "--bound-object-kind=Pod", f"--bound-object-name={self.name}")
 
     def words(self, container: dict) -> list[str]:
         """Its command line, with folders of this machine."""
