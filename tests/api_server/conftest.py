@@ -1,8 +1,9 @@
-"""One API server a module, with the definitions and roles in it, and a namespace for every document that is put to it."""
+"""One API server a module, with the definitions and roles in it, and a namespace for every document that is put to it; one cluster with everything for all that need it."""
 
 import pytest
 from kinds import METADATA, ROOT, SCHEMAS, accepted, broken, documents
 from lab.api_server import ApiServer
+from lab.cluster import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -15,3 +16,13 @@ def api(module_folder, module_ending):
         done = made.kubectl("create", "namespace", namespace)
         assert done.returncode == 0, done.stderr
     return made
+
+
+@pytest.fixture(scope="session")
+def cluster(session_folder):
+    folder = session_folder / "cluster"
+    folder.mkdir()
+    folder.chmod(0o755)
+    made = Cluster(folder)
+    yield made
+    made.close()

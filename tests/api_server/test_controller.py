@@ -274,22 +274,16 @@ def follow(api, folder, ending):
         api.done("patch", "pod", name, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", json.dumps({"status": {"phase": "Running", "podIP": address}}))
         own = folder / name
         own.mkdir()
-        roots = controller.until("the roots are told", lambda: api.kubectl("get", "configmap", "eastwall-controller-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}").stdout)
-        (own / "ca.crt").write_text(roots)
-        (own / "token").write_text(token(api, name, audience))
+        (own / "ca.crt").write_text(controller.roots())
+        (own / "token").write_text(api.token(NAMESPACE, name, name, audience))
         proxy = Program(
             HOME, [binary(), "proxy", "--mode=gateway", f"--listen=127.0.0.1:{free_port()}", f"--upstream={address}:8080", "--access-log=off",
-                   f"--admin-socket={own / 'socket'}", f"--controller=127.0.0.1:{controller.proxies}", f"--controller-ca={own / 'ca.crt'}",
-                   f"--controller-token={own / 'token'}", f"--controller-state={own / 'state'}", f"--pod-namespace={NAMESPACE}", f"--pod-name={name}"],
+                   f"--admin-socket={own / 'socket'}", *controller.flags(own, NAMESPACE, name)],
             folder, f"proxy-{name}")
         ending.callback(proxy.stop)
         return proxy
 
     return make
-
-
-def token(api: ApiServer, name: str, audience: str = "eastwall-controller") -> str:
-    return api.done("create", "token", name, "-n", NAMESPACE, "--audience", audience, "--bound-object-kind=Pod", f"--bound-object-name={name}")
 
 
 def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, controller, folder, follow):
@@ -298,7 +292,7 @@ def test_a_proxy_proves_its_pod_by_a_token_and_puts_its_slice_in_force(api, cont
     controller.until("a token for others is refused", lambda: "the token is not" in proxy.text())
     assert not (folder / "state" / "current").exists()
 
-    (folder / "token").write_text(token(api, "orders"))
+    (folder / "token").write_text(api.token(NAMESPACE, "orders", "orders"))
     held = folder / "state" / "current" / "policies" / "eastwall.dev" / "FirewallPolicy" / NAMESPACE / "orders.json"
     controller.until("the slice is there", held.exists)
     certificate = folder / "state" / "identity" / "tls.crt"

@@ -10,13 +10,64 @@ import yaml
 from kinds import EASTWALL, ROOT, documents
 
 
-@pytest.mark.parametrize("overlay", ["sidecar", "node", "both", "audit-only"])
-def test_overlays_are_accepted(api, overlay):
-    """Their namespaces first: a dry run keeps none. Without a controller its webhooks would refuse policies: they stay dry."""
-    for namespace in ("eastwall-system", "eastwall-node"):
-        api.kubectl("create", "namespace", namespace)
-    done = api.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", str(ROOT / "deploy" / "overlays" / overlay))
-    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+def held(cluster, *words) -> dict[str, dict]:
+    """What the API server has of what is applied, without what others write: its own bookkeeping, statuses, the authority of webhooks."""
+    whole = json.loads(cluster.apply(*words, "-o", "json"))
+    found = {}
+    for each in whole.get("items", [whole]):
+        metadata = {key: value for key, value in each["metadata"].items() if key not in ("managedFields", "resourceVersion")}
+        found[f"{each['kind']} {metadata.get('namespace', '')}/{metadata['name']}"] = each | {"metadata": metadata, "status": None}
+    return found
+
+
+def rendered(cluster, *words) -> list[dict]:
+    """What is applied, as it is written."""
+    if words[0] == "-k":
+        return [each for each in yaml.safe_load_all(cluster.api.done("kustomize", str(words[1]))) if each]
+    return [each for folder in words[1::2] for path in sorted(folder.glob("*.yaml")) for each in documents(path)]
+
+
+def native(applied: dict[str, dict]) -> list[list[str]]:
+    """The policies among them that have a status, as kubectl names them."""
+    ours = [each for each in applied.values() if each["apiVersion"].startswith("eastwall.dev/") and each["kind"] != "PolicyTest"]
+    return [[each["kind"].lower(), each["metadata"]["name"], *(["-n", each["metadata"]["namespace"]] if "namespace" in each["metadata"] else [])] for each in ours]
+
+
+def accepts(cluster, name: list[str]) -> bool:
+    """Whether the controller says of a policy as it stands that the compiler takes it."""
+    whole = cluster.api.get(*name)
+    conditions = {each["type"]: each for each in whole.get("status", {}).get("conditions", [])}
+    return conditions["Accepted"]["status"] == "True" and conditions["Accepted"]["observedGeneration"] == whole["metadata"]["generation"]
+
+
+PACK = ROOT / "deploy" / "packs" / "cluster-doors"
+FOLDERS = [("-k", ROOT / "deploy" / name) for name in ["overlays/node", "overlays/both", "overlays/audit-only", "baseline", "samples/shop", "uninstall", "overlays/sidecar"]]
+
+
+@pytest.mark.parametrize("words", [*FOLDERS, ("-f", PACK / "policies", "-f", PACK / "tests")], ids=lambda words: "-".join(words[1].parts[-2:]))
+def test_what_is_applied_is_accepted_and_applying_it_again_changes_nothing(cluster, words):
+    """One after the other, as an operator changes from one to another; the last overlay is the one that was there before."""
+    done = cluster.api.kubectl("apply", "--server-side", *map(str, words))
+    assert done.returncode == 0, done.stderr
+    # The compiler's are of names that this cluster has not.
+    assert not [line for line in done.stderr.splitlines() if "[EW" not in line]
+    cluster.controller.until("the API server trusts all webhooks", cluster.trusted)
+    first = held(cluster, *words)
+    assert first == held(cluster, *words)
+    for said in rendered(cluster, *words):
+        # Nothing of another overlay is left in it.
+        if "webhooks" in said:
+            now = first[f"{said['kind']} /{said['metadata']['name']}"]
+            assert [each["name"] for each in now["webhooks"]] == [each["name"] for each in said["webhooks"]]
+        if "mode" in said.get("spec", {}) or said["kind"] == "ClusterFirewallPolicy":
+            assert first[f"{said['kind']} /{said['metadata']['name']}"]["spec"] == said["spec"]
+    policies = native(first)
+    assert policies or words[1].name == "uninstall"
+    for name in policies:
+        cluster.controller.until(f"{name} is accepted", lambda name=name: accepts(cluster, name))
+    if words[1].parent.name in ("samples", PACK.name):
+        for name in policies:
+            cluster.api.done("delete", *name)
 
 
 def test_the_controller_is_admitted_at_the_level_restricted(api):

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 
 from .api_server import SECONDS, ApiServer, free_port
-from .namespace import HOME
 from .program import Program, until
 
 
 class Controller:
-    """It runs when it is made; `ready` waits until it knows the cluster."""
+    """It runs when it is made, where the API server does; `ready` waits until it knows the cluster."""
 
     def __init__(self, api: ApiServer, name: str, *words: str):
-        self.name, self.admin, self.webhook, self.proxies = name, free_port(), free_port(), free_port()
+        self.api, self.name, self.admin, self.webhook, self.proxies = api, name, free_port(), free_port(), free_port()
         config = api.folder / "controller.kubeconfig"
         cluster = {"server": f"https://127.0.0.1:{api.port}", "insecure-skip-tls-verify": True}
         config.write_text(json.dumps({
@@ -25,14 +23,30 @@ class Controller:
             "clusters": [{"name": "it", "cluster": cluster}], "users": [{"name": "it", "user": {"token": "controller-token"}}],
             "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": "eastwall-system"}}],
         }))
-        command = [os.environ["EASTWALL_CONTROLLER"], "--identity", name, "--admin", f"127.0.0.1:{self.admin}", "--webhook", f"127.0.0.1:{self.webhook}",
-                   "--webhook-name", "127.0.0.1", "--proxies", f"127.0.0.1:{self.proxies}", "--lease-duration", "5", *words]
-        self.program = Program(HOME, command, api.folder, name, environment={"KUBECONFIG": str(config), "NO_COLOR": "1"})
+        self.command = [os.environ["EASTWALL_CONTROLLER"], "--identity", name, "--admin", f"127.0.0.1:{self.admin}", "--webhook", f"{api.address}:{self.webhook}",
+                        "--webhook-name", api.address, "--proxies", f"{api.address}:{self.proxies}", "--lease-duration", "5", *words]
+        self.environment = {"KUBECONFIG": str(config), "NO_COLOR": "1"}
+        self.start()
+
+    def start(self) -> Controller:
+        """Anew after its end, at the same addresses."""
+        self.program = Program(self.api.place, self.command, self.api.folder, self.name, environment=self.environment)
+        return self
+
+    def flags(self, folder: Path, namespace: str, pod: str) -> list[str]:
+        """Those by which the proxy of a pod follows it; `folder` has the proxy's token and roots, and keeps its state."""
+        return [f"--controller={self.api.address}:{self.proxies}", f"--controller-ca={folder / 'ca.crt'}", f"--controller-token={folder / 'token'}",
+                f"--controller-state={folder / 'state'}", f"--pod-namespace={namespace}", f"--pod-name={pod}"]
+
+    def roots(self) -> str:
+        """Whom its proxies are to believe, once it has told."""
+        words = ["get", "configmap", "eastwall-controller-ca", "-n", "eastwall-system", "-o", r"jsonpath={.data.ca\.crt}"]
+        return self.until("the roots are told", lambda: self.api.kubectl(*words).stdout)
 
     def http(self, path: str) -> tuple[int, str]:
         """The answer of the admin server; 0 where there is none."""
         try:
-            with socket.create_connection(("127.0.0.1", self.admin), 5) as stream:
+            with self.api.place.connect("127.0.0.1", self.admin, 5) as stream:
                 stream.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
                 answer = b"".join(iter(lambda: stream.recv(65_536), b"")).decode()
         except OSError:
@@ -59,11 +73,6 @@ class Controller:
     def ready(self) -> Controller:
         self.until("it is ready", lambda: self.http("/readyz")[0] == 200)
         return self
-
-    def memory(self) -> int:
-        """Bytes that are resident."""
-        status = Path(f"/proc/{self.program.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
     def kill(self) -> None:
         if self.program.alive():

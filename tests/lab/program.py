@@ -31,6 +31,10 @@ class Program:
         """Everything it printed."""
         return self.output.read_text(errors="replace")
 
+    def memory(self) -> int:
+        """Bytes that are resident."""
+        return int(Path(f"/proc/{self.pid}/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
+
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 

@@ -114,6 +114,9 @@ pub const HBONE: &str = "eastwall.dev/hbone";
 /// The same of Istio's ambient mesh: its node proxy serves the pod.
 const AMBIENT: &str = "ambient.istio.io/redirection";
 
+/// What stands before the `/` of every annotation of a pod or namespace that a verdict can depend on.
+pub const ANNOTATION_GROUPS: [&str; 3] = ["ambient.istio.io", "config.linkerd.io", "eastwall.dev"];
+
 /// Which peers a workload takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum InboundMutualTls {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use eastwall_policy::diagnostic::Style;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::output::{complain, style};
 use crate::app;
@@ -35,12 +37,7 @@ impl Proxy {
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
             .with_ansi(style(&std::io::stderr()) == Style::Coloured)
-            .with_env_filter(
-                tracing_subscriber::EnvFilter::builder()
-                    .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
-                    .with_env_var("EASTWALL_LOG")
-                    .from_env_lossy(),
-            )
+            .with_env_filter(filter())
             .init();
         let config = match Config::new(&self.settings, self.config.as_deref()) {
             Ok(config) => config,
@@ -56,5 +53,17 @@ impl Proxy {
                 ExitCode::FAILURE
             }
         }
+    }
+}
+
+fn filter() -> EnvFilter {
+    let said = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .with_env_var("EASTWALL_LOG")
+        .from_env_lossy();
+    // It warns of every watched folder that is gone, which is what each version of a controller's slice begins with.
+    match "notify=error".parse() {
+        Ok(directive) => said.add_directive(directive),
+        Err(_) => said,
     }
 }

@@ -35,8 +35,11 @@ pub(crate) async fn follow(client: Client, store: Arc<Store>, metrics: Arc<Metri
     let (sender, mut queue) = mpsc::channel(QUEUE);
     let mut source = Source { client, store, metrics, sender, watches: JoinSet::new(), watched: BTreeMap::new() };
     definition::built_in().for_each(|resource| source.watch(resource));
-    let mut definitions =
-        Box::pin(watcher(definition::api(&source.client), watch::config()).modify(definition::trim).default_backoff());
+    let mut definitions = Box::pin(
+        watcher(definition::api(&source.client), watch::config())
+            .modify(definition::trim)
+            .backoff(watch::Pause::default()),
+    );
     let mut installed = Installed::default();
     let mut batch = Vec::with_capacity(BATCH);
     loop {

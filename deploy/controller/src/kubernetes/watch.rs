@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, watcher};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
@@ -53,11 +54,33 @@ pub(super) fn config() -> Config {
     Config::default().timeout(u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX))
 }
 
+/// How long a watch that broke is left alone: as is usual, but never for long.
+#[derive(Default)]
+pub(super) struct Pause(DefaultBackoff);
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+/// An API server that comes back refuses twice: it does not know anybody's rights yet, and then not what was read before.
+/// What is applied to it waits for as long as this each time. It is short for the few controllers that there are.
+const LONGEST: Duration = Duration::from_secs(4);
+
 /// Tells what becomes of a kind, for ever: breaks are waited out.
 pub(super) async fn follow(client: Client, resource: ApiResource, queue: mpsc::Sender<News>, metrics: Arc<Metrics>) {
     let kind = Kind::of(&resource);
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    let stream = watcher(api, config()).modify(|object| trim::trim(&resource, object)).default_backoff();
+    let stream = watcher(api, config()).modify(|object| trim::trim(&resource, object)).backoff(Pause::default());
     let mut stream = std::pin::pin!(stream);
     let mut listed = Vec::new();
     while let Some(event) = stream.next().await {
@@ -117,6 +140,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_watch_is_never_left_alone_for_long() {
+        let mut pause = Pause::default();
+        let pauses: Vec<Duration> = pause.by_ref().take(20).collect();
+        assert!(pauses[0] < LONGEST && pauses[10..].iter().all(|pause| *pause == LONGEST), "{pauses:?}");
+        pause.reset();
+        assert!(pause.next().unwrap() < LONGEST);
+    }
 
     #[test]
     fn a_list_is_told_whole_and_an_event_alone() {

@@ -47,7 +47,7 @@ fn pod(namespace: usize, index: usize, app: &str, account: &str) -> Value {
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": NAMESPACES[namespace], "uid": format!("uid-{namespace}-{index}"),
             "labels": {"app": app}, "managedFields": [{}], "resourceVersion": "7",
-            "annotations": {"config.linkerd.io/default-inbound-policy": "deny", "kubectl.kubernetes.io/last-applied-configuration": "{}"}},
+            "annotations": {"config.linkerd.io/default-inbound-policy": "deny", "note": "x", "example.dev/eastwall.dev/hbone": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"}},
         "spec": {"serviceAccountName": account, "nodeName": format!("n{index}"), "containers": [{
             "name": "c", "image": "i", "env": [{"name": "SECRET", "value": "x"}],
             "ports": [{"name": "http", "containerPort": 80}],
@@ -254,6 +254,8 @@ fn a_slice_has_what_concerns_its_proxy_and_no_more() {
     for (kind, namespace, not) in [
         ("Pod", "shop", "SECRET"),
         ("Pod", "shop", "last-applied"),
+        ("Pod", "shop", "\"note\""),
+        ("Pod", "shop", "example.dev"),
         ("Pod", "shop", "resourceVersion"),
         ("Node", "", "images"),
         ("EndpointSlice", "shop", "serving"),
@@ -277,6 +279,9 @@ fn what_proxies_do_not_read_makes_no_new_version() {
     let same = after(&|one| {
         one["metadata"]["resourceVersion"] = json!("8");
         one["metadata"]["managedFields"] = json!([1]);
+        if one["kind"] == "Pod" {
+            one["metadata"]["annotations"]["note"] = json!("y");
+        }
         if one["kind"] == "FirewallPolicy" {
             one["status"] = json!({"x": 1});
         }

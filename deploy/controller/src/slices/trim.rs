@@ -2,6 +2,7 @@
 //! registry reads of it, so that nothing else makes a new version.
 
 use eastwall_policy::dialect;
+use eastwall_policy::registry::ANNOTATION_GROUPS;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::{Key, Object};
@@ -100,11 +101,13 @@ enum Shape {
     All,
     /// Members of these names.
     Members(&'static [(&'static str, Self)]),
+    /// All of the members for whose names this holds.
+    Named(fn(&str) -> bool),
     /// Of each item of a list for which this holds.
     Each(fn(&Value) -> bool, &'static Self),
 }
 
-use Shape::{All, Each, Members};
+use Shape::{All, Each, Members, Named};
 
 fn kept(value: &Value, shape: Shape) -> Value {
     match (shape, value) {
@@ -112,6 +115,9 @@ fn kept(value: &Value, shape: Shape) -> Value {
             let member = |(name, shape): &(&str, Shape)| Some(((*name).to_owned(), kept(held.get(*name)?, *shape)));
             Value::Object(members.iter().filter_map(member).collect())
         }
+        (Named(holds), Value::Object(held)) => Value::Object(
+            held.iter().filter(|(name, _)| holds(name)).map(|(name, value)| (name.clone(), value.clone())).collect(),
+        ),
         (Each(holds, shape), Value::Array(items)) => {
             items.iter().filter(|item| holds(item)).map(|item| kept(item, *shape)).collect()
         }
@@ -140,9 +146,15 @@ fn is_sidecar(container: &Value) -> bool {
     has(container, "restartPolicy", "Always")
 }
 
+/// Others say what they like, often at length, and every change of them would be news to every proxy.
+fn is_read(annotation: &str) -> bool {
+    annotation.split_once('/').is_some_and(|(group, _)| ANNOTATION_GROUPS.contains(&group))
+}
+
 const NAMED: Shape = Members(&[("name", All), ("namespace", All)]);
 const LABELLED: Shape = Members(&[("name", All), ("namespace", All), ("labels", All)]);
-const DESCRIBED: Shape = Members(&[("name", All), ("namespace", All), ("labels", All), ("annotations", All)]);
+const DESCRIBED: Shape =
+    Members(&[("name", All), ("namespace", All), ("labels", All), ("annotations", Named(is_read))]);
 /// Where the oldest of two wins, the time counts.
 const POLICY_METADATA: Shape =
     Members(&[("name", All), ("namespace", All), ("creationTimestamp", All), ("labels", All), ("annotations", All)]);

@@ -34,6 +34,9 @@ pub(crate) struct Inputs {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// Policies, and the status that each should have.
+type Wanted = Vec<(Arc<Object>, Value)>;
+
 /// What was written last, and to the object as it was before: the watch that tells it back may be late.
 type Written = HashMap<Key, (Arc<Object>, Value)>;
 
@@ -51,11 +54,31 @@ pub(crate) async fn write(client: Client, mut inputs: Inputs) {
             }
         }
         let state = cluster.borrow_and_update().clone();
-        let told = (inputs.programmed.borrow_and_update().clone(), inputs.uncovered.borrow_and_update().clone());
-        let started = Instant::now();
-        let is_whole = !state.complete || round(&client, &inputs, state, told, &mut written).await;
-        // People look at a status, no machine waits for it: a storm of changes is one, and costs a tenth of a core.
-        tokio::time::sleep(QUIET.max(started.elapsed() * 9)).await;
+        let programmed = inputs.programmed.borrow_and_update().clone();
+        let uncovered = inputs.uncovered.borrow_and_update().clone();
+        let mut worked = Duration::ZERO;
+        let mut is_whole = true;
+        if state.complete {
+            written.retain(|key, _| state.objects.contains_key(key));
+            let (policies, started) = (Arc::clone(&inputs.policies), Instant::now());
+            let wanted = tokio::task::spawn_blocking(move || {
+                let view = policies.view(&state);
+                let unprotected = unprotected::of(&view, &uncovered);
+                (wanted(&state, &view, &programmed, &unprotected), unprotected::counts(&unprotected))
+            });
+            let wanted = wanted.await;
+            worked = started.elapsed();
+            is_whole = match wanted {
+                Ok((wanted, without_proxy)) => {
+                    inputs.metrics.without_proxy(&without_proxy);
+                    round(&client, &inputs, wanted, &mut written).await
+                }
+                Err(_) => false,
+            };
+        }
+        // People look at a status, no machine waits for it: a storm of changes is one, and costs a tenth of a core. Waiting
+        // for an API server that is away costs nothing.
+        tokio::time::sleep(QUIET.max(worked * 9)).await;
         if !is_whole {
             tokio::time::sleep(RETRY).await;
             continue;
@@ -73,22 +96,7 @@ pub(crate) async fn write(client: Client, mut inputs: Inputs) {
 }
 
 /// Writes what differs; whether all could be written.
-async fn round(
-    client: &Client,
-    inputs: &Inputs,
-    state: Cluster,
-    (programmed, uncovered): (Programmed, Uncovered),
-    written: &mut Written,
-) -> bool {
-    written.retain(|key, _| state.objects.contains_key(key));
-    let policies = Arc::clone(&inputs.policies);
-    let wanted = tokio::task::spawn_blocking(move || {
-        let view = policies.view(&state);
-        let unprotected = unprotected::of(&view, &uncovered);
-        (wanted(&state, &view, &programmed, &unprotected), unprotected::counts(&unprotected))
-    });
-    let Ok((wanted, without_proxy)) = wanted.await else { return false };
-    inputs.metrics.without_proxy(&without_proxy);
+async fn round(client: &Client, inputs: &Inputs, wanted: Wanted, written: &mut Written) -> bool {
     let is_under_way = |object: &Arc<Object>, status: &Value| {
         written.get(&object.key).is_some_and(|(before, written)| Arc::ptr_eq(before, object) && written == status)
     };
@@ -130,12 +138,7 @@ async fn round(
 }
 
 /// The status that each policy of the native kinds should have.
-fn wanted(
-    state: &Cluster,
-    view: &View,
-    programmed: &Programmed,
-    unprotected: &[Unprotected<'_>],
-) -> Vec<(Arc<Object>, Value)> {
+fn wanted(state: &Cluster, view: &View, programmed: &Programmed, unprotected: &[Unprotected<'_>]) -> Wanted {
     let own = state.objects.values().filter(|object| object.key.api_version.split('/').next() == Some(crate::GROUP));
     own.map(|object| {
         let progress = programmed.policies.get(&object.key);

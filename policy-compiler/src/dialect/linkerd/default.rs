@@ -77,3 +77,15 @@ pub(super) fn not_judged(parts: &Parts<'_>) -> Option<Diagnostic> {
     let help = "write `linkerd: {defaultInboundPolicy: ...}` in a `DialectSettings` named `cluster`";
     Some(Findings::of(document).diagnostic(Code::NotEnforced, document.root.span, message).help(help))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::registry::{ANNOTATION_GROUPS, HBONE, INBOUND_MUTUAL_TLS};
+
+    #[test]
+    fn every_annotation_that_is_read_is_of_a_group_that_proxies_are_told() {
+        for key in [super::POLICY, super::IDENTITY_PORTS, HBONE, INBOUND_MUTUAL_TLS] {
+            assert!(ANNOTATION_GROUPS.contains(&key.split_once('/').unwrap().0), "{key}");
+        }
+    }
+}

@@ -177,8 +177,8 @@ const RENEW_AFTER: &str = "eastwall.dev/renew-after";
 const NAMES: &str = "eastwall.dev/names";
 
 /// Between two looks at the Secret, and of the leader at the webhook configurations: somebody may have installed them, or
-/// reset them to what stands in a repository.
-const ROUND: Duration = Duration::from_secs(10);
+/// reset them to what stands in a repository. Until they are told, no pod of a namespace with sidecars is made.
+const ROUND: Duration = Duration::from_secs(3);
 
 /// The same while something is missing.
 const RETRY: Duration = Duration::from_secs(2);
