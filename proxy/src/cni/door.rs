@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use super::protocol::{Answer, Request};
-
 use crate::admin::{Bound, SocketPath, bind};
 use crate::connection::now;
 use crate::intercept::{HandError, HandedPod, Node};
