@@ -46,7 +46,12 @@ for namespace in $(kubectl get pods --all-namespaces -o jsonpath="$of_pods" | so
     done
 done
 for namespace in $(kubectl get namespaces -l eastwall.dev/inject -o name); do kubectl label "$namespace" eastwall.dev/inject-; done
-left=$(kubectl get pods --all-namespaces -o jsonpath='{range .items[?(@.metadata.annotations.eastwall\.dev/injected)]}{.metadata.namespace}{"/"}{.metadata.name}{"\n"}{end}')
+# A rollout does not wait for pods that end, and those have their grace period.
+for _ in $(seq 60); do
+    left=$(kubectl get pods --all-namespaces -o jsonpath='{range .items[?(@.metadata.annotations.eastwall\.dev/injected)]}{.metadata.namespace}{"/"}{.metadata.name}{"\n"}{end}')
+    [ -n "$left" ] || break
+    sleep 1
+done
 if [ -n "$left" ]; then
     printf 'these pods still have a sidecar: they stand alone, or their own template has it (`eastwall inject`).\n%s\n' "$left" >&2
     echo "delete them, or apply their template as it was before; then run this again" >&2

@@ -1,5 +1,7 @@
 //! What the runtime says in environment variables.
 
+use std::path::Path;
+
 use std::collections::BTreeMap;
 
 use crate::failure::Failure;
@@ -33,7 +35,7 @@ impl Environment {
         Self {
             command: given("CNI_COMMAND").unwrap_or_default(),
             container: given("CNI_CONTAINERID"),
-            netns: given("CNI_NETNS"),
+            netns: given("CNI_NETNS").map(|path| resolved(&path)),
             interface: given("CNI_IFNAME"),
             arguments: given("CNI_ARGS"),
         }
@@ -80,6 +82,14 @@ const NAMESPACE: &str = "K8S_POD_NAMESPACE";
 const NAME: &str = "K8S_POD_NAME";
 const UID: &str = "K8S_POD_UID";
 
+/// As the proxy of a node finds it: runtimes say `/var/run/netns`, a link to `/run/netns` that a container need not have. The
+/// namespace itself may be gone already.
+fn resolved(path: &str) -> String {
+    let real = Path::new(path).parent().zip(Path::new(path).file_name());
+    let real = real.and_then(|(folder, name)| Some(folder.canonicalize().ok()?.join(name).to_str()?.to_owned()));
+    real.unwrap_or_else(|| path.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +124,16 @@ mod tests {
         let environment = Environment::of(|name| (name != "CNI_CONTAINERID").then(String::new));
         assert!(environment.netns().is_err() && environment.netns_left().is_none());
         assert!(environment.check_attachment().unwrap_err().details().contains("CNI_CONTAINERID"));
+    }
+
+    #[test]
+    fn links_on_the_way_to_a_namespace_are_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap().join("run");
+        std::fs::create_dir(&real).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(resolved(link.join("x").to_str().unwrap()), real.join("x").to_str().unwrap());
+        assert_eq!(resolved("/nowhere/x"), "/nowhere/x");
     }
 }

@@ -97,11 +97,13 @@ struct Call {
 impl Call {
     fn of(options: &[&str], installs: bool) -> Result<Self, String> {
         let mut call = Self { folders: Folders::default(), entry: Entry::default() };
-        for pair in options.chunks(2) {
-            let [name, value] = *pair else { return Err(format!("`{}` needs a value", pair.concat())) };
-            if value.is_empty() {
-                return Err(format!("`{name}` needs a value"));
-            }
+        let mut words = options.iter().copied();
+        while let Some(word) = words.next() {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (word, words.next()),
+            };
+            let value = value.filter(|value| !value.is_empty()).ok_or_else(|| format!("`{name}` needs a value"))?;
             match name {
                 "--bin-dir" => call.folders.programs = PathBuf::from(value),
                 "--conf-dir" => call.folders.configurations = PathBuf::from(value),
@@ -146,4 +148,37 @@ fn unusable(error: &str) -> ExitCode {
 /// Whether anybody reads it makes no difference.
 fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "eastwall-cni: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_a_word_of_its_own_or_follows_an_equals_sign() {
+        for words in [&["--bin-dir", "/a=b", "--timeout", "7"][..], &["--bin-dir=/a=b", "--timeout=7"]] {
+            let call = Call::of(words, true).unwrap();
+            assert_eq!((call.folders.programs, call.entry.timeout_seconds), (PathBuf::from("/a=b"), 7));
+        }
+        for words in [&["--bin-dir"][..], &["--bin-dir="], &["--bin-dir", ""]] {
+            assert_eq!(Call::of(words, true).err().unwrap(), "`--bin-dir` needs a value");
+        }
+    }
+
+    #[test]
+    fn the_manifests_call_it_as_it_is() {
+        let node = include_str!("../../node/proxy.yaml").lines().map(str::trim);
+        let install: Vec<&str> = node
+            .skip_while(|line| *line != "- install")
+            .skip(1)
+            .map_while(|line| line.strip_prefix("- ").filter(|word| word.starts_with("--")))
+            .collect();
+        let call = Call::of(&install, true).unwrap();
+        assert_eq!(call.entry.socket, "/run/eastwall/cni/cni.sock");
+        assert!(call.entry.exempt_namespaces.contains(&"eastwall-node".into()));
+        let rules = include_str!("../../uninstall/rules.yaml");
+        let (_, words) = rules.split_once("[eastwall-cni, uninstall, ").unwrap();
+        let uninstall: Vec<&str> = words.split_once(']').unwrap().0.split(", ").collect();
+        assert_eq!(Call::of(&uninstall, false).unwrap().folders.programs, PathBuf::from("/host/opt/cni/bin"));
+    }
 }

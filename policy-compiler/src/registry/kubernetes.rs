@@ -28,6 +28,8 @@ pub struct Objects {
     services: Vec<Exposed>,
     slices: Vec<Slice>,
     nodes: Vec<ClusterNode>,
+    /// First address of each range that a node gives its pods from, in the order of `nodes`.
+    first_of_ranges: Vec<Vec<IpAddr>>,
     namespaces: BTreeMap<Arc<str>, Namespace>,
     /// Documents that were read, by kind.
     pub counts: Vec<(String, usize)>,
@@ -257,6 +259,9 @@ impl Objects {
             }
         }
         ips.dedup();
+        let spec = field::mapping(&document.root, "spec", findings);
+        let ranges = spec.map(|spec| field::items(spec, "podCIDRs", findings)).unwrap_or_default();
+        self.first_of_ranges.push(ranges.iter().filter_map(|range| field::first_of_range(range, findings)).collect());
         self.nodes.push(ClusterNode { name: Arc::clone(&name.name), ips });
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::socket_peercred;
+use tokio::runtime::Runtime;
 
 use super::protocol::{Answer, Request};
 use crate::admin::{Bound, SocketPath, bind};
@@ -68,8 +68,9 @@ impl Door {
         listener.set_nonblocking(false)?;
         let closed = Arc::new(AtomicBool::new(false));
         let desk = Desk { node, live, bounds };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let (accepting, ends) = (listener.try_clone()?, Arc::clone(&closed));
-        std::thread::Builder::new().name("cni".into()).spawn(move || accept(&accepting, &ends, &desk))?;
+        std::thread::Builder::new().name("cni".into()).spawn(move || accept(&accepting, &runtime, &ends, &desk))?;
         Ok(Self { listener, closed, bound: Mutex::new(Some(bound)) })
     }
 
@@ -88,7 +89,17 @@ impl Drop for Door {
     }
 }
 
-fn accept(listener: &UnixListener, closed: &AtomicBool, desk: &Desk) {
+/// The uid of a peer. It may have another process namespace, as the container runtime has beside a proxy in a container: it
+/// has no process id here then, which `rustix` takes for an error.
+fn peer_of(stream: &UnixStream, runtime: &Runtime) -> io::Result<u32> {
+    let _entered = runtime.enter();
+    stream.set_nonblocking(true)?;
+    let peer = tokio::net::UnixStream::from_std(stream.try_clone()?)?.peer_cred()?;
+    stream.set_nonblocking(false)?;
+    Ok(peer.uid())
+}
+
+fn accept(listener: &UnixListener, runtime: &Runtime, closed: &AtomicBool, desk: &Desk) {
     let seats = Arc::new(Seats::default());
     loop {
         let seat = seats.take(desk.bounds.connections);
@@ -101,7 +112,7 @@ fn accept(listener: &UnixListener, closed: &AtomicBool, desk: &Desk) {
                 continue;
             }
         };
-        if !socket_peercred(&stream).is_ok_and(|peer| may_hand_over(peer.uid.as_raw())) {
+        if !peer_of(&stream, runtime).is_ok_and(may_hand_over) {
             tracing::warn!("a peer on the socket of the CNI plugin is not root");
             continue;
         }

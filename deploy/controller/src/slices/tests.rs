@@ -61,6 +61,7 @@ fn places() -> Vec<Value> {
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": name}}, "status": {}});
     let node = |index: usize| {
         json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("n{index}")},
+            "spec": {"podCIDRs": [format!("10.244.{index}.0/24")]},
             "status": {"addresses": [{"type": "InternalIP", "address": format!("192.168.0.{index}")}, {"type": "Hostname", "address": "x"}],
                 "images": [1, 2, 3]}})
     };
@@ -250,6 +251,7 @@ fn a_slice_has_what_concerns_its_proxy_and_no_more() {
         let one = slice.objects().find(|(key, _)| &*key.kind == kind && &*key.namespace == namespace);
         String::from_utf8(one.unwrap().1.to_vec()).unwrap()
     };
+    assert!(text("Node", "").contains("podCIDRs"), "the kubelet may probe from the range's first address");
     assert!(text("Pod", "shop").contains("livenessProbe") && !text("Pod", "office").contains("livenessProbe"));
     for (kind, namespace, not) in [
         ("Pod", "shop", "SECRET"),

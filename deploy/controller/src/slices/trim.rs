@@ -193,8 +193,10 @@ const POD_STATUS: Shape = Members(&[
     ("podIPs", Each(every, &Members(&[("ip", All)]))),
     ("conditions", Each(is_ready, &Members(&[("type", All), ("status", All)]))),
 ]);
-const NODE: Shape =
-    Members(&[("status", Members(&[("addresses", Each(is_ip, &Members(&[("type", All), ("address", All)])))]))]);
+const NODE: Shape = Members(&[
+    ("spec", Members(&[("podCIDRs", All)])),
+    ("status", Members(&[("addresses", Each(is_ip, &Members(&[("type", All), ("address", All)])))])),
+]);
 const SERVICE: Shape = Members(&[(
     "spec",
     Members(&[("type", All), ("clusterIP", All), ("clusterIPs", All), ("selector", All), ("ports", SERVICE_PORTS)]),

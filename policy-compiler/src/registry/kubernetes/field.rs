@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::Kind;
 use crate::diagnostic::Code;
 use crate::registry::Labels;
@@ -97,6 +99,21 @@ pub(super) fn as_address(node: &Node, written: &str, findings: &mut Findings) ->
         Ok(address) => Some(address.to_canonical()),
         Err(_) => {
             findings.report(Code::BadAddress, node.span, format!("`{written}` is no IP address"));
+            None
+        }
+    }
+}
+
+/// The first address that a range has for hosts; none of a range of one address.
+pub(super) fn first_of_range(node: &Node, findings: &mut Findings) -> Option<IpAddr> {
+    let written = fields::text(node, "a range of addresses", findings)?;
+    match written.parse::<IpNet>() {
+        Ok(range) if range.prefix_len() < range.max_prefix_len() => {
+            range.trunc().hosts().find(|ip| *ip != range.network())
+        }
+        Ok(_) => None,
+        Err(_) => {
+            findings.report(Code::BadAddress, node.span, format!("`{written}` is no range of IP addresses"));
             None
         }
     }

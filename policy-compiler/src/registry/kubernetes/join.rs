@@ -29,7 +29,8 @@ impl Objects {
 
         let (services, spoken) = self.services(services, &Behind::new(&workloads, &ready), &mut findings);
         apply(&spoken, from_file, &mut workloads);
-        let registry = Registry::new(workloads, services, self.nodes(nodes));
+        let nodes = self.nodes(nodes, &workloads, &services);
+        let registry = Registry::new(workloads, services, nodes);
         for (workload, pod) in registry.workloads.iter().skip(from_file).zip(others) {
             for ip in workload.ips.iter().filter(|ip| !workload.host_network && registry.is_contested(**ip)) {
                 let message = format!("`{ip}` belongs to another entry too");
@@ -74,9 +75,21 @@ impl Objects {
         (services, spoken)
     }
 
-    fn nodes(&self, mut nodes: Vec<Node>) -> Vec<Node> {
+    /// The file's nodes and those that it does not have. Network plugins with a bridge or a pair of interfaces give the
+    /// node the first address of its pods' range, and from there the kubelet probes; what somebody says to have is theirs.
+    fn nodes(&self, mut nodes: Vec<Node>, workloads: &[Workload], services: &[Service]) -> Vec<Node> {
         let named: Set<Arc<str>> = nodes.iter().map(|node| Arc::clone(&node.name)).collect();
-        nodes.extend(self.nodes.iter().filter(|node| !named.contains(&node.name)).cloned());
+        let mut claimed: Set<IpAddr> =
+            nodes.iter().chain(&self.nodes).flat_map(|node| node.ips.iter().copied()).collect();
+        let networked = workloads.iter().filter(|workload| !workload.host_network);
+        claimed.extend(networked.flat_map(|workload| &workload.ips).chain(services.iter().flat_map(|one| &one.ips)));
+        for (node, first) in
+            self.nodes.iter().zip(&self.first_of_ranges).filter(|(node, _)| !named.contains(&node.name))
+        {
+            let mut node = node.clone();
+            node.ips.extend(first.iter().filter(|ip| !claimed.contains(*ip)));
+            nodes.push(node);
+        }
         nodes
     }
 

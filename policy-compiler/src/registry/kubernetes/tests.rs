@@ -9,6 +9,8 @@ use crate::registry::{ApplicationProtocol, Registry, TargetPort, Workload};
 use crate::settings::Settings;
 use crate::source::parse;
 
+mod nodes;
+
 /// As `kubectl get -A -o yaml` prints it, shortened.
 const DUMP: &str = r#"
 apiVersion: v1
@@ -258,6 +260,8 @@ fn what_is_looked_at_must_have_its_type() {
         ("{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: x}}", Code::BadAddress),
         ("{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{}]}}", Code::MissingField),
         ("{apiVersion: v1, kind: Node, metadata: {name: a}, status: {addresses: 1}}", Code::WrongType),
+        ("{apiVersion: v1, kind: Node, metadata: {name: a}, spec: {podCIDRs: 10.0.0.0/8}}", Code::WrongType),
+        ("{apiVersion: v1, kind: Node, metadata: {name: a}, spec: {podCIDRs: [10.0.0.0/33]}}", Code::BadAddress),
         ("{apiVersion: v1, kind: Namespace, metadata: {name: [a]}}", Code::WrongType),
     ] {
         let objects = Objects::of(&parse("x", &object.into()).documents);
