@@ -294,6 +294,13 @@ impl World {
         opened(flow, verdict, request.now)
     }
 
+    /// The verdict on a request whose token the policy at this position does not accept: no rule is asked, and nothing of
+    /// what the token says is known. An emergency lifts it as it lifts what rules refuse.
+    #[must_use]
+    pub fn unauthenticated(&self, flow: &Flow, policy: u32, now: i64) -> Verdict {
+        opened(flow, Verdict::unauthenticated(policy, self.proof(flow)), now)
+    }
+
     /// By which proof the peer of the flow is known.
     #[must_use]
     pub fn proof(&self, flow: &Flow) -> Proof {
