@@ -36,7 +36,15 @@ pub struct Flow {
     plan: Plan,
     /// It comes in plaintext to a workload that takes proven peers alone.
     lacks_proof: bool,
-    /// Emergencies of every workload whose policies are asked.
+    /// Each side for itself, where an emergency opens one.
+    sides: Vec<Side>,
+}
+
+/// One side of a connection, and the emergencies that open it.
+#[derive(Debug)]
+struct Side {
+    plan: Plan,
+    lacks_proof: bool,
     break_glass: Vec<Arc<BreakGlass>>,
 }
 
@@ -253,7 +261,7 @@ impl World {
         Flow {
             plan: Plan::new(&self.table, &self.model, &self.registry, &self.residents, connection),
             lacks_proof: self.lacks_proof(connection),
-            break_glass: self.break_glass(connection),
+            sides: self.sides(connection),
         }
     }
 
@@ -263,10 +271,7 @@ impl World {
     pub fn connection_verdict(&self, flow: &Flow, now: i64) -> ConnectionVerdict {
         if !self.closed {
             return match self.table.connection_verdict(&flow.plan, &self.registry, now) {
-                ConnectionVerdict::Deny(verdict) => match opened(flow, verdict, now) {
-                    verdict if verdict.action == Action::Allow => ConnectionVerdict::Opaque(verdict),
-                    verdict => ConnectionVerdict::Deny(verdict),
-                },
+                ConnectionVerdict::Deny(verdict) => self.opened_connection(flow, verdict, now),
                 // One of its requests may be a probe that the pod declares.
                 ConnectionVerdict::Opaque(_) if flow.lacks_proof => ConnectionVerdict::Inspect,
                 verdict => verdict,
@@ -285,20 +290,48 @@ impl World {
         if self.closed {
             return self.without_table(flow);
         }
-        let verdict = self.table.request_verdict(&flow.plan, &self.registry, request);
-        let lacks_proof = flow.lacks_proof && verdict.action == Action::Allow && verdict.reason != Reason::Probe;
-        let verdict = match lacks_proof {
+        let verdict = self.refused(&flow.plan, flow.lacks_proof, request);
+        if verdict.action != Action::Deny || !flow.is_opened(request.now) {
+            return verdict;
+        }
+        let passes = |side: &Side| {
+            side.acts(request.now) || self.refused(&side.plan, side.lacks_proof, request).action == Action::Allow
+        };
+        if flow.sides.iter().all(passes) { opened(verdict) } else { verdict }
+    }
+
+    /// What policies say, and whether a proof is wanting.
+    fn refused(&self, plan: &Plan, lacks_proof: bool, request: &Request<'_>) -> Verdict {
+        let verdict = self.table.request_verdict(plan, &self.registry, request);
+        match lacks_proof && verdict.action == Action::Allow && verdict.reason != Reason::Probe {
             true => Verdict { action: Action::Deny, reason: Reason::PlaintextRefused, rule: None, ..verdict },
             false => verdict,
-        };
-        opened(flow, verdict, request.now)
+        }
+    }
+
+    /// Of a connection that is refused: the sides that no emergency opens decide.
+    fn opened_connection(&self, flow: &Flow, verdict: Verdict, now: i64) -> ConnectionVerdict {
+        if !flow.is_opened(now) {
+            return ConnectionVerdict::Deny(verdict);
+        }
+        let mut unseen = true;
+        for side in flow.sides.iter().filter(|side| !side.acts(now)) {
+            match self.table.connection_verdict(&side.plan, &self.registry, now) {
+                ConnectionVerdict::Deny(_) => return ConnectionVerdict::Deny(verdict),
+                ConnectionVerdict::Opaque(_) => unseen &= !side.lacks_proof,
+                ConnectionVerdict::Inspect => unseen = false,
+            }
+        }
+        if unseen { ConnectionVerdict::Opaque(opened(verdict)) } else { ConnectionVerdict::Inspect }
     }
 
     /// The verdict on a request whose token the policy at this position does not accept: no rule is asked, and nothing of
     /// what the token says is known. An emergency lifts it as it lifts what rules refuse.
     #[must_use]
     pub fn unauthenticated(&self, flow: &Flow, policy: u32, now: i64) -> Verdict {
-        opened(flow, Verdict::unauthenticated(policy, self.proof(flow)), now)
+        let verdict = Verdict::unauthenticated(policy, self.proof(flow));
+        let lifted = flow.is_opened(now) && flow.sides.iter().all(|side| side.acts(now));
+        if lifted { opened(verdict) } else { verdict }
     }
 
     /// By which proof the peer of the flow is known.
@@ -319,29 +352,49 @@ impl World {
         &flow.plan.canonical
     }
 
-    /// The emergencies that open a connection: of the side that is judged, and where both are, of both.
-    fn break_glass(&self, connection: &Connection<'_>) -> Vec<Arc<BreakGlass>> {
-        let all = &self.model.break_glass;
-        if all.is_empty() {
+    /// The emergency that opens the flow at this time, if one does.
+    #[must_use]
+    pub fn emergency<'f>(&self, flow: &'f Flow, now: i64) -> Option<&'f Arc<BreakGlass>> {
+        flow.sides.iter().flat_map(|side| &side.break_glass).find(|glass| glass.acts(now))
+    }
+
+    /// The sides that are judged, each for itself; none where no emergency opens any.
+    fn sides(&self, connection: &Connection<'_>) -> Vec<Side> {
+        // PERF: at nearly all times there is none.
+        if self.model.break_glass.is_empty() {
             return Vec::new();
         }
-        let sides = match connection.direction {
-            Some(Direction::Inbound) => [Some(connection.destination.place), None],
-            Some(Direction::Outbound) => [Some(connection.source.place), None],
-            None => [Some(connection.source.place), Some(connection.destination.place)],
+        let side = |direction| {
+            let connection = Connection { direction: Some(direction), ..*connection };
+            Side {
+                plan: Plan::new(&self.table, &self.model, &self.registry, &self.residents, &connection),
+                lacks_proof: self.lacks_proof(&connection),
+                break_glass: self.opened_by(&connection).cloned().collect(),
+            }
         };
-        let workload = |place| match place {
+        let judged = [Direction::Outbound, Direction::Inbound].into_iter();
+        let judged = judged.filter(|one| connection.direction.is_none_or(|direction| direction == *one));
+        let sides: Vec<Side> = judged.map(side).collect();
+        if sides.iter().all(|side| side.break_glass.is_empty()) { Vec::new() } else { sides }
+    }
+
+    /// The emergencies that open the side of a connection that is judged.
+    pub(crate) fn opened_by(&self, connection: &Connection<'_>) -> impl Iterator<Item = &Arc<BreakGlass>> + use<'_> {
+        let judged = match connection.direction {
+            Some(Direction::Outbound) => connection.source.place,
+            Some(Direction::Inbound) => connection.destination.place,
+            None => Place::Unknown,
+        };
+        let workload = match judged {
             Place::Workload(id) => self.registry.workload(id),
             _ => None,
         };
-        let Some(judged) = sides.into_iter().flatten().map(workload).collect::<Option<Vec<_>>>() else {
-            return Vec::new();
-        };
-        all.iter().filter(|glass| judged.iter().all(|one| glass.subject.selects(one))).cloned().collect()
+        let all = &self.model.break_glass;
+        all.iter().filter(move |glass| workload.is_some_and(|workload| glass.subject.selects(workload)))
     }
 
     /// Whether the destination takes proven peers alone, and this is none.
-    fn lacks_proof(&self, connection: &Connection<'_>) -> bool {
+    pub(crate) fn lacks_proof(&self, connection: &Connection<'_>) -> bool {
         let Place::Workload(id) = connection.destination.place else { return false };
         connection.direction != Some(Direction::Outbound)
             && connection.transport == Transport::Tcp
@@ -365,11 +418,22 @@ impl World {
     }
 }
 
-/// What a refusal becomes while an emergency lasts: it passes, and what would have happened is told.
-fn opened(flow: &Flow, verdict: Verdict, now: i64) -> Verdict {
-    if verdict.action != Action::Deny || !flow.break_glass.iter().any(|glass| glass.acts(now)) {
-        return verdict;
+// === impl Flow ===
+
+impl Flow {
+    fn is_opened(&self, now: i64) -> bool {
+        self.sides.iter().any(|side| side.acts(now))
     }
+}
+
+impl Side {
+    fn acts(&self, now: i64) -> bool {
+        self.break_glass.iter().any(|glass| glass.acts(now))
+    }
+}
+
+/// What a refusal becomes while an emergency lasts: it passes, and what would have happened is told.
+fn opened(verdict: Verdict) -> Verdict {
     let audit = Some(Audit { action: verdict.action, reason: verdict.reason, rule: verdict.rule });
     Verdict { action: Action::Allow, reason: Reason::BreakGlass, rule: None, proof: verdict.proof, audit }
 }

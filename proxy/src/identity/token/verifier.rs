@@ -556,7 +556,11 @@ mod tests {
         let good = signer.sign(&claims(&json!({})));
         assert_eq!(ask(&good, NOW).reason, Reason::AllowRule, "what passes anyway owes nothing to the emergency");
         let forged = bench.ask(&[("x-payload", "e30")], NOW);
-        assert_eq!((forged.action, forged.reason), (Action::Deny, Reason::InvalidToken), "the workload would believe it");
+        assert_eq!(
+            (forged.action, forged.reason),
+            (Action::Deny, Reason::InvalidToken),
+            "the workload would believe it"
+        );
     }
 
     #[test]
