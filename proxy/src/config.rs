@@ -458,6 +458,11 @@ impl Config {
                 "`--hbone-listen` belongs to gateway mode: redirected traffic has a port",
             ));
         }
+        if mode != Mode::Node && mutual_tls.as_ref().is_some_and(MutualTlsConfig::is_of_a_node) {
+            return Err(ConfigError::Misplaced(
+                "`--spire-admin-socket` belongs to node mode: a sidecar asks for its own certificate with `--workload-api`",
+            ));
+        }
         let token_limits = flags.token_limits.over(file.token_limits.over(TokenLimits::default()));
         if let Some(name) = token_limits.zero() {
             return Err(ConfigError::Zero(name));
