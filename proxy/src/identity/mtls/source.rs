@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::delegated::{self, Pods, Said};
 use super::files::{self, Bundle};
@@ -16,7 +15,7 @@ use super::svid::{KeyPair, Svid};
 use super::trust::Trust;
 use super::workload_api;
 use crate::observe::Recorder;
-use crate::policy::{FolderWatch, survey};
+use crate::policy::Files;
 
 /// Where identities come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,26 +69,19 @@ impl Keeper {
     async fn follow_files(&mut self, folder: PathBuf, bundles: &[Bundle]) -> Infallible {
         let paths: Vec<PathBuf> =
             std::iter::once(folder.clone()).chain(bundles.iter().map(|one| one.file.clone())).collect();
-        let changed = Arc::new(Notify::new());
-        let told = Arc::clone(&changed);
-        let mut watch = FolderWatch::new(paths.clone(), move |_| told.notify_one());
-        let mut before = None;
+        let mut watched = Files::new(paths);
         loop {
-            let seen = survey(paths.iter().map(PathBuf::as_path));
-            watch.follow(&seen.folders);
-            if before != Some(seen.fingerprint) {
+            if watched.differ() {
                 let (material, failures) = files::read(&folder, self.identities.whose(), bundles);
-                // What failed may be half written: it is read again, whether or not a change is seen.
-                before = failures.is_empty().then_some(seen.fingerprint);
                 let is_whole = failures.is_empty();
+                if !is_whole {
+                    watched.read_again();
+                }
                 self.tell(failures.iter().map(|failure| (failure.to_string(), failure.to_string())).collect());
                 self.take(material, is_whole);
             }
             self.recorder.metrics().set_identity_ends(&self.identities);
-            if timeout(POLL, changed.notified()).await.is_ok() {
-                // Whoever writes may not have ended.
-                sleep(QUIET).await;
-            }
+            watched.wait().await;
         }
     }
 
@@ -185,12 +177,6 @@ impl Keeper {
         self.told = failures;
     }
 }
-
-/// Looks without being told, as for policies.
-const POLL: Duration = Duration::from_secs(5);
-
-/// After the last change of a file.
-const QUIET: Duration = Duration::from_millis(20);
 
 /// From one attempt at the agent's socket to the next.
 const PAUSE_LEAST: Duration = Duration::from_millis(250);
