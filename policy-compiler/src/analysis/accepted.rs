@@ -58,7 +58,7 @@ impl fmt::Display for Tokens {
 
 /// Workloads whose accepted tokens differ.
 pub(super) fn differences(old: &World, new: &World) -> Vec<Tokens> {
-    let mut found: BTreeMap<(Vec<Accepted>, Vec<Accepted>, Vec<String>, bool), Vec<String>> = BTreeMap::new();
+    let mut found: BTreeMap<Difference, Vec<String>> = BTreeMap::new();
     for (id, workload) in (0u32..).map(WorkloadId).zip(&new.registry().workloads) {
         let (before, now) = (of(old, id), of(new, id));
         let only = |these: &Held, others: &Held| -> Vec<Accepted> {
@@ -75,11 +75,26 @@ pub(super) fn differences(old: &World, new: &World) -> Vec<Tokens> {
             (false, true) => true,
             (false, false) => !accepted.is_empty(),
         };
-        let key = (accepted, dropped, rules.into_iter().collect(), wider);
-        found.entry(key).or_default().push(format!("{}/{}", workload.namespace, workload.name));
+        let difference = Difference { accepted, dropped, rules: rules.into_iter().collect(), wider };
+        found.entry(difference).or_default().push(format!("{}/{}", workload.namespace, workload.name));
     }
-    let tokens = |((accepted, dropped, rules, wider), workloads)| Tokens { workloads, accepted, dropped, rules, wider };
+    let tokens = |(Difference { accepted, dropped, rules, wider }, workloads)| Tokens {
+        workloads,
+        accepted,
+        dropped,
+        rules,
+        wider,
+    };
     found.into_iter().map(tokens).collect()
+}
+
+/// What workloads can have in common.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Difference {
+    accepted: Vec<Accepted>,
+    dropped: Vec<Accepted>,
+    rules: Vec<String>,
+    wider: bool,
 }
 
 type Held = BTreeMap<Arc<JwtRule>, Accepted>;

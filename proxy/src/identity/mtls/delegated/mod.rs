@@ -164,3 +164,42 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pods also come without a swap: the container runtime hands them over.
 const LOOK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use eastwall_protocol::delegated_identity::SvidsResponse;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    fn authority() -> Vec<u8> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn authorities_of_others_are_believed_where_an_entry_federates_with_them() {
+        let spiffe_id = "spiffe://cluster.local/ns/shop/sa/orders".to_owned();
+        let account = Account { namespace: "shop".into(), name: "orders".into(), spiffe_id: spiffe_id.clone() };
+        let mut said = Said::default();
+        for domain in ["spiffe://cluster.local", "partner.example", "spiffe://other.example"] {
+            said.bundles.insert(domain.to_owned(), authority());
+        }
+        let believed = |said: &Said| {
+            let material = said.material("cluster.local").unwrap();
+            material.trust.domains().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(believed(&said), ["cluster.local"]);
+        let federates_with = vec!["partner.example".to_owned()];
+        let answer = Answer::new(&account, SvidsResponse { x509_svids: Vec::new(), federates_with });
+        said.answers.insert(account, answer);
+        assert_eq!(believed(&said), ["cluster.local", "partner.example"]);
+        let material = said.material("cluster.local").unwrap();
+        assert!(material.pairs.is_empty() && material.refused.contains_key(&spiffe_id));
+        said.bundles.insert("partner.example".to_owned(), b"nonsense".to_vec());
+        assert!(
+            matches!(said.material("cluster.local"), Err(Failure::Bundle { domain, .. }) if domain == "partner.example")
+        );
+    }
+}
