@@ -27,7 +27,7 @@ def test_it_opens_tells_and_ends(folder, ending):
     ask = lambda target="/secret": stage.send("1", "GET", target, source=ATTACKER).status
     assert ask() == 403
     firewall = stage.firewall
-    firewall.reload_and_wait(lambda: firewall.write_policies([emergency(-1, 4)], "fire.yaml"))
+    firewall.reload_and_wait(lambda: firewall.write_policies([emergency(-1, 6)], "fire.yaml"))
     assert ask() == 200
     assert ask("/a%2Fb") == 400, "what is not canonical stays refused"
     line = firewall.wait_log(lambda line: line.get("reason") == "break-glass")
@@ -61,7 +61,7 @@ def test_a_token_that_is_refused_passes_and_is_not_believed(folder, ending, vers
     ask = lambda *more: stage.send(version, "GET", "/x", headers=[(b"authorization", f"Bearer {forged}".encode()), *more], source=ATTACKER).status
     assert ask() == 401
     firewall = stage.firewall
-    firewall.reload_and_wait(lambda: firewall.write_policies([emergency(-1, 4)], "fire.yaml"))
+    firewall.reload_and_wait(lambda: firewall.write_policies([emergency(-1, 6)], "fire.yaml"))
     assert ask() == 200
     assert stage.recorder.requests[-1].header("authorization") == f"Bearer {forged}"
     line = firewall.wait_log(lambda line: line.get("reason") == "break-glass")
