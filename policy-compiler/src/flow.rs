@@ -96,6 +96,9 @@ pub struct Answer {
     pub rule: Option<String>,
     /// Where that stands.
     pub location: Option<String>,
+    /// When the emergency ends by which alone it passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// The generation that said so.
     pub generation: String,
 }
@@ -147,6 +150,9 @@ impl Answer {
             let location = self.location.as_ref().map(|location| format!(" at {location}")).unwrap_or_default();
             words.push_str(&format!(": {policy}{rule}{location}"));
         }
+        if let Some(until) = &self.until {
+            words.push_str(&format!(", until {until}"));
+        }
         words
     }
 
@@ -165,6 +171,7 @@ impl Answer {
             }
             None => AuditAnswer { verdict: verdict.action, policy: policy.clone(), rule: rule.clone() },
         };
+        let emergency = judged.emergency.as_ref();
         Self {
             id,
             verdict: verdict.action,
@@ -172,10 +179,16 @@ impl Answer {
             reason: verdict.reason,
             refusal: judged.refusal,
             proof: verdict.proof,
-            policy,
+            policy: emergency.map(|glass| glass.name.to_string()).or(policy),
             rule,
-            location: by.map(|rule| rule.location.to_string()),
+            location: emergency.map(|glass| &glass.location).or(by.map(|rule| rule.location)).map(ToString::to_string),
+            until: emergency.map(|glass| in_words(glass.expires)),
             generation: world.generation().to_string(),
         }
     }
+}
+
+/// A time as documents write it.
+pub(crate) fn in_words(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }

@@ -3,16 +3,19 @@
 //! A world is immutable. A change of policies or of workloads makes a new one, which is swapped in whole, so every
 //! verdict is of exactly one [`Generation`].
 
+mod emergency;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::canonical;
 use crate::facts::{Connection, Direction, End, Place, Request, Transport};
-use crate::model::{BreakGlass, JwtRule, Model, content, token};
+use crate::model::{JwtRule, Model, content, token};
 use crate::registry::{Claimant, InboundMutualTls, Registry};
 use crate::table::Table;
 use crate::table::plan::{self, Plan, Residents};
-use crate::verdict::{Action, Audit, Generation, Proof, Reason, RuleId, RuleRef, Verdict};
+use crate::verdict::{Action, Generation, Proof, Reason, RuleId, RuleRef, Verdict};
+use emergency::{Side, opened};
 
 /// Policies and registry, ready to answer.
 #[derive(Debug)]
@@ -36,8 +39,8 @@ pub struct Flow {
     plan: Plan,
     /// It comes in plaintext to a workload that takes proven peers alone.
     lacks_proof: bool,
-    /// Emergencies of every workload whose policies are asked.
-    break_glass: Vec<Arc<BreakGlass>>,
+    /// Each side for itself, where an emergency opens one.
+    sides: Vec<Side>,
 }
 
 /// What can be said of a connection before any request is seen.
@@ -253,7 +256,7 @@ impl World {
         Flow {
             plan: Plan::new(&self.table, &self.model, &self.registry, &self.residents, connection),
             lacks_proof: self.lacks_proof(connection),
-            break_glass: self.break_glass(connection),
+            sides: self.sides(connection),
         }
     }
 
@@ -263,10 +266,7 @@ impl World {
     pub fn connection_verdict(&self, flow: &Flow, now: i64) -> ConnectionVerdict {
         if !self.closed {
             return match self.table.connection_verdict(&flow.plan, &self.registry, now) {
-                ConnectionVerdict::Deny(verdict) => match opened(flow, verdict, now) {
-                    verdict if verdict.action == Action::Allow => ConnectionVerdict::Opaque(verdict),
-                    verdict => ConnectionVerdict::Deny(verdict),
-                },
+                ConnectionVerdict::Deny(verdict) => self.opened_connection(flow, verdict, now),
                 // One of its requests may be a probe that the pod declares.
                 ConnectionVerdict::Opaque(_) if flow.lacks_proof => ConnectionVerdict::Inspect,
                 verdict => verdict,
@@ -285,13 +285,32 @@ impl World {
         if self.closed {
             return self.without_table(flow);
         }
-        let verdict = self.table.request_verdict(&flow.plan, &self.registry, request);
-        let lacks_proof = flow.lacks_proof && verdict.action == Action::Allow && verdict.reason != Reason::Probe;
-        let verdict = match lacks_proof {
+        let verdict = self.refused(&flow.plan, flow.lacks_proof, request);
+        if verdict.action != Action::Deny || !flow.is_opened(request.now) {
+            return verdict;
+        }
+        let passes = |side: &Side| {
+            side.acts(request.now) || self.refused(&side.plan, side.lacks_proof, request).action == Action::Allow
+        };
+        if flow.sides.iter().all(passes) { opened(verdict) } else { verdict }
+    }
+
+    /// What policies say, and whether a proof is wanting.
+    fn refused(&self, plan: &Plan, lacks_proof: bool, request: &Request<'_>) -> Verdict {
+        let verdict = self.table.request_verdict(plan, &self.registry, request);
+        match lacks_proof && verdict.action == Action::Allow && verdict.reason != Reason::Probe {
             true => Verdict { action: Action::Deny, reason: Reason::PlaintextRefused, rule: None, ..verdict },
             false => verdict,
-        };
-        opened(flow, verdict, request.now)
+        }
+    }
+
+    /// The verdict on a request whose token the policy at this position does not accept: no rule is asked, and nothing of
+    /// what the token says is known. An emergency lifts it as it lifts what rules refuse.
+    #[must_use]
+    pub fn unauthenticated(&self, flow: &Flow, policy: u32, now: i64) -> Verdict {
+        let verdict = Verdict::unauthenticated(policy, self.proof(flow));
+        let lifted = flow.is_opened(now) && flow.sides.iter().all(|side| side.acts(now));
+        if lifted { opened(verdict) } else { verdict }
     }
 
     /// By which proof the peer of the flow is known.
@@ -312,29 +331,8 @@ impl World {
         &flow.plan.canonical
     }
 
-    /// The emergencies that open a connection: of the side that is judged, and where both are, of both.
-    fn break_glass(&self, connection: &Connection<'_>) -> Vec<Arc<BreakGlass>> {
-        let all = &self.model.break_glass;
-        if all.is_empty() {
-            return Vec::new();
-        }
-        let sides = match connection.direction {
-            Some(Direction::Inbound) => [Some(connection.destination.place), None],
-            Some(Direction::Outbound) => [Some(connection.source.place), None],
-            None => [Some(connection.source.place), Some(connection.destination.place)],
-        };
-        let workload = |place| match place {
-            Place::Workload(id) => self.registry.workload(id),
-            _ => None,
-        };
-        let Some(judged) = sides.into_iter().flatten().map(workload).collect::<Option<Vec<_>>>() else {
-            return Vec::new();
-        };
-        all.iter().filter(|glass| judged.iter().all(|one| glass.subject.selects(one))).cloned().collect()
-    }
-
     /// Whether the destination takes proven peers alone, and this is none.
-    fn lacks_proof(&self, connection: &Connection<'_>) -> bool {
+    pub(crate) fn lacks_proof(&self, connection: &Connection<'_>) -> bool {
         let Place::Workload(id) = connection.destination.place else { return false };
         connection.direction != Some(Direction::Outbound)
             && connection.transport == Transport::Tcp
@@ -356,13 +354,4 @@ impl World {
         };
         Verdict { action, reason, rule: None, proof: flow.plan.proof, audit: None }
     }
-}
-
-/// What a refusal becomes while an emergency lasts: it passes, and what would have happened is told.
-fn opened(flow: &Flow, verdict: Verdict, now: i64) -> Verdict {
-    if verdict.action != Action::Deny || !flow.break_glass.iter().any(|glass| glass.acts(now)) {
-        return verdict;
-    }
-    let audit = Some(Audit { action: verdict.action, reason: verdict.reason, rule: verdict.rule });
-    Verdict { action: Action::Allow, reason: Reason::BreakGlass, rule: None, proof: verdict.proof, audit }
 }

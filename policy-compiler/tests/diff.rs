@@ -19,9 +19,10 @@ use eastwall_policy::dialect::Compiled;
 use eastwall_policy::facts::Direction;
 use eastwall_policy::flow::Question;
 use eastwall_policy::model::{Effect, Model};
-use eastwall_policy::registry::Registry;
+use eastwall_policy::registry::{INBOUND_MUTUAL_TLS, Registry};
 use eastwall_policy::verdict::Action;
 use eastwall_policy::world::World;
+use generate::emergencies::emergency;
 use generate::{HEADERS, HOSTS, METHODS, PARAMETERS, PATHS, PORTS, PRINCIPALS, QUERIES, VALUES, models, registries};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -37,9 +38,23 @@ fn worlds(old: Model, new: Model, registry: Registry) -> (World, World) {
     (World::new(Arc::new(old), Arc::clone(&registry), 1), World::new(Arc::new(new), registry, 1))
 }
 
-/// A registry whose workloads and Services have names of their own.
+/// A registry whose workloads and Services have names of their own; some take proven peers alone.
 fn registry() -> impl Strategy<Value = Registry> {
-    registries::registry()
+    (registries::registry(), modes()).prop_map(|(registry, modes)| with(registry, &modes))
+}
+
+/// Which peers each workload takes.
+fn modes() -> impl Strategy<Value = Vec<Option<&'static str>>> {
+    let mode = prop_oneof![4 => Just(None), 2 => Just(Some("strict")), 1 => Just(Some("permissive"))];
+    prop::collection::vec(mode, 6)
+}
+
+fn with(mut registry: Registry, modes: &[Option<&'static str>]) -> Registry {
+    for (workload, mode) in registry.workloads.iter_mut().zip(modes) {
+        workload.annotations.remove(INBOUND_MUTUAL_TLS);
+        workload.annotations.extend(mode.map(|mode| (INBOUND_MUTUAL_TLS.into(), mode.into())));
+    }
+    registry
 }
 
 /// Two models: unrelated ones, or one and the same with a policy or rule less.
@@ -170,11 +185,41 @@ fn witnesses_flip(difference: &Difference, old: &World, new: &World) -> Result<(
     Ok(())
 }
 
+/// Every flow that meets another verdict is of a change that is told.
+fn flips_are_told(
+    difference: &Difference,
+    (old, new): (&World, &World),
+    flows: &[(Places, u16, Value)],
+) -> Result<(), TestCaseError> {
+    for (places, port, request) in flows {
+        let (line, name) = question(old.registry(), places, *port, request);
+        let kind = match (allows(old, &line), allows(new, &line)) {
+            (true, false) => Kind::Denied,
+            (false, true) => Kind::Allowed,
+            _ => continue,
+        };
+        let told = difference.changes.iter().any(|change| {
+            let is_named = |name: &String| {
+                let at = format!("{name} at ");
+                change.destinations.iter().any(|told| told == name || told.starts_with(&at))
+            };
+            change.kind == kind && name.as_ref().is_none_or(is_named)
+        });
+        prop_assert!(told, "{} is {:?}, not told in\n{}", line, kind, difference);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
-    fn a_model_is_not_different_from_itself(model in models::model(), registry in registry()) {
+    fn a_model_is_not_different_from_itself(
+        mut model in models::model(),
+        emergencies in prop::collection::vec(emergency(NOW, NOW + 1), 0..2),
+        registry in registry(),
+    ) {
+        model.break_glass = emergencies;
         let (old, new) = worlds(model.clone(), model, registry);
         let difference = diff(&old, &new, options());
         prop_assert!(difference.is_empty(), "{}", difference);
@@ -184,29 +229,16 @@ proptest! {
     fn what_differs_is_told_and_what_is_told_differs(
         (old, new) in pair(),
         registry in registry(),
+        modes in prop::option::of(modes()),
         flows in prop::collection::vec((places(), prop::sample::select(PORTS), request()), 40),
     ) {
         let (old, new) = worlds(old, new, registry);
+        let changed = modes.map(|modes| Arc::new(with(Registry::clone(new.registry()), &modes)));
+        let new = changed.map_or_else(|| new.with_registry(Arc::clone(new.registry()), 1), |held| new.with_registry(held, 1));
         let difference = diff(&old, &new, options());
         witnesses_flip(&difference, &old, &new)?;
-        if !difference.undecided.is_empty() {
-            return Ok(());
-        }
-        for (places, port, request) in &flows {
-            let (line, name) = question(old.registry(), places, *port, request);
-            let kind = match (allows(&old, &line), allows(&new, &line)) {
-                (true, false) => Kind::Denied,
-                (false, true) => Kind::Allowed,
-                _ => continue,
-            };
-            let told = difference.changes.iter().any(|change| {
-                let is_named = |name: &String| {
-                    let at = format!("{name} at ");
-                    change.destinations.iter().any(|told| told == name || told.starts_with(&at))
-                };
-                change.kind == kind && name.as_ref().is_none_or(is_named)
-            });
-            prop_assert!(told, "{} is {:?}, not told in\n{}", line, kind, difference);
+        if difference.undecided.is_empty() {
+            flips_are_told(&difference, (&old, &new), &flows)?;
         }
     }
 
@@ -230,6 +262,35 @@ proptest! {
         let (old, new) = worlds(model, changed, registry);
         let difference = diff(&old, &new, options());
         prop_assert!(!difference.is_wider(), "{}", difference);
+    }
+}
+
+proptest! {
+    // Each is compared four times.
+    #![proptest_config(ProptestConfig::with_cases(cases().div_ceil(4)))]
+
+    #[test]
+    fn what_an_emergency_opens_is_told_and_ends(
+        model in models::model(),
+        glass in emergency(NOW, NOW + 1),
+        registry in registry(),
+        flows in prop::collection::vec((places(), prop::sample::select(PORTS), request()), 40),
+    ) {
+        let broken = Model { break_glass: vec![glass], ..model.clone() };
+        let (old, new) = worlds(model, broken, registry);
+        let difference = diff(&old, &new, options());
+        prop_assert!(difference.is_wider() && difference.emergencies.len() == 1);
+        witnesses_flip(&difference, &old, &new)?;
+        for change in &difference.changes {
+            prop_assert!(change.new.because().contains("BreakGlass fire at fire.yaml:1:1, until"), "{}", difference);
+        }
+        if difference.undecided.is_empty() {
+            flips_are_told(&difference, (&old, &new), &flows)?;
+        }
+        let over = diff(&old, &new, Options { now: NOW + 1, ..options() });
+        prop_assert!(over.is_empty(), "{}", over);
+        let back = diff(&new, &old, options());
+        prop_assert!(!back.is_empty() && !back.is_wider(), "{}", back);
     }
 }
 

@@ -5,11 +5,12 @@ mod generate;
 
 use std::sync::Arc;
 
-use eastwall_policy::facts::{Connection, Fact, Request};
+use eastwall_policy::facts::{Connection, Direction, Fact, Place, Request};
 use eastwall_policy::model::{Effect, Mode, Model, Policy, Rule, interpret};
 use eastwall_policy::registry::Registry;
-use eastwall_policy::verdict::{Action, RuleId};
+use eastwall_policy::verdict::{Action, Audit, Reason, RuleId};
 use eastwall_policy::world::{ConnectionVerdict, World};
+use generate::emergencies::emergency;
 use generate::{Case, models};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -47,7 +48,7 @@ proptest! {
     fn adding_a_deny_never_lets_more_through((case, at) in with_policy(), condition in models::condition(), outbound: bool) {
         let mut changed = Model::clone(&case.model);
         let policy = Arc::make_mut(&mut changed.policies[at]);
-        let direction = if outbound { eastwall_policy::facts::Direction::Outbound } else { eastwall_policy::facts::Direction::Inbound };
+        let direction = if outbound { Direction::Outbound } else { Direction::Inbound };
         let location = policy.location.clone();
         policy.rules.push(Rule { name: "added".into(), location, direction, effect: Effect::Deny, condition, expires: None });
         narrows(&case, &changed)?;
@@ -125,6 +126,41 @@ proptest! {
             let named = |world: &World, id: Option<RuleId>| id.map(|id| format!("{:?}", world.named(id)));
             prop_assert_eq!(named(&held, with.rule), named(&alone, without.rule));
             prop_assert_eq!(without.audit, None);
+        }
+    }
+
+    #[test]
+    fn an_emergency_passes_what_its_sides_refuse_and_nothing_else(case in generate::case(), glass in emergency(0, 10)) {
+        let broken = Model { break_glass: vec![Arc::clone(&glass)], ..Model::clone(&case.model) };
+        let world = World::new(Arc::new(broken), Arc::clone(&case.registry), 1);
+        let connection = case.connection.connection();
+        let flow = world.flow(&connection);
+        let judged = [(Direction::Outbound, connection.source.place), (Direction::Inbound, connection.destination.place)];
+        for owned in &case.requests {
+            let request = owned.request();
+            let plain = interpret::request_verdict(&case.model, &case.registry, &connection, &request);
+            let passes = judged.iter().filter(|(side, _)| connection.direction.is_none_or(|only| only == *side)).all(|(side, place)| {
+                let workload = match place {
+                    Place::Workload(id) => case.registry.workload(*id),
+                    _ => None,
+                };
+                let opened = glass.acts(request.now) && workload.is_some_and(|held| glass.subject.selects(held));
+                let side = Connection { direction: Some(*side), ..connection };
+                opened || action(&case.model, &case.registry, &side, &request) == Action::Allow
+            });
+            let verdict = world.request_verdict(&flow, &request);
+            if plain.action == Action::Allow || !passes {
+                prop_assert_eq!(verdict, plain);
+            } else {
+                prop_assert_eq!((verdict.action, verdict.reason), (Action::Allow, Reason::BreakGlass));
+                let audit = Audit { action: plain.action, reason: plain.reason, rule: plain.rule };
+                prop_assert_eq!(verdict.audit, Some(audit));
+            }
+            match world.connection_verdict(&flow, request.now) {
+                ConnectionVerdict::Deny(_) => prop_assert_eq!(verdict.action, Action::Deny),
+                ConnectionVerdict::Opaque(_) => prop_assert_eq!(verdict.action, Action::Allow),
+                ConnectionVerdict::Inspect => {}
+            }
         }
     }
 

@@ -77,7 +77,8 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         spawn_local(policy::break_glass::tell(Arc::clone(&live), recorder.clone()));
         spawn_local(keeper.follow(Arc::clone(&live)));
         if let Some((config, identities)) = config.mutual_tls.clone().zip(identities) {
-            spawn_local(follow_identities(config.source, identities, recorder.clone()));
+            let pods = node.clone().map(|node| pods::served(node, Arc::clone(&live)));
+            spawn_local(follow_identities(config.source, identities, pods, recorder.clone()));
         }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -61,6 +61,15 @@ pub(crate) struct Limits {
     pub(crate) pooled: usize,
     /// Time after which an idle upstream connection is closed.
     pub(crate) pool_idle_timeout: Duration,
+    /// Bytes of the head of a CONNECT, or of the answer to one. It has few headers.
+    pub(crate) hbone_head_bytes: usize,
+    /// Flow-control window of one tunnel.
+    pub(crate) hbone_window: u32,
+    /// Of all tunnels of a connection: a few whose readers pause must not hold up the others.
+    pub(crate) hbone_connection_window: u32,
+    /// Tunnels of one connection to another proxy. One that carries more is left to them, and another one opened: what one
+    /// tunnel loses in the kernel's queue all others wait for.
+    pub(crate) hbone_tunnels: usize,
 }
 
 impl Default for Limits {
@@ -80,6 +89,10 @@ impl Default for Limits {
             hello_bytes: 16 * 1024,
             pooled: 64,
             pool_idle_timeout: Duration::from_secs(60),
+            hbone_head_bytes: 16 * 1024,
+            hbone_window: 256 * 1024,
+            hbone_connection_window: 16 * 1024 * 1024,
+            hbone_tunnels: 100,
         }
     }
 }
@@ -131,6 +144,18 @@ pub(crate) struct LimitSettings {
     /// Time after which an idle upstream connection is closed [default: 1m]
     #[arg(long, value_name = "TIME")]
     pool_idle_timeout: Option<Span>,
+    /// Bytes of the head of a CONNECT of HBONE, or of its answer [default: 16384]
+    #[arg(long, value_name = "BYTES")]
+    hbone_head_bytes: Option<usize>,
+    /// Flow-control window of one tunnel of HBONE [default: 262144]
+    #[arg(long, value_name = "BYTES")]
+    hbone_window: Option<u32>,
+    /// Flow-control window of all tunnels of one connection of HBONE [default: 16777216]
+    #[arg(long, value_name = "BYTES")]
+    hbone_connection_window: Option<u32>,
+    /// Tunnels in one connection of HBONE to another proxy [default: 100]
+    #[arg(long, value_name = "N")]
+    hbone_tunnels: Option<usize>,
 }
 
 impl LimitSettings {
@@ -156,6 +181,10 @@ impl LimitSettings {
         set(self.hello_bytes.as_ref(), &mut limits.hello_bytes);
         set(self.pooled.as_ref(), &mut limits.pooled);
         span(&self.pool_idle_timeout, &mut limits.pool_idle_timeout);
+        set(self.hbone_head_bytes.as_ref(), &mut limits.hbone_head_bytes);
+        set(self.hbone_window.as_ref(), &mut limits.hbone_window);
+        set(self.hbone_connection_window.as_ref(), &mut limits.hbone_connection_window);
+        set(self.hbone_tunnels.as_ref(), &mut limits.hbone_tunnels);
     }
 }
 
@@ -402,6 +431,9 @@ pub(crate) enum ConfigError {
     /// A bound that lets nothing through, or everything.
     #[error("`{0}` must be more than zero")]
     Zero(&'static str),
+    /// A window that HTTP/2 cannot say.
+    #[error("`{0}` must be at most {WINDOW_MAX}")]
+    Window(&'static str),
 }
 
 impl Config {
@@ -456,6 +488,11 @@ impl Config {
         if mode != Mode::Gateway && mutual_tls.as_ref().is_some_and(|held| held.listen.is_some()) {
             return Err(ConfigError::Misplaced(
                 "`--hbone-listen` belongs to gateway mode: redirected traffic has a port",
+            ));
+        }
+        if mode != Mode::Node && mutual_tls.as_ref().is_some_and(MutualTlsConfig::is_of_a_node) {
+            return Err(ConfigError::Misplaced(
+                "`--spire-admin-socket` belongs to node mode: a sidecar asks for its own certificate with `--workload-api`",
             ));
         }
         let token_limits = flags.token_limits.over(file.token_limits.over(TokenLimits::default()));
@@ -538,13 +575,24 @@ impl Limits {
             ("connections", self.connections == 0),
             ("connectionsPerSource", self.connections_per_source == 0),
             ("helloBytes", self.hello_bytes == 0),
+            ("hboneHeadBytes", self.hbone_head_bytes == 0),
+            ("hboneWindow", self.hbone_window == 0),
+            ("hboneConnectionWindow", self.hbone_connection_window == 0),
+            ("hboneTunnels", self.hbone_tunnels == 0),
         ];
-        match zero.into_iter().find(|(_, is_zero)| *is_zero) {
-            Some((name, _)) => Err(ConfigError::Zero(name)),
+        if let Some((name, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
+            return Err(ConfigError::Zero(name));
+        }
+        let windows = [("hboneWindow", self.hbone_window), ("hboneConnectionWindow", self.hbone_connection_window)];
+        match windows.into_iter().find(|(_, window)| *window > WINDOW_MAX) {
+            Some((name, _)) => Err(ConfigError::Window(name)),
             None => Ok(()),
         }
     }
 }
+
+/// SPEC: RFC 9113 6.9.1.
+const WINDOW_MAX: u32 = (1 << 31) - 1;
 
 /// A length of time: `500ms`, `10s`, `5m`, `1h`, or a number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -605,7 +653,8 @@ mod tests {
         let config = file(&format!(
             "{GATEWAY}drain: 5s\nlimits: {{headBytes: 1, headerFields: 2, streams: 3, streamResets: 4, headTimeout: 5s, \
              idleTimeout: 6m, detectTimeout: 700ms, connectTimeout: 8, connections: 9, connectionsPerSource: 10, \
-             bodyDrain: 11, helloBytes: 12, pooled: 13, poolIdleTimeout: 1h}}\n"
+             bodyDrain: 11, helloBytes: 12, pooled: 13, poolIdleTimeout: 1h, hboneHeadBytes: 14, hboneWindow: 15, \
+             hboneConnectionWindow: 16, hboneTunnels: 17}}\n"
         ))
         .unwrap();
         let expected = Limits {
@@ -623,9 +672,30 @@ mod tests {
             hello_bytes: 12,
             pooled: 13,
             pool_idle_timeout: Duration::from_secs(3600),
+            hbone_head_bytes: 14,
+            hbone_window: 15,
+            hbone_connection_window: 16,
+            hbone_tunnels: 17,
         };
         assert_eq!(config.limits, expected);
         assert_eq!(config.drain, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn windows_are_what_http2_can_say() {
+        for (name, window, good) in [
+            ("hboneWindow", "2147483647", true),
+            ("hboneWindow", "2147483648", false),
+            ("hboneConnectionWindow", "2147483648", false),
+            ("hboneWindow", "0", false),
+            ("hboneConnectionWindow", "0", false),
+            ("hboneHeadBytes", "0", false),
+            ("hboneTunnels", "0", false),
+        ] {
+            let read = file(&format!("{GATEWAY}limits: {{{name}: {window}}}\n"));
+            assert_eq!(read.is_ok(), good, "{name}: {window}");
+            assert!(good || read.unwrap_err().to_string().contains(name));
+        }
     }
 
     #[test]

@@ -161,3 +161,36 @@ fn policies_of_a_test_may_live_elsewhere() {
     assert_eq!(open.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&open.stderr).contains("0 % of 0 rules"));
 }
+
+/// Who may come in plaintext is each side's own word, in objects beside the policies.
+#[test]
+fn a_proof_that_is_demanded_is_a_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = |namespace: &str| {
+        let pod = |name: &str, ip: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop}}\n\
+                 spec: {{serviceAccountName: {name}, containers: [{{name: a, image: a}}]}}\n\
+                 status: {{phase: Running, podIP: {ip}, podIPs: [{{ip: {ip}}}]}}\n"
+            )
+        };
+        let pods = pod("orders", "10.0.0.2") + &pod("web", "10.0.0.3");
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop{namespace}}}\n{pods}---{POLICY}")
+    };
+    let strict = ", annotations: {eastwall.dev/inbound-mtls: strict}";
+    for (name, namespace) in [("plain", ""), ("strict", strict)] {
+        std::fs::write(folder.path().join(format!("{name}.yaml")), objects(namespace)).unwrap();
+    }
+    for (old, new, code, told) in [
+        ("plain", "strict", 0, "inbound mutual TLS permissive → strict: shop/orders; shop/web\nnewly denied\n"),
+        ("strict", "plain", 1, "inbound mutual TLS strict → permissive: shop/orders; shop/web\nnewly allowed\n"),
+        ("strict", "strict", 0, "no flow meets another verdict\n"),
+    ] {
+        let mut diff = Command::new(env!("CARGO_BIN_EXE_eastwall"));
+        let files = [old, new].map(|name| format!("{name}.yaml"));
+        let done = diff.arg("diff").args(&files).current_dir(folder.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&done.stdout);
+        assert_eq!(done.status.code(), Some(code), "{text}{}", String::from_utf8_lossy(&done.stderr));
+        assert!(text.starts_with(told), "{text}");
+    }
+}

@@ -5,6 +5,9 @@ there. What the proxy does is compared with what `decide` says of the same reque
 plaintext and at this time (a principal that the case proves, and its clock, are
 left out of both; a missing Host, which HTTP/1.1 must have, is the same in both). Where nothing of that was needed, the case's own `expect` counts too.
 
+The claims of a case are sent in a token that is signed for it, by an issuer whom a `RequestAuthentication` and the proxy's own settings name; what such
+a case expects counts always, and where it passes, the same claims in a forged and in an expired token must not.
+
 Of an HTTP request that passes, what the receiver got is compared with the canonical form, computed here anew, and its path with the one in the access
 log, which is the one that was judged.
 """
@@ -20,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from .firewall import Firewall, decide
+from .issuers import Issuers, bearing, speaks_istio
 from .namespace import Namespace
 from .program import until
 from .recorder import Recorder
@@ -36,8 +40,10 @@ def why_not(case: dict, workloads: list[dict]) -> str | None:
     protocol = case.get("protocol", "tcp")
     if case.get("direction") == "outbound":
         return "the gateway stands inbound"
-    if "jwt" in case or "remoteIp" in case:
-        return "a token or a trusted remote address"
+    if "remoteIp" in case:
+        return "a trusted remote address"
+    if "jwt" in case and protocol not in HTTP:
+        return "a token outside of HTTP"
     if case.get("tls"):
         return "TLS that the proxy terminated"
     if case.get("transport", "tcp") != "tcp" or protocol not in (*HTTP, "tls", "tcp"):
@@ -175,6 +181,12 @@ def send_group(folder: Path, policies: list[Path], workloads_file: Path | None, 
             sendable.append(case)
     if not sendable:
         return
+    issuers = Issuers(sendable)
+    if issuers.asked and speaks_istio(policies):
+        accepting = folder / "request-authentication.yaml"
+        accepting.write_text(issuers.request_authentication({each["namespace"] for each in workloads if each.get("namespace")}))
+        policies = [*policies, accepting]
+    settings = ["--config", issuers.config(folder)] if issuers.asked else []
     requests = [as_sent(case) for case in sendable]
     said = decide(policies, workloads_file, requests)
     for case in [each for each in sendable if said[each["id"]].get("reason") == "not-subject"]:
@@ -195,7 +207,7 @@ def send_group(folder: Path, policies: list[Path], workloads_file: Path | None, 
         for number, ((address, port, entrance), several) in enumerate(by_destination.items()):
             receiver = receivers.at(address, port)
             shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-            firewall = Firewall(folder / f"gateway-{number}", "gateway", place, [], [], listen=f"[{entrance}]:{LISTEN}" if ":" in entrance else f"{entrance}:{LISTEN}", upstream=shown, drain="0s")
+            firewall = Firewall(folder / f"gateway-{number}", "gateway", place, [], [], listen=f"[{entrance}]:{LISTEN}" if ":" in entrance else f"{entrance}:{LISTEN}", upstream=shown, drain="0s", arguments=settings)
             (firewall.policy_folder / "policy.yaml").unlink()
             for index, policy in enumerate(policies):
                 (firewall.policy_folder / f"policy-{index}.yaml").write_text(policy.read_text())
@@ -207,18 +219,24 @@ def send_group(folder: Path, policies: list[Path], workloads_file: Path | None, 
                     receivers.own(source)
                     receiver.forget()
                     lines = len(firewall.log())
-                    seen, client = _send(place, entrance, source, as_sent(case), receiver)
+                    request = bearing(as_sent(case), issuers.token(case["jwt"])) if "jwt" in case else as_sent(case)
+                    seen, client = _send(place, entrance, source, request, receiver)
                     wanted = said[case["id"]]["verdict"]
                     passed = wanted == "allow"
                     refused = {wanted, "cut"} if wanted != "allow" else {wanted}
                     good = seen in refused and bool(receiver.arrived) == passed
                     if good and passed and case.get("protocol") in HTTP:
                         judged = _line(firewall, lines, client)
-                        differs = difference(as_sent(case), receiver.requests, judged, opaque[case["id"]]["verdict"] == "allow")
+                        differs = difference(request, receiver.requests, judged, opaque[case["id"]]["verdict"] == "allow")
                         if differs:
                             yield case, False, f"{seen}, but {differs}"
                             continue
-                    if good and sent_unmodified(case, policies) and wanted != case["expect"]:
+                    if good and passed and "jwt" in case:
+                        believed = _believed(place, entrance, source, as_sent(case), receiver, issuers.forgeries(case["jwt"]))
+                        if believed:
+                            yield case, False, f"{seen}, and so does a token that is {believed}"
+                            continue
+                    if good and ("jwt" in case or sent_unmodified(case, policies)) and wanted != case["expect"]:
                         yield case, False, f"{seen}, as decide says of it as inbound traffic"
                         continue
                     yield case, good, f"{seen} with {receiver.arrived} bytes at the receiver, while decide says {wanted}"
@@ -287,6 +305,16 @@ def difference(case: dict, requests: list, judged: dict, opaque: bool) -> str | 
     for name in nominated - HOP_BY_HOP - {"close"}:
         if got.all(name):
             return f"header {name}, which Connection names, arrived"
+    return None
+
+
+def _believed(place: Namespace, entrance: str, source: str, request: dict, receiver: Recorder, forgeries: dict[str, str]) -> str | None:
+    """What is wrong with the first token that passes all the same."""
+    for wrong, token in forgeries.items():
+        receiver.forget()
+        seen, _ = _send(place, entrance, source, bearing(request, token), receiver)
+        if seen == "allow" or receiver.arrived:
+            return wrong
     return None
 
 

@@ -224,6 +224,8 @@ class Http2:
         self.closed = False
         self.auto = auto
         self.peer_settings: dict[int, int] = {}
+        # Of the connection, as the peer has granted it so far.
+        self.granted = 65_535
         self.pongs: list[bytes] = []
         self.next_stream = 1
         self._buffer = b""
@@ -310,6 +312,9 @@ class Http2:
                 ack = SettingsFrame(0)
                 ack.flags.add("ACK")
                 self.frame(ack)
+        elif isinstance(frame, WindowUpdateFrame):
+            if frame.stream_id == 0:
+                self.granted += frame.window_increment
         elif isinstance(frame, PingFrame):
             if "ACK" in frame.flags:
                 self.pongs.append(frame.opaque_data)

@@ -4,6 +4,7 @@ import json
 import ssl
 
 import pytest
+from hyperframe.frame import SettingsFrame
 
 from lab.firewall import policy
 from lab.mesh import USAGES, Authority, Hbone, secure, self_signed, spiffe, text
@@ -200,6 +201,23 @@ def test_rotation_cuts_nothing_and_a_change_of_trust_cuts(folder, ending):
     assert door.ask(other.issue(spiffe("web")), "/proven") == 200
     with door.shake(web) as client:
         assert client.status(client.connect(CALLED)) is None
+
+
+def test_limits_of_tunnels(folder, ending):
+    """What the door says that it takes, and what it does with more."""
+    door = Door(folder, ending, "--hbone-head-bytes", "1000", "--hbone-window", "100000", "--hbone-connection-window", "300000")
+    web = door.authority.issue(spiffe("web"))
+    counted = lambda: door.firewall.metric("eastwall_connections_rejected_total", limit="head-bytes")
+    with door.shake(web) as client:
+        stream = client.connect(CALLED)
+        assert client.status(stream) == 200
+        assert (client.peer_settings[SettingsFrame.INITIAL_WINDOW_SIZE], client.granted) == (100_000, 300_000)
+        assert client.ask(stream, "/proven") == 200
+        before = counted()
+        assert client.status(client.connect(CALLED, "CONNECT", (b"x-more", b"x" * 700))) == 200
+        assert client.status(client.connect(CALLED, "CONNECT", (b"x-more", b"x" * 1000))) == 431
+        assert counted() == before + 1
+        assert client.ask(stream, "/proven") == 200, "other tunnels go on"
 
 
 def test_a_broken_file_leaves_the_last_good_identity(folder, ending):

@@ -26,7 +26,7 @@ MESHED = {"orders": {"annotations": {"eastwall.dev/hbone": "enabled"}}}
 class Mesh(Scene):
     """Every guarded pod has a proxy with a certificate of the pod's account."""
 
-    def __init__(self, folder, ending, placement: str, guarded=("orders", "web"), more=None, entries=(), issue=None):
+    def __init__(self, folder, ending, placement: str, guarded=("orders", "web"), more=None, entries=(), issue=None, arguments=()):
         self.authority = Authority()
         self.folders = {}
         issue = issue or (lambda name: self.authority.issue(spiffe(name)))
@@ -39,7 +39,7 @@ class Mesh(Scene):
             else:
                 issue(name).write(root, [self.authority.certificate])
             self.folders[name] = root
-            return ["--identity", root]
+            return ["--identity", root, *arguments]
 
         super().__init__(folder, ending, placement, RULES, PORTS, guarded=guarded, more=more or MESHED, entries=entries, arguments=identity)
 
@@ -84,6 +84,19 @@ def test_long_lived_bytes_of_another_protocol(folder, ending):
     assert ask("-x", "set", "big", input=payload).strip() == "OK"
     assert ask("--raw", "get", "big").strip() == payload
     assert "PONG" not in ask("ping", source="batch")
+
+
+def test_a_connection_carries_so_many_tunnels(folder, ending):
+    mesh = Mesh(folder, ending, "sidecar", arguments=["--hbone-tunnels", "2"])
+    servers.redis(mesh["orders"], folder, ending)
+    opened = lambda: mesh.firewall("web").metric("eastwall_handshakes_total", direction="outbound", result="accepted")
+    before = opened()
+    for _ in range(5):
+        client = ending.enter_context(mesh["web"].connect(mesh["orders"].ipv4, 6379))
+        client.sendall(b"PING\r\n")
+        assert client.recv(100) == b"+PONG\r\n"
+    # Each of the two workers has its own.
+    assert opened() - before >= 3
 
 
 @pytest.mark.parametrize("reason", ["other-identity", "unknown-issuer", "expired"])

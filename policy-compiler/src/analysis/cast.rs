@@ -24,6 +24,9 @@ pub fn cast(models: &[&Model]) -> Registry {
     let mut roles: Vec<Role> = Vec::new();
     let mut ports: BTreeMap<Arc<str>, u16> = BTreeMap::new();
     let mut services: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+    for glass in models.iter().flat_map(|model| &model.break_glass) {
+        roles.extend(roles_of(&glass.subject));
+    }
     for policy in models.iter().flat_map(|model| &model.policies) {
         for condition in std::iter::once(&policy.subject).chain(policy.rules.iter().map(|rule| &rule.condition)) {
             roles.extend(roles_of(condition));

@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::analysis::accepted::{self, Tokens};
+use crate::analysis::emergency::{self, Emergency};
 use crate::analysis::exposure::from_anyone;
-use crate::analysis::space::{Change, Comparison, Kind, Open, Options, compare};
+use crate::analysis::space::{Budget, Change, Comparison, Kind, Open, Options, compare_within};
 use crate::facts::Direction;
 use crate::model::interpret::leg::legs;
 use crate::model::interpret::tier::{self, Table};
 use crate::model::interpret::{STACKS, TIERS};
 use crate::model::{Policy, PolicyName};
-use crate::registry::WorkloadId;
+use crate::registry::{InboundMutualTls, WorkloadId};
 use crate::world::World;
 
 pub use replay::{Replay, replay};
@@ -25,6 +27,12 @@ pub use replay::{Replay, replay};
 pub struct Difference {
     /// Directions of workloads that were closed and are open, or the reverse.
     pub protection: Vec<Protection>,
+    /// Workloads that take other peers than before, in plaintext or proven.
+    pub mutual_tls: Vec<MutualTls>,
+    /// Emergencies that one side alone has and that are not over.
+    pub emergencies: Vec<Emergency>,
+    /// Tokens that workloads accept, or do not any more.
+    pub tokens: Vec<Tokens>,
     /// Flows that meet another verdict.
     pub changes: Vec<Change>,
     /// Flows of which it is not known.
@@ -32,6 +40,17 @@ pub struct Difference {
     /// What recorded flows would meet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
+}
+
+/// Which peers some workloads take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MutualTls {
+    /// Whose.
+    pub workloads: Vec<String>,
+    /// What they took.
+    pub before: InboundMutualTls,
+    /// What they take.
+    pub now: InboundMutualTls,
 }
 
 /// A direction of some workloads that policies closed on one side alone.
@@ -74,20 +93,52 @@ impl Difference {
     pub fn is_wider(&self) -> bool {
         self.changes.iter().any(|change| change.kind == Kind::Allowed)
             || self.protection.iter().any(|protection| protection.now == State::Open)
+            || self.emergencies.iter().any(|emergency| emergency.now == emergency::State::Opens)
+            || self.tokens.iter().any(|tokens| tokens.wider)
     }
 
     /// Nothing is different, and nothing left open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.protection.is_empty() && self.changes.is_empty() && self.undecided.is_empty()
+        let Self { protection, mutual_tls, emergencies, tokens, changes, undecided, replay: _ } = self;
+        protection.is_empty()
+            && mutual_tls.is_empty()
+            && emergencies.is_empty()
+            && tokens.is_empty()
+            && changes.is_empty()
+            && undecided.is_empty()
     }
 }
 
-/// Compares two worlds that share a registry.
+/// Compares two worlds whose registries differ at most in who may come in plaintext.
 #[must_use]
 pub fn diff(old: &World, new: &World, options: Options) -> Difference {
-    let Comparison { changes, undecided } = compare(old, new, options);
-    Difference { protection: protection(old, new, options.direction), changes, undecided, replay: None }
+    let mut budget = Budget::new(options.budget);
+    let (before, after) = (emergency::without(old), emergency::without(new));
+    let Comparison { mut changes, mut undecided } = compare_within(&before, &after, options, &mut budget);
+    let opened = emergency::opened(old, new, options, &mut budget);
+    changes.extend(opened.changes);
+    undecided.extend(opened.undecided);
+    Difference {
+        protection: protection(old, new, options.direction),
+        mutual_tls: mutual_tls(old, new),
+        emergencies: emergency::differences(old, new, options.now),
+        tokens: accepted::differences(old, new),
+        changes,
+        undecided,
+        replay: None,
+    }
+}
+
+fn mutual_tls(old: &World, new: &World) -> Vec<MutualTls> {
+    let mut found: BTreeMap<(InboundMutualTls, InboundMutualTls), Vec<String>> = BTreeMap::new();
+    for (before, now) in old.registry().workloads.iter().zip(&new.registry().workloads) {
+        let modes = (before.inbound_mutual_tls(), now.inbound_mutual_tls());
+        if modes.0 != modes.1 {
+            found.entry(modes).or_default().push(format!("{}/{}", now.namespace, now.name));
+        }
+    }
+    found.into_iter().map(|((before, now), workloads)| MutualTls { workloads, before, now }).collect()
 }
 
 /// Whose directions are closed on one side alone.

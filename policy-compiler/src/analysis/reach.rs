@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::analysis::space::{Change, Comparison, Kind, Open, Options, compare};
+use crate::analysis::accepted::{self, Tokens};
+use crate::analysis::emergency::{self, Emergency};
+use crate::analysis::space::{Budget, Change, Comparison, Kind, Open, Options, compare_within};
 use crate::diagnostic::Location;
 use crate::facts::{Direction, Transport};
 use crate::model::{Directions, Effect, Expr, Mode, Model, Policy, PolicyName, Rule, Stack, Tier};
@@ -20,6 +22,10 @@ use crate::world::World;
 pub struct Reach {
     /// In the order of destinations.
     pub ways: Vec<Way>,
+    /// Emergencies that act, or will: what they alone let pass is a way that says until when.
+    pub emergencies: Vec<Emergency>,
+    /// The tokens that a way may speak of: where none is accepted, nobody has a principal.
+    pub tokens: Vec<Tokens>,
     /// What could not be worked out.
     pub undecided: Vec<Open>,
 }
@@ -41,6 +47,9 @@ pub struct Way {
     pub unprotected: bool,
     /// The rule that says so, with its place.
     pub by: Option<String>,
+    /// It passes by an emergency alone, which ends then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// One request, as `decide` reads it.
     pub witness: serde_json::Value,
 }
@@ -60,7 +69,12 @@ pub struct Which {
 #[must_use]
 pub fn reach(world: &World, options: Options, which: &Which) -> Reach {
     let closed = World::new(Arc::new(closed(world.model())), Arc::clone(world.registry()), 1);
-    let Comparison { changes, undecided } = compare(&closed, world, options);
+    let mut budget = Budget::new(options.budget);
+    let policies = emergency::without(world);
+    let Comparison { mut changes, mut undecided } = compare_within(&closed, &policies, options, &mut budget);
+    let opened = emergency::opened(&closed, world, options, &mut budget);
+    changes.extend(opened.changes);
+    undecided.extend(opened.undecided);
     let mut ways: Vec<Way> = changes
         .into_iter()
         .filter(|change| change.kind == Kind::Allowed)
@@ -80,7 +94,28 @@ pub fn reach(world: &World, options: Options, which: &Which) -> Reach {
         chosen(&open.sources, which.from.as_deref()).is_some()
             && chosen(&open.destinations, which.to.as_deref()).is_some()
     };
-    Reach { ways, undecided: undecided.into_iter().filter(concerns).collect() }
+    Reach {
+        ways,
+        emergencies: opening(emergency::differences(&closed, world, options.now), which),
+        tokens: asked_for(accepted::differences(&closed, world), which),
+        undecided: undecided.into_iter().filter(concerns).collect(),
+    }
+}
+
+/// The emergencies of an end that is asked for.
+fn opening(mut emergencies: Vec<Emergency>, which: &Which) -> Vec<Emergency> {
+    let is_asked_for = |end: &Option<String>, whose: &[String]| end.as_ref().is_some_and(|end| whose.contains(end));
+    emergencies.retain(|Emergency { workloads, .. }| match which {
+        Which { from: None, to: None, .. } => true,
+        Which { from, to, .. } => is_asked_for(from, workloads) || is_asked_for(to, workloads),
+    });
+    emergencies
+}
+
+/// The tokens that the destination accepts, where one is asked for.
+fn asked_for(mut tokens: Vec<Tokens>, which: &Which) -> Vec<Tokens> {
+    tokens.retain(|tokens| which.to.as_ref().is_none_or(|to| tokens.workloads.contains(to)));
+    tokens
 }
 
 fn way(change: Change, which: &Which) -> Option<Way> {
@@ -88,8 +123,8 @@ fn way(change: Change, which: &Which) -> Option<Way> {
     let destinations = chosen(&change.destinations, which.to.as_deref())?;
     let unprotected = change.new.reason == Reason::Unprotected;
     let by = (!unprotected).then(|| change.new.because());
-    let Change { ports, transports, requests, witness, .. } = change;
-    Some(Way { sources, destinations, ports, transports, requests, unprotected, by, witness })
+    let Change { ports, transports, requests, witness, new, .. } = change;
+    Some(Way { sources, destinations, ports, transports, requests, unprotected, by, until: new.until, witness })
 }
 
 /// The ends that are this workload, however it is proven; all where none is asked for.
@@ -140,6 +175,9 @@ impl Way {
         if self.unprotected {
             what.push_str(" (unprotected)");
         }
+        if let Some(until) = &self.until {
+            what.push_str(&format!(" (emergency until {until})"));
+        }
         what
     }
 }
@@ -159,6 +197,8 @@ impl fmt::Display for Reach {
                 writeln!(f, "    {by}")?;
             }
         }
+        self.emergencies.iter().try_for_each(|emergency| emergency.fmt(f))?;
+        self.tokens.iter().try_for_each(|tokens| tokens.fmt(f))?;
         for open in &self.undecided {
             writeln!(f, "undecided: {}", open.why)?;
             writeln!(f, "  from {} to {}", open.sources.join("; "), open.destinations.join("; "))?;
@@ -281,5 +321,46 @@ spec:
         let reach = reached(&Which { to: Some("shop/web".into()), ..Which::default() });
         assert!(!reach.ways.is_empty() && reach.ways.iter().all(|way| way.unprotected), "{reach}");
         assert!(reached(&Which { to: Some("shop/nobody".into()), ..Which::default() }).ways.is_empty());
+    }
+
+    #[test]
+    fn an_emergency_a_proof_and_tokens_are_told() {
+        let policies = format!(
+            "{POLICY}---\napiVersion: eastwall.dev/v1alpha1\nkind: BreakGlass\nmetadata: {{name: fire}}\n\
+             spec: {{subject: [{{serviceAccount: orders, namespace: shop}}], reason: INC-7, begins: \"1970-01-01T00:00:00Z\", \
+             expires: \"1970-01-01T01:00:00Z\"}}\n---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+             metadata: {{name: r, namespace: shop}}\nspec: {{jwtRules: [{{issuer: \"https://sso\"}}]}}\n"
+        );
+        let reached = |workloads: &str, which: &Which| {
+            let compiled = dialect::compile(&source::parse("p.yaml", &policies.as_str().into()));
+            assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
+            let (registry, _) = Registry::parse("w.yaml", &workloads.into());
+            let world = World::new(compiled.model, Arc::new(registry), 1);
+            reach(&world, Options { now: 0, budget: BUDGET, direction: None }, which)
+        };
+        let to = Which { to: Some("shop/orders".into()), ..Which::default() };
+        let open = reached(WORKLOADS, &to);
+        let until: Vec<_> = open.ways.iter().filter_map(|way| way.until.as_deref()).collect();
+        assert!(!until.is_empty() && until.iter().all(|until| *until == "1970-01-01T01:00:00Z"), "{open}");
+        let text = open.to_string();
+        for told in [
+            "BreakGlass fire at p.yaml:",
+            "INC-7",
+            "tokens of `https://sso`",
+            "RequestAuthentication shop/r at p.yaml:",
+        ] {
+            assert!(text.contains(told), "{told}: {text}");
+        }
+        let from = Which { from: Some("shop/web".into()), to: Some("shop/web".into()), ports_alone: false };
+        assert!(reached(WORKLOADS, &from).emergencies.is_empty());
+        let strict = WORKLOADS.replace(
+            "serviceAccount: orders,",
+            "serviceAccount: orders, annotations: {eastwall.dev/inbound-mtls: strict},",
+        );
+        let proven = |way: &&Way| way.until.is_none() && way.sources.iter().any(|source| source.contains("proven as"));
+        let closed = reached(&strict, &to);
+        assert!(closed.ways.iter().any(|way| proven(&way)), "{closed}");
+        let plain = |way: &&Way| way.until.is_none() && !way.sources.iter().all(|source| source.contains("proven"));
+        assert!(open.ways.iter().any(|way| plain(&way)) && !closed.ways.iter().any(|way| plain(&way)), "{closed}");
     }
 }

@@ -1,11 +1,13 @@
 //! A question resolved against a world, and judged.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::request::{OwnedRequest, canonicalise};
 use super::{Answer, Question, QuestionError};
 use crate::canonical::Refusal;
 use crate::facts::{Connection, End, Place, Request};
+use crate::model::BreakGlass;
 use crate::registry::{ServiceId, WorkloadId};
 use crate::verdict::{Action, Audit, Reason, Verdict};
 use crate::world::{Flow, World};
@@ -28,6 +30,8 @@ pub struct Judged {
     pub verdict: Verdict,
     /// The refusal.
     pub refusal: Option<Refusal>,
+    /// The emergency by which alone it passes.
+    pub emergency: Option<Arc<BreakGlass>>,
 }
 
 impl Question {
@@ -104,12 +108,17 @@ impl Asked<'_> {
     #[must_use]
     pub fn judge(&self, world: &World) -> Judged {
         match self.request() {
-            Ok(request) => Judged { verdict: world.request_verdict(&self.flow, &request), refusal: None },
+            Ok(request) => {
+                let verdict = world.request_verdict(&self.flow, &request);
+                let opens = verdict.reason == Reason::BreakGlass;
+                let emergency = world.emergency(&self.flow, request.now).filter(|_| opens).cloned();
+                Judged { verdict, refusal: None, emergency }
+            }
             Err(refusal) => {
                 let proof = crate::model::interpret::proof(&self.connection());
                 let audit = Some(Audit { action: Action::Reject, reason: Reason::Rejected, rule: None });
                 let verdict = Verdict { action: Action::Reject, reason: Reason::Rejected, rule: None, proof, audit };
-                Judged { verdict, refusal: Some(refusal) }
+                Judged { verdict, refusal: Some(refusal), emergency: None }
             }
         }
     }

@@ -26,6 +26,12 @@ pub struct BreakGlass {
 }
 
 impl BreakGlass {
+    /// Whether it still acts at this time, or will.
+    #[must_use]
+    pub fn is_over(&self, now: i64) -> bool {
+        now >= self.expires
+    }
+
     /// Whether it acts at this time.
     #[must_use]
     pub fn acts(&self, now: i64) -> bool {

@@ -59,6 +59,15 @@ pub(crate) fn of_atom(atom: &Atom) -> [u8; 32] {
     digest(|into| write_atom(atom, into))
 }
 
+/// The content hash of what an emergency opens, and when.
+#[must_use]
+pub(crate) fn of_emergency(glass: &BreakGlass) -> [u8; 32] {
+    digest(|into| {
+        (glass.begins, glass.expires).hash(into);
+        write_expr(&glass.subject, into);
+    })
+}
+
 /// Feeds what is hashed to SHA-256, integers in one width and order on every machine.
 struct Feed(Sha256);
 

@@ -118,7 +118,8 @@ const AMBIENT: &str = "ambient.istio.io/redirection";
 pub const ANNOTATION_GROUPS: [&str; 3] = ["ambient.istio.io", "config.linkerd.io", "eastwall.dev"];
 
 /// Which peers a workload takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum InboundMutualTls {
     /// In plaintext alone.
     Disabled,
@@ -127,6 +128,16 @@ pub enum InboundMutualTls {
     Permissive,
     /// With mutual TLS alone, but for the probes that it declares.
     Strict,
+}
+
+impl std::fmt::Display for InboundMutualTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Disabled => "disabled",
+            Self::Permissive => "permissive",
+            Self::Strict => "strict",
+        })
+    }
 }
 
 impl Workload {
@@ -287,6 +298,27 @@ impl Registry {
             service.ips.iter().for_each(|ip| claim(*ip, Claimant::Service(ServiceId(index))));
         }
         Self { workloads, services, nodes, by_address, contested, ..Self::default() }
+    }
+
+    /// The same entries, with what another registry says of who may come in plaintext: of each workload that it has too.
+    #[must_use]
+    pub fn with_inbound_mutual_tls_of(&self, other: &Self) -> Self {
+        let mut whole = self.clone();
+        for workload in &mut whole.workloads {
+            let held = other.find_workload(&workload.namespace, &workload.name);
+            let Some(held) = held.and_then(|id| other.workload(id)) else { continue };
+            let copies = [
+                (&held.annotations, &mut workload.annotations),
+                (&held.namespace_annotations, &mut workload.namespace_annotations),
+            ];
+            for (from, to) in copies {
+                match from.get(INBOUND_MUTUAL_TLS) {
+                    Some(word) => to.insert(INBOUND_MUTUAL_TLS.into(), Arc::clone(word)),
+                    None => to.remove(INBOUND_MUTUAL_TLS),
+                };
+            }
+        }
+        whole
     }
 
     /// The same entries, none of which proves who a peer is any more: anybody may have come to an address since. Who is

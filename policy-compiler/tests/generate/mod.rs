@@ -9,6 +9,7 @@
     reason = "a generator that cannot make its own constants is a failing test"
 )]
 
+pub(crate) mod emergencies;
 pub(crate) mod flows;
 pub(crate) mod models;
 pub(crate) mod registries;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastwall_policy::facts::Direction;
+use eastwall_policy::registry::Workload;
 use eastwall_policy::world::World;
 
 use super::bypass::Bypassed;
@@ -14,6 +15,7 @@ use crate::admin::{Lifecycle, Unserved};
 use crate::cni::{Bounds, Door};
 use crate::config::Config;
 use crate::connection::now;
+use crate::identity::{Account, Pods, Served};
 use crate::intercept::rules::Counts;
 use crate::intercept::{Listeners, Node};
 use crate::observe::{Alert, AlertKind, Recorder};
@@ -56,6 +58,23 @@ pub(super) fn serve(
         }
     })?;
     Ok(listeners)
+}
+
+/// Whose identities are needed here.
+pub(super) fn served(node: Arc<Node>, live: Arc<Live>) -> Pods {
+    let changed = live.swaps();
+    let served = move || {
+        let world = live.load();
+        let trust_domain = world.model().settings.trust_domain.to_string();
+        let account = |workload: &Workload| Account {
+            namespace: Arc::clone(&workload.namespace),
+            name: Arc::clone(&workload.service_account),
+            spiffe_id: workload.spiffe_id(&trust_domain),
+        };
+        let accounts = node.workloads(&world).into_iter().filter_map(|id| world.registry().workload(id)).map(account);
+        Served { accounts: accounts.collect(), trust_domain }
+    };
+    Pods { changed, served: Box::new(served) }
 }
 
 /// Where the CNI plugin hands over pods from now on, if it is to; those that the process before was handed are taken.

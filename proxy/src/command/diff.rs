@@ -19,7 +19,7 @@ use crate::bounds::ReadingSettings;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Both sides are judged with the same workloads: those of --workloads and of the objects among NEW, else of OLD. Where neither
-says who is there, one workload stands for each role that the policies name.
+says who is there, one workload stands for each role that the policies name. Who may come in plaintext is each side's own word.
 
 Exit codes: 0 nothing is opened, 1 access is wider somewhere, 2 unusable call or a document has an error,
 3 something could not be decided within the budget.
@@ -87,10 +87,10 @@ impl Diff {
         let (old, new) = (side(&self.old), side(&self.new));
         old.stop_at_errors()?;
         new.stop_at_errors()?;
-        let registry = shared(&old, &new);
+        let [registry, registry_after] = shared(&old, &new);
         let now = self.now.unwrap_or_else(now);
-        let before = World::new(old.compiled.model, Arc::clone(&registry), 1);
-        let after = World::new(new.compiled.model, registry, 2);
+        let before = World::new(old.compiled.model, registry, 1);
+        let after = World::new(new.compiled.model, registry_after, 2);
         let mut difference = diff(&before, &after, Options { now, budget: self.budget, direction: None });
         if let Some(flows) = &self.replay {
             difference.replay = Some(self.replayed(&before, &after, flows, now)?);
@@ -116,8 +116,16 @@ impl Diff {
     }
 }
 
-/// One registry for both sides: a workload that only one of them knew would be a difference of its own.
-fn shared(old: &Loaded, new: &Loaded) -> Arc<Registry> {
+/// One registry for both sides: a workload that only one of them knew would be a difference of its own. Who of it may come
+/// in plaintext is each side's own word.
+fn shared(old: &Loaded, new: &Loaded) -> [Arc<Registry>; 2] {
     let is_told = |side: &Loaded| side.registry.clone().filter(|registry| !registry.workloads.is_empty());
-    is_told(new).or_else(|| is_told(old)).unwrap_or_else(|| Arc::new(cast(&[&old.compiled.model, &new.compiled.model])))
+    match (is_told(old), is_told(new)) {
+        (Some(before), Some(after)) => [Arc::new(after.with_inbound_mutual_tls_of(&before)), after],
+        (Some(one), None) | (None, Some(one)) => [Arc::clone(&one), one],
+        (None, None) => {
+            let roles = Arc::new(cast(&[&old.compiled.model, &new.compiled.model]));
+            [Arc::clone(&roles), roles]
+        }
+    }
 }

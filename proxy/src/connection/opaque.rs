@@ -81,7 +81,7 @@ fn judge_again<'r>(judged: &Judged, request: Option<&dyn Fn() -> Request<'r>>) -
         && request.is_none_or(|request| request().protocol == Fact::Unknown)
     {
         // As below: it may be HTTP, and its tokens were not looked at.
-        return Verdict::unauthenticated(policy, judged.world.proof(&judged.flow));
+        return judged.world.unauthenticated(&judged.flow, policy, super::now());
     }
     match (judged.world.connection_verdict(&judged.flow, super::now()), request) {
         (ConnectionVerdict::Opaque(verdict) | ConnectionVerdict::Deny(verdict), _) => verdict,

@@ -210,7 +210,7 @@ async fn bytes(
     };
     let verdict = match (judged.asks_for_tokens(), protocol) {
         // Whether it is HTTP, and has a token, cannot be seen.
-        (Some(policy), Fact::Unknown) => Verdict::unauthenticated(policy, judged.world.proof(&judged.flow)),
+        (Some(policy), Fact::Unknown) => judged.world.unauthenticated(&judged.flow, policy, now()),
         _ => judged.world.request_verdict(&judged.flow, &request()),
     };
     let decision = asked.elapsed();

@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eastwall_policy::facts::{Direction, Place};
-use h2::server::{Builder, Connection, SendResponse};
+use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
-use super::{CONNECTION_WINDOW, HEAD_BYTES, STREAM_WINDOW, handshake};
+use super::handshake;
 use crate::app::Worker;
 use crate::connection;
+use crate::http2::{Windows, server};
 use crate::identity::{MutualTls, Peer, PeerRefused, Svid};
 use crate::intercept::{Accepted, OriginalDestination};
 use crate::observe::{Alert, AlertKind, Limit};
@@ -78,16 +79,8 @@ struct Tunnels {
 impl Tunnels {
     async fn run(&self, stream: TlsStream<TcpStream>, mut watch: Watch) -> io::Result<()> {
         let limits = &self.worker.limits;
-        let handshake = Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(limits.streams)
-            .max_header_list_size(HEAD_BYTES)
-            .max_pending_accept_reset_streams(limits.stream_resets)
-            .max_local_error_reset_streams(Some(limits.stream_resets))
-            .max_concurrent_reset_streams(limits.stream_resets)
-            .max_send_buffer_size(STREAM_WINDOW as usize)
-            .handshake(stream);
+        let windows = Windows { stream: limits.hbone_window, connection: limits.hbone_connection_window };
+        let handshake = server(limits, windows, limits.hbone_head_bytes).handshake(stream);
         let mut connection: Connection<_, Bytes> = match tokio::time::timeout(limits.head_timeout, handshake).await {
             Ok(connection) => connection.map_err(io::Error::other)?,
             Err(_) => {
@@ -140,7 +133,7 @@ impl Tunnels {
             Ok(address) => address,
             Err((status, limit)) => {
                 self.worker.recorder.refused_connection(limit);
-                if limit != Limit::TunnelRequest {
+                if matches!(limit, Limit::TunnelRelay | Limit::Loop) {
                     let asked = request.uri().to_string();
                     let evidence = format!("{} asks for {asked}", self.peer.principal);
                     let detail = "a tunnel to somewhere else than to whom it was opened";
@@ -177,6 +170,9 @@ impl Tunnels {
     /// The address that a CONNECT is for. INVARIANT: no open relay, so it is the one that was called, at any of its ports
     /// but those of this proxy.
     fn address(&self, request: &Request<RecvStream>) -> Result<SocketAddr, (StatusCode, Limit)> {
+        if head_bytes(request) > self.worker.limits.hbone_head_bytes {
+            return Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Limit::HeadBytes));
+        }
         if request.method() != Method::CONNECT {
             return Err((StatusCode::METHOD_NOT_ALLOWED, Limit::TunnelRequest));
         }
@@ -192,6 +188,13 @@ impl Tunnels {
         }
         Ok(address)
     }
+}
+
+/// SPEC: RFC 9113 6.5.2, a field counts 32 bytes beside its name and value.
+fn head_bytes(request: &Request<RecvStream>) -> usize {
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    let pseudo = [request.method().as_str().len(), request.uri().authority().map_or(0, |held| held.as_str().len())];
+    fields.chain(pseudo.map(|length| length + 32)).sum()
 }
 
 /// For whoever is on call; of a flood one line is written.

@@ -14,12 +14,3 @@ pub(crate) use pool::Pool;
 
 /// Port of a pod at which HBONE arrives.
 pub(crate) const PORT: u16 = 15008;
-
-/// Flow-control window of one tunnel.
-const STREAM_WINDOW: u32 = 256 * 1024;
-
-/// Of all tunnels of a connection: a few whose readers pause must not hold up the others.
-const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
-
-/// A CONNECT has few headers.
-const HEAD_BYTES: u32 = 16 * 1024;

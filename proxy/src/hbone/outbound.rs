@@ -13,8 +13,8 @@ use h2::client::{Builder, Connection};
 use http::{Method, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::handshake;
 use super::pool::{Shared, Way};
-use super::{CONNECTION_WINDOW, HEAD_BYTES, STREAM_WINDOW, handshake};
 use crate::app::Worker;
 use crate::connection::Session;
 use crate::identity::{Judged, MutualTls, Peer, PeerRefused};
@@ -95,6 +95,7 @@ pub(crate) async fn open(session: &Session, mutual_tls: &Arc<MutualTls>, route: 
         peer: Arc::clone(&route.principal),
         proxy: SocketAddr::new(route.address.ip(), mutual_tls.port),
     };
+    let limits = &worker.limits;
     let dial = async || {
         let trust_number = mutual_tls.identities.trust_number();
         let socket = session.connect(way.proxy).await?;
@@ -105,10 +106,10 @@ pub(crate) async fn open(session: &Session, mutual_tls: &Arc<MutualTls>, route: 
             io::Error::other(refused)
         })?;
         let handshake = Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEAD_BYTES)
-            .max_send_buffer_size(STREAM_WINDOW as usize)
+            .initial_window_size(limits.hbone_window)
+            .initial_connection_window_size(limits.hbone_connection_window)
+            .max_header_list_size(u32::try_from(limits.hbone_head_bytes).unwrap_or(u32::MAX))
+            .max_send_buffer_size(limits.hbone_window as usize)
             .enable_push(false)
             .handshake(stream);
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
@@ -121,7 +122,7 @@ pub(crate) async fn open(session: &Session, mutual_tls: &Arc<MutualTls>, route: 
         io::Result::Ok(shared)
     };
     let opened = async {
-        let (sender, place) = worker.hbone.acquire(&way, dial).await?;
+        let (sender, place) = worker.hbone.acquire(&way, limits.hbone_tunnels, dial).await?;
         let mut sender = sender.ready().await.map_err(io::Error::other)?;
         let authority = Uri::builder().authority(route.address.to_string()).build().map_err(io::Error::other)?;
         let request = Request::builder().method(Method::CONNECT).uri(authority).body(()).map_err(io::Error::other)?;
@@ -137,7 +138,7 @@ pub(crate) async fn open(session: &Session, mutual_tls: &Arc<MutualTls>, route: 
         let tunnel = Tunnel::new(response.into_body(), sending).holding(place);
         Ok(ByteStream::Tunnel(Box::new(tunnel)))
     };
-    match tokio::time::timeout(worker.limits.connect_timeout, opened).await {
+    match tokio::time::timeout(limits.connect_timeout, opened).await {
         Ok(opened) => opened,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

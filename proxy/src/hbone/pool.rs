@@ -52,24 +52,21 @@ struct Load {
 #[derive(Debug)]
 pub(crate) struct Place(Arc<Load>);
 
-/// A connection that carries more is left to them, and another one opened: what one tunnel loses in the kernel's queue
-/// all others wait for.
-const TUNNELS_MAX: usize = 100;
-
 impl Pool {
-    /// A connection with room for one more tunnel, and the place in it: one that is open, or the one that `dial` opens.
+    /// A connection with fewer than `most` tunnels and room for one more, and the place in it: one that is open, or the one that `dial` opens.
     pub(super) async fn acquire<E>(
         &self,
         way: &Way,
+        most: usize,
         dial: impl AsyncFnOnce() -> Result<Shared, E>,
     ) -> Result<(SendRequest<Bytes>, Place), E> {
         let entry = self.entry(way);
-        if let Some(found) = entry.find() {
+        if let Some(found) = entry.find(most) {
             return Ok(found);
         }
         let _dialling = entry.dialling.lock().await;
         // Somebody else may have dialled while we waited for the lock.
-        if let Some(found) = entry.find() {
+        if let Some(found) = entry.find(most) {
             return Ok(found);
         }
         let shared = dial().await?;
@@ -97,10 +94,10 @@ impl Pool {
 }
 
 impl Entry {
-    fn find(&self) -> Option<(SendRequest<Bytes>, Place)> {
+    fn find(&self, most: usize) -> Option<(SendRequest<Bytes>, Place)> {
         let mut open = self.open.borrow_mut();
         open.retain(|shared| !shared.load.has_ended());
-        open.iter().find(|shared| shared.has_room()).map(Shared::place)
+        open.iter().find(|shared| shared.has_room(most)).map(Shared::place)
     }
 }
 
@@ -114,8 +111,8 @@ impl Shared {
         (Self { sender, load }, move || told.ended.store(true, Ordering::Relaxed))
     }
 
-    fn has_room(&self) -> bool {
-        self.load.tunnels() < TUNNELS_MAX.min(self.sender.current_max_send_streams())
+    fn has_room(&self, most: usize) -> bool {
+        self.load.tunnels() < most.min(self.sender.current_max_send_streams())
     }
 
     fn place(&self) -> (SendRequest<Bytes>, Place) {

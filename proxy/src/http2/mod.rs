@@ -1,6 +1,7 @@
 //! HTTP/2 with prior knowledge, gRPC included: the h2 crate on both sides, a verdict on every stream.
 
 mod answer;
+mod bounds;
 mod exchange;
 mod frames;
 mod head;
@@ -8,6 +9,7 @@ mod pool;
 mod relay;
 mod serve;
 
+pub(crate) use bounds::{Windows, server};
 pub(crate) use pool::Pool;
 pub(crate) use serve::serve;
 

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use eastwall_policy::world::ConnectionVerdict;
 use h2::Reason;
-use h2::server::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::Frames;
-use super::{CONNECTION_WINDOW, STREAM_WINDOW, exchange};
+use super::{CONNECTION_WINDOW, STREAM_WINDOW, Windows, exchange, server};
 use crate::connection::{Session, now};
 use crate::observe::Limit;
 use crate::policy::Watch;
@@ -38,18 +37,8 @@ pub(crate) async fn serve(session: &Rc<Session>, client: ByteStream, first: Buff
 
 async fn streams(session: &Rc<Session>, io: Counted, counts: &Counts, watch: &mut Watch) -> io::Result<()> {
     let limits = &session.worker.limits;
-    let handshake = Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(limits.streams)
-        // Between our bound and this one a head is refused as any other request is: counted, and in the log.
-        .max_header_list_size(u32::try_from(limits.head_bytes.saturating_mul(4)).unwrap_or(u32::MAX))
-        // Resets by the client (CVE-2023-44487), and resets that it provokes (CVE-2025-8671).
-        .max_pending_accept_reset_streams(limits.stream_resets)
-        .max_local_error_reset_streams(Some(limits.stream_resets))
-        .max_concurrent_reset_streams(limits.stream_resets)
-        .max_send_buffer_size(STREAM_WINDOW as usize)
-        .handshake(io);
+    let windows = Windows { stream: STREAM_WINDOW, connection: CONNECTION_WINDOW };
+    let handshake = server(limits, windows, limits.head_bytes).handshake(io);
     let mut connection = match tokio::time::timeout(limits.head_timeout, handshake).await {
         Ok(connection) => connection.map_err(io::Error::other)?,
         Err(_) => {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use eastwall_policy::facts::Place;
 use eastwall_policy::registry::{Claimant, Workload, WorkloadId};
 use eastwall_policy::world::World;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 /// What holds for all connections of the process.
 #[derive(Debug, Default)]
@@ -16,15 +16,29 @@ pub(crate) struct Agreement {
     anywhere: Vec<String>,
     /// Whoever has proven an identity may come in plaintext all the same.
     takes_downgrades: bool,
-    /// Who has proven what, and to whom.
-    proven: Mutex<HashSet<Proven>>,
+    proven: Mutex<Remembered>,
+}
+
+/// Who has proven what, and to whom: forgotten when the registry says that one of both is gone, and never otherwise.
+#[derive(Debug, Default)]
+struct Remembered {
+    held: HashMap<Proven, Owner>,
+    /// So many are there when the registry is asked next, and which generation was asked last.
+    asked_at: usize,
+    asked: u64,
 }
 
 /// Namespace and service account, and the address that was called.
 type Proven = (Arc<str>, Arc<str>, IpAddr);
 
+/// Whose the address was: a workload or Service by namespace and name; of nobody, or of several, it is not known.
+type Owner = Option<(Arc<str>, Arc<str>)>;
+
 /// More than a node's pods have callers. Beyond it nobody new is remembered, which is as it was before.
 const PROVEN_MAX: usize = 100_000;
+
+/// Of fewer it is not worth asking who is still there.
+const ASKED_LEAST: usize = 1_024;
 
 impl Agreement {
     /// See the fields.
@@ -59,25 +73,67 @@ impl Agreement {
     }
 
     /// This workload has proven who it is to whom it called.
-    pub(crate) fn has_proven(&self, workload: &Workload, called: IpAddr) {
+    pub(crate) fn has_proven(&self, world: &World, workload: &Workload, called: IpAddr) {
         let mut proven = self.proven();
-        if proven.len() < PROVEN_MAX {
-            proven.insert((Arc::clone(&workload.namespace), Arc::clone(&workload.service_account), called));
+        let Remembered { held, asked_at, asked } = &mut *proven;
+        let key = (Arc::clone(&workload.namespace), Arc::clone(&workload.service_account), called);
+        // PERF: all are asked about once they have doubled, or are too many, and of one generation once.
+        let is_due = held.len() >= (*asked_at).max(ASKED_LEAST) && *asked != world.generation().number;
+        if is_due && !held.contains_key(&key) {
+            forget_gone(held, world);
+            *asked = world.generation().number;
+            *asked_at = held.len().saturating_mul(2).min(PROVEN_MAX);
+        }
+        if held.len() < PROVEN_MAX || held.contains_key(&key) {
+            held.insert(key, owner(world, called));
         }
     }
 
     /// This workload comes in plaintext although its identity has come with a proof before.
-    pub(crate) fn is_downgrade(&self, workload: &Workload, called: IpAddr) -> bool {
+    pub(crate) fn is_downgrade(&self, world: &World, workload: &Workload, called: IpAddr) -> bool {
         if self.takes_downgrades {
             return false;
         }
         let proven = self.proven();
-        !proven.is_empty()
-            && proven.contains(&(Arc::clone(&workload.namespace), Arc::clone(&workload.service_account), called))
+        if proven.held.is_empty() {
+            return false;
+        }
+        let key = (Arc::clone(&workload.namespace), Arc::clone(&workload.service_account), called);
+        proven.held.get(&key).is_some_and(|before| !is_anothers(before, &owner(world, called)))
     }
 
-    fn proven(&self) -> std::sync::MutexGuard<'_, HashSet<Proven>> {
+    fn proven(&self) -> std::sync::MutexGuard<'_, Remembered> {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// INVARIANT: a registry that is not there, or proves nothing any more, says of nobody that they are gone.
+fn forget_gone(held: &mut HashMap<Proven, Owner>, world: &World) {
+    let registry = world.registry();
+    if registry.is_doubted() || registry.workloads.is_empty() || world.is_closed() || world.is_sealed() {
+        return;
+    }
+    let accounts: HashSet<(&str, &str)> =
+        registry.workloads.iter().map(|held| (&*held.namespace, &*held.service_account)).collect();
+    held.retain(|(namespace, account, called), before| {
+        let now = owner(world, *called);
+        let is_there = before.is_none() || now.is_some() || registry.is_contested(*called);
+        accounts.contains(&(&**namespace, &**account)) && is_there && !is_anothers(before, &now)
+    });
+}
+
+fn is_anothers(before: &Owner, now: &Owner) -> bool {
+    before.as_ref().zip(now.as_ref()).is_some_and(|(before, now)| before != now)
+}
+
+fn owner(world: &World, called: IpAddr) -> Owner {
+    let registry = world.registry();
+    match world.destination(called).place {
+        Place::Workload(id) => registry.workload(id).map(|held| (Arc::clone(&held.namespace), Arc::clone(&held.name))),
+        _ => {
+            let service = registry.service_at(called).and_then(|id| registry.service(id));
+            service.map(|held| (Arc::clone(&held.namespace), Arc::clone(&held.name)))
+        }
     }
 }
 
@@ -127,18 +183,77 @@ mod tests {
         }
     }
 
+    fn world(workloads: &str, number: u64) -> World {
+        let compiled = dialect::compile(&source::parse("p.yaml", &Arc::from("")));
+        World::new(compiled.model, Arc::new(Registry::parse("w.yaml", &Arc::from(workloads)).0), number)
+    }
+
     #[test]
     fn a_proof_is_asked_for_again_by_whom_it_was_given_to() {
-        let (registry, _) = Registry::parse("w.yaml", &Arc::from(WORKLOADS));
-        let [first, _, other, ..] = registry.workloads.as_slice() else { panic!() };
+        let world = world(WORKLOADS, 1);
+        let [first, _, other, ..] = world.registry().workloads.as_slice() else { panic!() };
         let (a, b) = (IpAddr::from([10, 0, 1, 1]), IpAddr::from([10, 0, 1, 2]));
         let agreement = Agreement::default();
-        assert!(!agreement.is_downgrade(first, a));
-        agreement.has_proven(first, a);
-        assert!(agreement.is_downgrade(first, a));
-        assert!(!agreement.is_downgrade(first, b) && !agreement.is_downgrade(other, a));
+        assert!(!agreement.is_downgrade(&world, first, a));
+        agreement.has_proven(&world, first, a);
+        assert!(agreement.is_downgrade(&world, first, a));
+        assert!(!agreement.is_downgrade(&world, first, b) && !agreement.is_downgrade(&world, other, a));
         let lenient = Agreement::new(Vec::new(), true);
-        lenient.has_proven(first, a);
-        assert!(!lenient.is_downgrade(first, a));
+        lenient.has_proven(&world, first, a);
+        assert!(!lenient.is_downgrade(&world, first, a));
+    }
+
+    const CALLER: &str = "- {name: web-1, namespace: shop, serviceAccount: web, ips: [10.0.0.1]}\n";
+
+    fn called(number: usize) -> IpAddr {
+        let [.., high, low] = u32::try_from(number).unwrap().to_be_bytes();
+        IpAddr::from([10, 1, high, low])
+    }
+
+    #[test]
+    fn addresses_that_come_and_go_are_forgotten_and_others_never() {
+        let serving = |range: std::ops::Range<usize>, account: &str| {
+            let entry = |number: usize| {
+                format!(
+                    "- {{name: {account}-{number}, namespace: shop, serviceAccount: {account}, ips: [{}]}}\n",
+                    called(number)
+                )
+            };
+            let number = range.start as u64 + 1;
+            world(&(CALLER.to_owned() + &range.map(entry).collect::<String>()), number)
+        };
+        let agreement = Agreement::default();
+        let count = || agreement.proven().held.len();
+        let prove = |world: &World, range: std::ops::Range<usize>| {
+            range.for_each(|number| agreement.has_proven(world, &world.registry().workloads[0], called(number)));
+        };
+        let is_held =
+            |world: &World, number| agreement.is_downgrade(world, &world.registry().workloads[0], called(number));
+        // A hundred pods that are there at a time, one generation after the other.
+        for from in (0..20_000).step_by(100) {
+            prove(&serving(from..from + 100, "a"), from..from + 100);
+            assert!(count() <= 2 * ASKED_LEAST, "{}", count());
+        }
+        let last = serving(19_900..20_000, "a");
+        assert!((19_900..20_000).all(|number| is_held(&last, number)), "whoever is there is remembered");
+        // An address that is another's now.
+        let other = serving(19_900..20_000, "b");
+        assert!(!is_held(&other, 19_900));
+        assert!(is_held(&last, 19_900), "who asks does not forget");
+        // Nobody says that they are gone.
+        let many = serving(0..5_000, "a");
+        prove(&many, 0..5_000);
+        let before = count();
+        let doubted = many.with_registry(Arc::new(many.registry().doubted(None)), 2);
+        for silent in [doubted, World::sealed(2), World::closed(Arc::default(), 2)] {
+            let mut held = agreement.proven().held.clone();
+            forget_gone(&mut held, &silent);
+            assert_eq!(held.len(), before);
+        }
+        assert!(is_held(&many, 0) && is_held(&many, 4_999));
+        // The caller's account is nobody's any more.
+        let mut held = agreement.proven().held.clone();
+        forget_gone(&mut held, &world("- {name: x, namespace: shop, serviceAccount: x, ips: [10.1.0.1]}\n", 9));
+        assert!(held.is_empty());
     }
 }

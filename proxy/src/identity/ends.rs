@@ -220,7 +220,7 @@ impl Ends {
             && world
                 .registry()
                 .workload(id)
-                .is_some_and(|from| self.agreement.is_downgrade(from, self.destination.ip()))
+                .is_some_and(|from| self.agreement.is_downgrade(world, from, self.destination.ip()))
     }
 
     /// At the begin of a connection: remembers a proof, and raises an alert where proof and place do not agree.
@@ -252,7 +252,7 @@ impl Ends {
             (Some(principal), Some(source))
                 if **principal == *source.spiffe_id(&judged.world.model().settings.trust_domain) =>
             {
-                self.agreement.has_proven(source, self.destination.ip());
+                self.agreement.has_proven(&judged.world, source, self.destination.ip());
             }
             (None, _) => {
                 let place = judged.world.source(self.source.ip()).place;

@@ -8,7 +8,9 @@ mod token;
 pub(crate) use agreement::Agreement;
 pub(crate) use ends::{Ends, Judged, PoolKey};
 pub(crate) use mtls::follow as follow_identities;
-pub(crate) use mtls::{Identities, MutualTls, MutualTlsConfig, MutualTlsSettings, Peer, PeerRefused, Svid, Whose};
+pub(crate) use mtls::{
+    Account, Identities, MutualTls, MutualTlsConfig, MutualTlsSettings, Peer, PeerRefused, Pods, Served, Svid, Whose,
+};
 #[cfg(test)]
 pub(crate) use token::Finding;
 pub(crate) use token::{Accepts, Keeper, Keys, TokenLimitSettings, TokenLimits, Verifier};

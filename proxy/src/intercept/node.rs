@@ -90,6 +90,13 @@ impl Node {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The registered workloads that it serves, or is about to.
+    pub(crate) fn workloads(&self, world: &World) -> Vec<WorkloadId> {
+        let pods = self.pods();
+        let members = members(world, self.setup.node.as_deref(), &pods.handed);
+        members.into_iter().filter_map(|member| member.workload).collect()
+    }
+
     /// Brings every pod in line with a world: after each swap, expiry and change of the registry. Blocking; not for a
     /// worker. A pod that has left keeps its rules, so that it stays closed for as long as its namespace lives;
     /// `eastwall redirect delete` opens it. Whoever failed is tried again by the next call.

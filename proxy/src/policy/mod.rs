@@ -5,6 +5,7 @@
 
 pub(crate) mod break_glass;
 mod expiry;
+mod files;
 mod live;
 mod maker;
 mod news;
@@ -18,10 +19,9 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use files::Files;
 pub(crate) use live::Live;
 pub(crate) use news::{News, Watch};
 pub(crate) use reload::{Followed, Origin, Reloader, start};
 pub(crate) use status::Outcome;
 pub(crate) use status::Status;
-pub(crate) use survey::survey;
-pub(crate) use watch::FolderWatch;

@@ -125,3 +125,83 @@ fn who_proves_to_be_of_a_namespace_is_told_where_nobody_is_registered() {
         assert!(difference.to_string().contains(identity), "{from}: {difference}");
     }
 }
+
+fn emergency(begins: &str, expires: &str) -> String {
+    format!(
+        "---\napiVersion: eastwall.dev/v1alpha1\nkind: BreakGlass\nmetadata: {{name: fire}}\n\
+         spec: {{subject: [{{serviceAccount: orders, namespace: shop}}], reason: INC-7, \
+         begins: \"1970-01-01T0{begins}:00Z\", expires: \"1970-01-01T0{expires}:00Z\"}}\n"
+    )
+}
+
+#[test]
+fn an_emergency_is_told_with_what_it_opens_and_until_when() {
+    let rules = policy("  ingress: [{from: [{serviceAccount: web}], http: [{methods: [GET]}]}]\n");
+    let with = |begins, expires| format!("{rules}{}", emergency(begins, expires));
+    let later = account(&rules, &with("1:00", "2:00"));
+    insta::assert_snapshot!(later.to_string());
+    assert!(later.is_wider());
+    assert!(later.changes.iter().all(|change| change.witness["now"] == 3600), "judged when it acts");
+    assert_eq!(account(&rules, &with("0:00", "1:00")).changes.len(), later.changes.len());
+    let gone = account(&with("0:00", "1:00"), &rules);
+    assert!(!gone.is_wider() && !gone.is_empty() && gone.changes.is_empty(), "{gone}");
+    let longer = account(&with("0:00", "1:00"), &with("0:00", "1:01"));
+    assert!(longer.is_wider() && longer.emergencies.len() == 2, "{longer}");
+    assert!(account(&with("0:00", "1:00"), &with("0:00", "1:00")).is_empty());
+    let wider = with("0:00", "1:00").replace("methods: [GET]", "methods: [GET, PUT]");
+    assert!(account(&with("0:00", "1:00"), &wider).is_wider(), "an emergency on both sides hides nothing");
+    let over = Options { now: 2 * 3600, budget: BUDGET, direction: None };
+    assert!(diff(&world(&rules, WORKLOADS), &world(&with("1:00", "2:00"), WORKLOADS), over).is_empty());
+}
+
+#[test]
+fn who_may_no_longer_come_in_plaintext_is_told() {
+    let rules = policy("  ingress: [{from: [{serviceAccount: web}], http: [{methods: [GET]}]}]\n");
+    let strict = WORKLOADS.replace(
+        "serviceAccount: orders,",
+        "serviceAccount: orders, annotations: {eastwall.dev/inbound-mtls: strict},",
+    );
+    let options = Options { now: 0, budget: BUDGET, direction: None };
+    let (old, new) = (world(&rules, WORKLOADS), world(&rules, &strict));
+    let told = diff(&old, &new, options);
+    insta::assert_snapshot!(told.to_string());
+    assert!(!told.is_wider() && !told.is_empty());
+    assert!(diff(&new, &old, options).is_wider());
+    assert!(diff(&new, &world(&rules, &strict), options).is_empty());
+    let disabled = strict.replace("inbound-mtls: strict", "inbound-mtls: disabled");
+    let told = diff(&old, &world(&rules, &disabled), options);
+    assert!(!told.is_empty() && !told.is_wider() && told.changes.is_empty(), "{told}");
+}
+
+#[test]
+fn whose_tokens_count_is_told_with_the_rules_that_ask() {
+    let of = |kind: &str, name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n"
+        )
+    };
+    let asks =
+        of("AuthorizationPolicy", "a", "{rules: [{from: [{source: {requestPrincipals: [\"https://sso/kim\"]}}]}]}");
+    let accepts = |rule: &str| asks.clone() + &of("RequestAuthentication", "r", &format!("{{jwtRules: [{rule}]}}"));
+    let of_sso = "{issuer: \"https://sso\", jwksUri: \"https://sso/keys\"}";
+    let other_keys = "{issuer: \"https://sso\", jwksUri: \"https://other/keys\"}";
+    let told = account(&accepts(of_sso), &accepts(other_keys));
+    insta::assert_snapshot!(told.to_string());
+    assert!(told.is_wider(), "whoever has the other key is believed now");
+    for (old, new, wider) in [
+        (asks.clone(), accepts(of_sso), true),
+        (accepts(of_sso), asks.clone(), true),
+        (accepts(&format!("{of_sso}, {other_keys}")), accepts(of_sso), false),
+        (String::new(), of("RequestAuthentication", "r", &format!("{{jwtRules: [{of_sso}]}}")), false),
+        (accepts("{issuer: i, jwks: '{\"keys\":[]}'}"), accepts("{issuer: i, jwks: '{\"keys\": []}'}"), true),
+        (accepts(of_sso), accepts(&of_sso.replace("}", ", audiences: [orders]}")), true),
+    ] {
+        let told = account(&old, &new);
+        assert_eq!((told.tokens.is_empty(), told.is_wider()), (false, wider), "{told}");
+    }
+    assert!(account(&accepts(of_sso), &accepts(of_sso)).is_empty());
+    assert!(
+        account(&accepts(of_sso), &accepts(of_sso).replace("name: r,", "name: other,")).is_empty(),
+        "the same tokens"
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Difference, Protection, State};
+use super::{Difference, MutualTls, Protection, State};
 use crate::analysis::space::{Change, Kind, Open};
 use crate::facts::{Direction, Transport};
 
@@ -11,6 +11,11 @@ impl fmt::Display for Difference {
         for protection in &self.protection {
             write_protection(protection, f)?;
         }
+        for MutualTls { workloads, before, now } in &self.mutual_tls {
+            writeln!(f, "inbound mutual TLS {before} → {now}: {}", listed(workloads))?;
+        }
+        self.emergencies.iter().try_for_each(|emergency| emergency.fmt(f))?;
+        self.tokens.iter().try_for_each(|tokens| tokens.fmt(f))?;
         for (kind, title) in [(Kind::Allowed, "newly allowed"), (Kind::Denied, "newly denied")] {
             let changes: Vec<&Change> = self.changes.iter().filter(|change| change.kind == kind).collect();
             if !changes.is_empty() {

@@ -28,9 +28,13 @@ use crate::world::{CanonicalScope, World};
 /// Compares two worlds that share a registry.
 #[must_use]
 pub fn compare(old: &World, new: &World, options: Options) -> Comparison {
+    compare_within(old, new, options, &mut Budget::new(options.budget))
+}
+
+/// The same with what is left of a budget.
+pub(crate) fn compare_within(old: &World, new: &World, options: Options, budget: &mut Budget) -> Comparison {
     let mut comparison = Comparison::default();
-    let mut budget = Budget::new(options.budget);
-    let mut survey = match Survey::new(vec![old, new], options.direction, options.now, &mut budget) {
+    let mut survey = match Survey::new(vec![old, new], options.direction, options.now, budget) {
         Ok(survey) => survey,
         Err(why) => {
             comparison.undecided.push(Open {
@@ -50,7 +54,7 @@ pub fn compare(old: &World, new: &World, options: Options) -> Comparison {
     for (key, entries) in differences {
         let (survey, variables, marks) = (&survey, &mut variables, &marks);
         let mut worker = Worker { survey, variables, marks, options, key: &key, entries: &entries };
-        worker.run(&mut budget, &mut comparison);
+        worker.run(budget, &mut comparison);
     }
     comparison.changes = merged(std::mem::take(&mut comparison.changes));
     comparison

@@ -20,7 +20,7 @@ use crate::model::interpret::leg::{Destination, Leg};
 use crate::model::interpret::peer::cluster_account;
 use crate::model::interpret::{tier, truth};
 use crate::model::{Atom, Expr, NodeScope, Pattern, PeerAtom, PortAtom, Stack, Text, content};
-use crate::registry::{Claimant, Registry, ServiceId, WorkloadId};
+use crate::registry::{Claimant, InboundMutualTls, Registry, ServiceId, Workload, WorkloadId};
 use crate::world::World;
 
 /// One end of a flow, as `decide` is told of it.
@@ -116,6 +116,8 @@ struct Questions {
     /// Patterns of proven identities.
     principals: Vec<Pattern>,
     asks_proof: bool,
+    /// Some workload takes proven peers alone.
+    refuses_plaintext: bool,
     accounts: Accounts,
     fqdns: Vec<Pattern>,
     annotations: BTreeSet<Arc<str>>,
@@ -200,6 +202,7 @@ impl Questions {
             nets: BTreeSet::new(),
             principals: Vec::new(),
             asks_proof: false,
+            refuses_plaintext: false,
             accounts: Accounts::default(),
             fqdns: Vec::new(),
             annotations: BTreeSet::new(),
@@ -219,6 +222,11 @@ impl Questions {
                 }
             }
         }
+        let is_strict = |world: &&World| {
+            world.registry().workloads.iter().any(|held| held.inbound_mutual_tls() == InboundMutualTls::Strict)
+        };
+        questions.refuses_plaintext = worlds.iter().any(is_strict);
+        questions.asks_proof |= questions.refuses_plaintext;
         questions.nodes |=
             worlds.iter().any(|world| world.registry().workloads.iter().any(|held| !held.probes.is_empty()));
         questions
@@ -478,6 +486,9 @@ struct Signature {
     node: Option<String>,
     ports: Vec<String>,
     is_workload: bool,
+    is_proven: bool,
+    /// In each world.
+    inbound: Vec<Option<InboundMutualTls>>,
     /// Who is asked at an address with several owners.
     claimants: Vec<Claimant>,
 }
@@ -558,6 +569,11 @@ impl Signer<'_> {
             if subject.0 != u32::MAX {
                 let policies = (0u32..).zip(&world.model().policies);
                 selected.extend(policies.filter(|(_, held)| tier::selects(held, &as_subject)).map(|(at, _)| at));
+                selected.push(u32::MAX);
+                let workload = world.registry().workload(subject);
+                let emergencies = (0u32..).zip(&world.model().break_glass);
+                let opens = emergencies.filter(|(_, glass)| workload.is_some_and(|held| glass.subject.selects(held)));
+                selected.extend(opens.map(|(at, _)| at));
             }
             selected.push(u32::MAX);
         }
@@ -567,8 +583,22 @@ impl Signer<'_> {
             node: self.node(end),
             ports: self.ports(end),
             is_workload: end.workload.is_some(),
+            is_proven: self.questions.refuses_plaintext && end.principal.is_some(),
+            inbound: self.inbound(end, as_subject),
             claimants: self.claimants(end).to_vec(),
         }
+    }
+
+    /// Which peers a destination takes.
+    fn inbound(&self, end: &End, role: Direction) -> Vec<Option<InboundMutualTls>> {
+        if role == Direction::Outbound {
+            return Vec::new();
+        }
+        let mode = |world: &&World| match end.placed(world).place {
+            Place::Workload(id) => world.registry().workload(id).map(Workload::inbound_mutual_tls),
+            _ => None,
+        };
+        self.worlds.iter().map(mode).collect()
     }
 
     fn claimants(&self, end: &End) -> &[Claimant] {

@@ -21,6 +21,7 @@ mod witness;
 use std::sync::Arc;
 
 pub use compare::compare;
+pub(crate) use compare::compare_within;
 pub use difference::{BUDGET, Change, Comparison, Kind, Open, Options};
 
 /// Steps that may still be taken.

@@ -23,6 +23,8 @@ pub(super) struct Program(pub(super) u32);
 pub(super) struct Steps {
     /// A Service without a ready endpoint, closed: denied whatever the request.
     pub(super) dead: bool,
+    /// The workload takes proven peers alone, and this is none: probes pass, and nothing else.
+    pub(super) lacks_proof: bool,
     /// Requests that pass as declared probes unless an Admin Deny matches.
     pub(super) probe: Residue,
     /// Tiers of each stack that say anything.
@@ -89,6 +91,7 @@ struct Key {
     probe: Residue,
     declared: Residue,
     dead: bool,
+    lacks_proof: bool,
 }
 
 /// Every program of one comparison.
@@ -127,7 +130,7 @@ impl Programs {
 impl Steps {
     /// Allows everything.
     pub(super) fn is_open(&self) -> bool {
-        !self.dead && self.stacks.is_empty()
+        !self.dead && !self.lacks_proof && self.stacks.is_empty()
     }
 }
 
@@ -201,14 +204,21 @@ impl Side {
         self.who.iter().map(|atom| value(atom, leg)).collect()
     }
 
-    /// What is left of the policies for one connection.
-    pub(super) fn program(&mut self, leg: &Leg<'_>, who: &Arc<[u8]>, programs: &mut Programs) -> Program {
+    /// What is left of the policies for one connection. `lacks_proof`: as [`Steps::lacks_proof`].
+    pub(super) fn program(
+        &mut self,
+        leg: &Leg<'_>,
+        who: &Arc<[u8]>,
+        lacks_proof: bool,
+        programs: &mut Programs,
+    ) -> Program {
         let key = Key {
             who: Arc::clone(who),
             whereto: self.whereto.iter().map(|atom| value(atom, leg)).collect(),
             probe: if may_be_probe(leg) { passing_probes(leg, &mut programs.residues) } else { FALSE },
             declared: if self.asks_probes { declared_probes(leg, &mut programs.residues) } else { FALSE },
             dead: leg.destination.port.is_none() && self.closes,
+            lacks_proof,
         };
         if let Some(held) = self.programs.get(&key) {
             return *held;
@@ -220,7 +230,8 @@ impl Side {
 
     fn build(&self, key: &Key, programs: &mut Programs) -> Program {
         if key.dead {
-            return programs.number(Steps { dead: true, probe: FALSE, stacks: Box::default() });
+            let dead = Steps { dead: true, lacks_proof: false, probe: FALSE, stacks: Box::default() };
+            return programs.number(dead);
         }
         let mut stacks: Vec<Box<[TierSteps]>> = Vec::new();
         for stack in 0..STACKS.len() {
@@ -242,8 +253,8 @@ impl Side {
                 stacks.push(tiers.into());
             }
         }
-        let probe = if stacks.is_empty() { FALSE } else { key.probe };
-        programs.number(Steps { dead: false, probe, stacks: stacks.into() })
+        let probe = if stacks.is_empty() && !key.lacks_proof { FALSE } else { key.probe };
+        programs.number(Steps { dead: false, lacks_proof: key.lacks_proof, probe, stacks: stacks.into() })
     }
 
     fn tree(&mut self, condition: &Expr, seen: &mut Map<[u8; 32], usize>, residues: &mut Residues) -> Tree {

@@ -39,8 +39,9 @@ impl Entry {
     }
 }
 
-/// What the sides of a connection answer about its ends: world, whether inbound, whose side, answers.
-type Signature = Vec<(usize, bool, usize, Arc<[u8]>)>;
+/// What the sides of a connection answer about its ends: world, whether inbound, whose side, answers. What no side says
+/// stands first, of each world: whether the source has to prove itself and does not, and which sides an emergency opens.
+type Signature = (Vec<(bool, [bool; 2])>, Vec<(usize, bool, usize, Arc<[u8]>)>);
 
 /// See the module.
 #[derive(Debug)]
@@ -105,10 +106,11 @@ impl<'w> Survey<'w> {
     fn signature(&mut self, source: usize, destination: usize) -> Option<Signature> {
         let (from, to) =
             (self.ends.sources.get(source)?.end.clone(), self.ends.destinations.get(destination)?.end.clone());
-        let mut signature = Signature::new();
+        let (mut beside, mut signature) = Signature::default();
         for number in 0..self.worlds.len() {
             let world = *self.worlds.get(number)?;
             let tried = connection(world, &from, &to, 1, Transport::Tcp, self.direction);
+            beside.push(self.beside_policies(world, &tried));
             let is_workload = |end: facts::End<'_>| matches!(end.place, facts::Place::Workload(_));
             if !is_workload(tried.source)
                 || (tried.service.is_none() && tried.destination.place == facts::Place::Unknown)
@@ -132,7 +134,16 @@ impl<'w> Survey<'w> {
                 }
             }
         }
-        Some(signature)
+        Some((beside, signature))
+    }
+
+    /// Whether a connection is refused for want of a proof, and whether emergencies open its outbound and inbound side.
+    fn beside_policies(&self, world: &World, connection: &Connection<'_>) -> (bool, [bool; 2]) {
+        let opened = [Direction::Outbound, Direction::Inbound].map(|direction| {
+            let side = Connection { direction: Some(direction), ..*connection };
+            world.opened_by(&side).any(|glass| glass.acts(self.now))
+        });
+        (world.lacks_proof(connection), opened)
     }
 
     /// The way in which a world treats what a workload sends, by number.
@@ -196,6 +207,12 @@ impl<'w> Survey<'w> {
             return true;
         };
         let (from, to) = (from.end.clone(), to.end.clone());
+        let beside = |world: &&World| {
+            self.beside_policies(world, &connection(world, &from, &to, 1, Transport::Tcp, self.direction))
+        };
+        if self.worlds.windows(2).any(|pair| pair.first().map(beside) != pair.last().map(beside)) {
+            return false;
+        }
         let subjects = |survey: &Self, end: &End, inbound: bool| -> Vec<WorkloadId> {
             let Some(world) = survey.worlds.first() else { return Vec::new() };
             let registry = world.registry();
@@ -261,9 +278,12 @@ impl<'w> Survey<'w> {
         for number in 0..self.worlds.len() {
             let Some(world) = self.worlds.get(number).copied() else { continue };
             let connection = connection(world, from, to, port, transport, self.direction);
+            let (lacks_proof, [out, inbound]) = self.beside_policies(world, &connection);
             let mut all: Vec<Program> = Vec::new();
-            for leg in &legs(world.model(), world.registry(), &connection) {
-                all.extend(self.program(number, leg));
+            let judged = legs(world.model(), world.registry(), &connection);
+            let is_opened = |leg: &&Leg<'_>| if leg.direction == Direction::Inbound { inbound } else { out };
+            for leg in judged.iter().filter(|leg| !is_opened(leg)) {
+                all.extend(self.program(number, leg, lacks_proof && leg.direction == Direction::Inbound));
             }
             all.sort_unstable();
             all.dedup();
@@ -275,15 +295,15 @@ impl<'w> Survey<'w> {
         (outcome, options)
     }
 
-    fn program(&mut self, world: usize, leg: &Leg<'_>) -> Option<Program> {
+    fn program(&mut self, world: usize, leg: &Leg<'_>, lacks_proof: bool) -> Option<Program> {
         let inbound = leg.direction == Direction::Inbound;
         self.side(world, inbound, leg.subject);
         let side = self.sides.get_mut(&(world, inbound, leg.subject))?;
-        if side.is_open() {
+        if side.is_open() && !lacks_proof {
             return None;
         }
         let who = side.who(leg);
-        let program = side.program(leg, &who, &mut self.programs);
+        let program = side.program(leg, &who, lacks_proof, &mut self.programs);
         self.programs.steps(program).is_none_or(|steps| !steps.is_open()).then_some(program)
     }
 

@@ -154,6 +154,36 @@ spec: {tier: Baseline, subject: [{any: true}], directions: [Ingress, Egress]}
     }
 
     #[test]
+    fn the_side_that_it_does_not_open_still_decides() {
+        let spec = r#"{subject: [{serviceAccount: orders, namespace: shop}], reason: x, begins: "1970-01-01T00:00:00Z", expires: "1970-01-01T01:00:00Z"}"#;
+        let world = |policies: &str| {
+            let compiled =
+                dialect::compile(&source::parse("p.yaml", &Arc::from(format!("{policies}---\n{}", glass(spec)))));
+            let (registry, _) = Registry::parse("w.yaml", &Arc::from(WORKLOADS));
+            World::new(compiled.model, Arc::new(registry), 1)
+        };
+        let whole = |world: &World, from: &str| {
+            let connection = Connection {
+                source: world.source(from.parse().unwrap()),
+                destination: world.destination("10.0.0.2".parse().unwrap()),
+                port: 80,
+                transport: Transport::Tcp,
+                service: None,
+                fqdn: None,
+                direction: None,
+            };
+            let flow = world.flow(&connection);
+            let verdict = world.request_verdict(&flow, &Request::opaque(Fact::Known(Protocol::Tcp), 0));
+            (verdict.action, matches!(world.connection_verdict(&flow, 0), ConnectionVerdict::Opaque(_)))
+        };
+        let inbound = POLICY.replace(", Egress", "");
+        assert_eq!(whole(&world(&inbound), "10.0.0.3"), (Action::Allow, true), "nobody closes the other side");
+        assert_eq!(whole(&world(&inbound), "203.0.113.7"), (Action::Allow, true), "a stranger has none");
+        assert_eq!(whole(&world(POLICY), "10.0.0.3"), (Action::Deny, false), "the sender's policies go on");
+        assert_eq!(whole(&world(POLICY), "10.0.0.2"), (Action::Allow, true), "both sides are its own");
+    }
+
+    #[test]
     fn one_that_is_wrong_opens_nothing() {
         let cases = [
             (r#"{subject: [{any: true}], begins: "1970-01-01T00:00:00Z", expires: "1970-01-01T01:00:00Z"}"#, "reason"),

@@ -3,6 +3,7 @@
 //! [`Identities`] holds what is in force; a source of a thread of its own ([`follow`]) replaces it whole, so that a
 //! handshake sees one state. Nothing here opens a connection.
 
+mod delegated;
 mod files;
 mod identities;
 mod peer;
@@ -13,6 +14,7 @@ mod trust;
 mod verifier;
 mod workload_api;
 
+pub(crate) use delegated::{Account, Pods, Served};
 pub(crate) use identities::{Identities, Whose};
 pub(crate) use peer::{Peer, PeerRefused};
 pub(crate) use settings::{MutualTlsConfig, MutualTlsSettings};

@@ -38,6 +38,10 @@ pub(crate) struct MutualTlsSettings {
     /// SPIFFE_ENDPOINT_SOCKET]
     #[arg(long, value_name = "ADDR", help_heading = HEADING)]
     workload_api: Option<String>,
+    /// Admin socket of this node's SPIRE agent, whose Delegated Identity API gives a node proxy the certificates of the
+    /// pods that it serves
+    #[arg(long, value_name = "PATH", help_heading = HEADING)]
+    spire_admin_socket: Option<PathBuf>,
     /// Authorities of another trust domain; may be repeated
     #[arg(long, value_name = "TRUST_DOMAIN=FILE", help_heading = HEADING)]
     #[serde(default)]
@@ -69,20 +73,27 @@ impl MutualTlsSettings {
         let socket = self.workload_api.clone().or(file.workload_api);
         let bundles = if self.trust_bundle.is_empty() { file.trust_bundle } else { self.trust_bundle.clone() };
         let listen = self.hbone_listen.or(file.hbone_listen);
-        let source = match (folder, socket) {
-            (Some(_), Some(_)) => {
-                return Err("identities come from `--identity` or from `--workload-api`, not from both");
+        let admin = self.spire_admin_socket.clone().or(file.spire_admin_socket);
+        let is_agent = socket.is_some() || admin.is_some();
+        let source = match (folder, socket, admin) {
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                return Err(
+                    "identities come from one of `--identity`, `--workload-api` and `--spire-admin-socket`, not from several",
+                );
             }
-            (Some(folder), None) => IdentitySource::Folder(folder, bundles),
-            (None, Some(_)) if !bundles.is_empty() => {
-                return Err("the Workload API gives all authorities: `--trust-bundle` goes with `--identity`");
+            (Some(folder), None, None) => IdentitySource::Folder(folder, bundles),
+            (None, _, _) if !bundles.is_empty() && is_agent => {
+                return Err("the agent gives all authorities: `--trust-bundle` goes with `--identity`");
             }
-            (None, Some(socket)) => IdentitySource::WorkloadApi(socket),
-            (None, None) => match (std::env::var(SOCKET), issued) {
+            (None, Some(socket), None) => IdentitySource::WorkloadApi(socket),
+            (None, None, Some(socket)) => IdentitySource::Delegated(socket),
+            (None, None, None) => match (std::env::var(SOCKET), issued) {
                 (Ok(socket), _) => IdentitySource::WorkloadApi(socket),
                 (Err(_), Some(issued)) => IdentitySource::Folder(issued, bundles),
                 (Err(_), None) if listen.is_some() || !bundles.is_empty() => {
-                    return Err("mutual TLS needs a certificate: `--identity DIR` or `--workload-api ADDR`");
+                    return Err(
+                        "mutual TLS needs a certificate: `--identity DIR`, `--workload-api ADDR` or `--spire-admin-socket PATH`",
+                    );
                 }
                 (Err(_), None) => return Ok(None),
             },
@@ -98,5 +109,12 @@ impl MutualTlsSettings {
             anywhere,
             takes_downgrades: self.accept_downgrade.or(file.accept_downgrade).unwrap_or(false),
         }))
+    }
+}
+
+impl MutualTlsConfig {
+    /// The source gives identities of others than the proxy's own workload alone: of the pods of a node.
+    pub(crate) fn is_of_a_node(&self) -> bool {
+        matches!(self.source, IdentitySource::Delegated(_))
     }
 }

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use super::delegated::{self, Pods, Said};
 use super::files::{self, Bundle};
 use super::identities::{self, Identities, Whose};
 use super::svid::{KeyPair, Svid};
 use super::trust::Trust;
 use super::workload_api;
 use crate::observe::Recorder;
-use crate::policy::{FolderWatch, survey};
+use crate::policy::Files;
 
 /// Where identities come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(crate) enum IdentitySource {
     Folder(PathBuf, Vec<Bundle>),
     /// The socket of a SPIFFE Workload API.
     WorkloadApi(String),
+    /// The admin socket of a SPIRE agent.
+    Delegated(PathBuf),
 }
 
 /// What a source has, before it is in force.
@@ -32,14 +34,25 @@ pub(super) struct Material {
     /// Each with where it is from.
     pub(super) pairs: Vec<(String, KeyPair)>,
     pub(super) trust: Trust,
+    /// What there is no identity of, and why: the last one is not kept.
+    pub(super) refused: BTreeMap<String, String>,
 }
 
-/// Keeps identities in step with their source for ever.
-pub(crate) async fn follow(source: IdentitySource, identities: Arc<Identities>, recorder: Recorder) -> Infallible {
+/// Keeps identities in step with their source for ever. `pods`: those that are served, for a source that is asked for each.
+pub(crate) async fn follow(
+    source: IdentitySource,
+    identities: Arc<Identities>,
+    pods: Option<Pods>,
+    recorder: Recorder,
+) -> Infallible {
     let mut keeper = Keeper { identities, recorder, told: BTreeMap::new(), held: BTreeMap::new() };
     match source {
         IdentitySource::Folder(folder, bundles) => keeper.follow_files(folder, &bundles).await,
         IdentitySource::WorkloadApi(socket) => keeper.follow_agent(&socket).await,
+        IdentitySource::Delegated(socket) => match pods {
+            Some(pods) => keeper.follow_delegated(&socket, pods).await,
+            None => std::future::pending().await,
+        },
     }
 }
 
@@ -56,26 +69,19 @@ impl Keeper {
     async fn follow_files(&mut self, folder: PathBuf, bundles: &[Bundle]) -> Infallible {
         let paths: Vec<PathBuf> =
             std::iter::once(folder.clone()).chain(bundles.iter().map(|one| one.file.clone())).collect();
-        let changed = Arc::new(Notify::new());
-        let told = Arc::clone(&changed);
-        let mut watch = FolderWatch::new(paths.clone(), move |_| told.notify_one());
-        let mut before = None;
+        let mut watched = Files::new(paths);
         loop {
-            let seen = survey(paths.iter().map(PathBuf::as_path));
-            watch.follow(&seen.folders);
-            if before != Some(seen.fingerprint) {
+            if watched.differ() {
                 let (material, failures) = files::read(&folder, self.identities.whose(), bundles);
-                // What failed may be half written: it is read again, whether or not a change is seen.
-                before = failures.is_empty().then_some(seen.fingerprint);
                 let is_whole = failures.is_empty();
+                if !is_whole {
+                    watched.read_again();
+                }
                 self.tell(failures.iter().map(|failure| (failure.to_string(), failure.to_string())).collect());
                 self.take(material, is_whole);
             }
             self.recorder.metrics().set_identity_ends(&self.identities);
-            if timeout(POLL, changed.notified()).await.is_ok() {
-                // Whoever writes may not have ended.
-                sleep(QUIET).await;
-            }
+            watched.wait().await;
         }
     }
 
@@ -83,33 +89,50 @@ impl Keeper {
         let mut pause = PAUSE_LEAST;
         loop {
             let began = Instant::now();
-            let ended = workload_api::follow(socket, |material| {
-                self.tell(BTreeMap::new());
-                self.take(material, true);
-                self.recorder.metrics().set_identity_ends(&self.identities);
-            })
-            .await;
+            let ended = workload_api::follow(socket, |material| self.take_streamed(material)).await;
             let failure = match ended {
                 Ok(()) => "the agent has ended the stream".to_owned(),
                 Err(failure) => failure.to_string(),
             };
-            self.tell(BTreeMap::from([(socket.to_owned(), failure)]));
-            self.recorder.metrics().identity_read("failure");
-            pause = if began.elapsed() > PAUSE_MOST { PAUSE_LEAST } else { (pause * 2).min(PAUSE_MOST) };
+            pause = self.broken_off(socket, failure, (began, pause));
             sleep(pause).await;
         }
+    }
+
+    async fn follow_delegated(&mut self, socket: &Path, mut pods: Pods) -> Infallible {
+        let mut said = Said::default();
+        let mut pause = PAUSE_LEAST;
+        loop {
+            let began = Instant::now();
+            let ended = delegated::follow(socket, &mut pods, &mut said, |material| self.take_streamed(material)).await;
+            let Err(failure) = ended;
+            pause = self.broken_off(&socket.display().to_string(), failure.to_string(), (began, pause));
+            sleep(pause).await;
+        }
+    }
+
+    fn take_streamed(&mut self, material: Material) {
+        self.take(material, true);
+        self.recorder.metrics().set_identity_ends(&self.identities);
+    }
+
+    /// How long to wait before the agent is called again.
+    fn broken_off(&mut self, socket: &str, failure: String, (began, pause): (Instant, Duration)) -> Duration {
+        self.tell(BTreeMap::from([(socket.to_owned(), failure)]));
+        self.recorder.metrics().identity_read("failure");
+        if began.elapsed() > PAUSE_MOST { PAUSE_LEAST } else { (pause * 2).min(PAUSE_MOST) }
     }
 
     /// Puts in force what is good of it. Where something could not be read, authorities that were believed stay so: who
     /// was trusted is not forgotten for a file that is being written.
     fn take(&mut self, material: Material, is_whole: bool) {
-        let Material { pairs, trust } = material;
+        let Material { pairs, trust, refused } = material;
         if trust.is_empty() || (!is_whole && !self.held.is_empty()) {
             self.recorder.metrics().identity_read("failure");
             return;
         }
         let trust = Arc::new(trust);
-        let mut failures = BTreeMap::new();
+        let mut failures = refused;
         let mut good = BTreeMap::new();
         for (place, pair) in pairs {
             match Svid::new(pair, &trust) {
@@ -154,12 +177,6 @@ impl Keeper {
         self.told = failures;
     }
 }
-
-/// Looks without being told, as for policies.
-const POLL: Duration = Duration::from_secs(5);
-
-/// After the last change of a file.
-const QUIET: Duration = Duration::from_millis(20);
 
 /// From one attempt at the agent's socket to the next.
 const PAUSE_LEAST: Duration = Duration::from_millis(250);

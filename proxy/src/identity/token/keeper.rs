@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use eastwall_policy::model::KeysFrom;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::fetch::Fetcher;
 use super::jwks::BadKeys;
 use super::keys::{Keys, Source};
 use crate::observe::Recorder;
-use crate::policy::{FolderWatch, Live, survey};
+use crate::policy::{Files, Live};
 
 /// See the module.
 pub(crate) struct Keeper {
@@ -125,21 +124,12 @@ impl Keeper {
     /// Reads a file whenever it changes, as policies are read.
     async fn keep_file(&self, from: &KeysFrom) {
         let KeysFrom::File(path) = from else { return };
-        let changed = Arc::new(Notify::new());
-        let told = Arc::clone(&changed);
-        let mut watch = FolderWatch::new(vec![path.to_path_buf()], move |_| told.notify_one());
-        let mut before = None;
+        let mut files = Files::new(vec![path.to_path_buf()]);
         loop {
-            let seen = survey([&**path]);
-            watch.follow(&seen.folders);
-            if before != Some(seen.fingerprint) {
-                before = Some(seen.fingerprint);
+            if files.differ() {
                 self.take(from, self.read_file(path).map_err(Failure::from));
             }
-            if timeout(POLL, changed.notified()).await.is_ok() {
-                // Whoever writes may not have ended.
-                sleep(QUIET).await;
-            }
+            files.wait().await;
         }
     }
 
@@ -224,9 +214,3 @@ fn shown(from: &KeysFrom) -> String {
         KeysFrom::Issuer(issuer) => format!("the configuration of {issuer}"),
     }
 }
-
-/// Looks without being told, as for policies.
-const POLL: Duration = Duration::from_secs(5);
-
-/// After the last change of a file.
-const QUIET: Duration = Duration::from_millis(20);

@@ -53,7 +53,8 @@ impl Verifier {
     /// proxy may take it all the same, so it must not slip past a Deny, and is never enough for an Allow.
     ///
     /// Istio: a token that is not accepted is refused before any rule is asked; where no `RequestAuthentication` selects
-    /// the destination no token is looked at, and nobody has a principal.
+    /// the destination no token is looked at, and nobody has a principal. An emergency lifts that, but not what forges a
+    /// header of Istio's proxy: the workload would believe it.
     pub(crate) fn verdict(&self, world: &World, flow: &Flow, request: &Request<'_>) -> Verdict {
         let scope = world.canonical_scope(flow);
         let (mut own, mut mesh) = (Fact::Unknown, Fact::Absent);
@@ -63,14 +64,13 @@ impl Verifier {
         }
         if let Some(ScopedJwtRule { policy, .. }) = scope.jwt_rules.first() {
             let rules = || scope.jwt_rules.iter().map(|scoped| (&*scoped.rule, Algorithms::ALL));
-            mesh = if scope.jwt_rules.iter().any(|scoped| is_told(request, &scoped.rule)) {
+            if scope.jwt_rules.iter().any(|scoped| is_told(request, &scoped.rule)) {
                 self.count(Finding::Forged);
-                Fact::Unknown
-            } else {
-                self.claims(request, rules)
-            };
-            if matches!(mesh, Fact::Unknown) {
                 return Verdict::unauthenticated(*policy, world.proof(flow));
+            }
+            mesh = self.claims(request, rules);
+            if matches!(mesh, Fact::Unknown) {
+                return world.unauthenticated(flow, *policy, request.now);
             }
         }
         let request = Request { jwt: claims_of(&own), mesh_jwt: claims_of(&mesh), ..*request };
@@ -529,6 +529,38 @@ mod tests {
         let other = signer.sign(&claims(&json!({"sub": "lee"})));
         let verdict = asked.ask(&[("authorization", &format!("Bearer {other}"))], NOW);
         assert_eq!((verdict.action, verdict.reason), (Action::Deny, Reason::NoRule));
+    }
+
+    #[test]
+    fn in_an_emergency_a_token_that_is_not_accepted_passes_as_in_audit_and_says_nothing() {
+        let (signer, stranger) = (Signer::ed25519("a"), Signer::ed25519("a"));
+        let emergency = "---\napiVersion: eastwall.dev/v1alpha1\nkind: BreakGlass\nmetadata: {name: fire}\n\
+             spec: {subject: [{serviceAccount: orders, namespace: shop}], reason: x, \
+             begins: \"1970-01-01T00:16:40Z\", expires: \"1970-01-01T00:16:45Z\"}\n";
+        let accepting = request_authentication("r", ", audiences: [orders], outputPayloadToHeader: X-Payload", &signer);
+        let bench = Bench::new(&format!("{accepting}{PRINCIPAL}{emergency}"), Vec::new(), limits());
+        let ask = |token: &str, now| bench.ask(&[("authorization", &format!("Bearer {token}"))], now);
+        for (token, finding) in refused(&signer, &stranger) {
+            if finding != Finding::Expired {
+                let before = ask(&token, NOW - 1);
+                assert_eq!((before.action, before.reason), (Action::Deny, Reason::InvalidToken), "{finding:?}");
+            }
+            let verdict = ask(&token, NOW);
+            assert_eq!((verdict.action, verdict.reason), (Action::Allow, Reason::BreakGlass), "{finding:?}");
+            let audit = verdict.audit.unwrap();
+            assert_eq!((audit.action, audit.reason), (Action::Deny, Reason::InvalidToken), "{finding:?}");
+            let named = bench.world.named(audit.rule.unwrap()).unwrap();
+            assert_eq!(&*named.policy.name, "r", "{finding:?}");
+            assert_ne!(ask(&token, NOW + 5).reason, Reason::BreakGlass, "{finding:?}");
+        }
+        let good = signer.sign(&claims(&json!({})));
+        assert_eq!(ask(&good, NOW).reason, Reason::AllowRule, "what passes anyway owes nothing to the emergency");
+        let forged = bench.ask(&[("x-payload", "e30")], NOW);
+        assert_eq!(
+            (forged.action, forged.reason),
+            (Action::Deny, Reason::InvalidToken),
+            "the workload would believe it"
+        );
     }
 
     #[test]
