@@ -122,7 +122,7 @@ mod tests {
             ("hashing", &|| drop(Digests::of(&model))),
             ("building", &|| drop(Table::build(&model))),
             ("registering", &|| drop(Registry::parse("w", &workloads))),
-            ("counting", &|| drop(world.unprotected(Direction::Inbound))),
+            ("counting", &|| assert_eq!(world.unprotected(Direction::Inbound), MANY as usize)),
         ];
         for (name, stage) in stages {
             let steps = counted(stage);

@@ -38,7 +38,11 @@ fn a_change_is_enforced_on_a_core_that_is_never_idle() {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| while !stop.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
             }
             let began = Instant::now();
             site.write("a.yaml", &many(RULES, "/v2"));
