@@ -43,12 +43,17 @@ impl Churn {
         let (stop, stopped) = channel::<()>();
         scope(|scope| {
             let changes = scope.spawn(move || -> Result<(), String> {
-                // Until the other end of the channel is dropped.
+                // In the middle of each period: work of one period meets one change, and what is shorter is followed by one.
+                let mut wait = PERIOD / 2;
                 loop {
-                    self.next(setup).map_err(|error| error.to_string())?;
-                    if stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Disconnected) {
+                    let has_ended = stopped.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
+                    if !has_ended || wait < PERIOD {
+                        self.next(setup).map_err(|error| error.to_string())?;
+                    }
+                    if has_ended {
                         break;
                     }
+                    wait = PERIOD;
                 }
                 self.wait(setup).map_err(|error| error.to_string())
             });

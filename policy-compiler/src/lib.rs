@@ -13,6 +13,7 @@ pub mod dialect;
 pub mod facts;
 pub mod flow;
 pub mod model;
+pub mod pace;
 pub mod registry;
 pub mod settings;
 pub mod source;

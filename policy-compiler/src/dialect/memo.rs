@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::{Outcome, cilium, native};
+use crate::pace;
 use crate::settings::Settings;
 use crate::source::{Document, Node};
 
@@ -58,6 +59,7 @@ impl<T> Memo<T> {
 
     /// What `read` says of this document, read now or before. It may depend on the document and the settings alone.
     pub(super) fn of(&mut self, document: &Document, read: impl FnOnce() -> T) -> Arc<T> {
+        pace::step();
         let address = Arc::as_ptr(&document.root).addr();
         // What is broken is a part of a document: the same part may be broken in another way.
         let known = self.before.get(&address).filter(|_| !document.broken);

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::{Atom, BreakGlass, Expr, HttpOptions, Model, Pattern, PeerAtom, Policy};
+use crate::pace;
 use crate::settings::Settings;
 
 /// The content hash of each policy of a model, in its order.
@@ -133,6 +134,7 @@ fn write_policy(policy: &Policy, into: &mut Feed) {
     write_expr(subject, into);
     into.write_usize(rules.len());
     for rule in rules {
+        pace::tick();
         (&rule.name, rule.direction, rule.effect, rule.expires).hash(into);
         write_expr(&rule.condition, into);
     }

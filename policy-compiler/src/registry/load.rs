@@ -20,6 +20,7 @@ use super::{
 };
 use crate::diagnostic::{Code, Diagnostic};
 use crate::facts::Transport;
+use crate::pace;
 use crate::source::fields::{boolean, integer, list, text, texts, word};
 use crate::source::{Bounds, Fields, Findings, Node, Span, Value};
 
@@ -393,6 +394,7 @@ impl<'n> Reader<'n, '_> {
         let nodes = std::mem::take(&mut self.nodes);
         let registry = Registry::new(workloads, services, nodes);
         for (workload, span, _) in &self.workloads {
+            pace::tick();
             for ip in workload.ips.iter().filter(|ip| !workload.host_network && registry.is_contested(**ip)) {
                 let message = format!("`{ip}` belongs to another entry too");
                 let help = "an address with two owners is nobody's: no allow rule matches it";

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use crate::facts::{Place, Transport};
+use crate::pace;
 use crate::settings::Settings;
 
 pub mod kubernetes;
@@ -287,6 +288,7 @@ impl Registry {
             }
         };
         for (index, workload) in (0u32..).zip(&workloads) {
+            pace::tick();
             if !workload.host_network {
                 workload.ips.iter().for_each(|ip| claim(*ip, Claimant::Workload(WorkloadId(index))));
             }

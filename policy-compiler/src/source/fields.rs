@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Document, Key, Node, Span, Value};
 use crate::diagnostic::{Code, Diagnostic, Location, Snippet, shortened};
+use crate::pace;
 
 /// Collects what is wrong with one document.
 #[derive(Clone, Debug)]
@@ -148,6 +149,7 @@ pub struct Fields<'n> {
 impl<'n> Fields<'n> {
     /// Of a node that must be a mapping; `what` names it in the message.
     pub fn of(node: &'n Node, what: &str, findings: &mut Findings) -> Option<Self> {
+        pace::tick();
         match &node.value {
             Value::Map(entries) => Some(Self { span: node.span, entries, known: Vec::new() }),
             _ => {

@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::Bounds;
 use crate::diagnostic::{Code, Diagnostic, Location};
+use crate::pace;
 
 /// A file's name as people see it, and its text.
 pub(super) struct Loaded {
@@ -27,6 +28,7 @@ pub(super) fn load(paths: &[PathBuf], bounds: &Bounds) -> (Vec<Loaded>, Vec<Diag
     let mut seen = hashbrown::HashSet::<PathBuf, foldhash::fast::RandomState>::default();
     let mut total = 0;
     for path in found {
+        pace::step();
         // The same file named twice would be a second document of the same name.
         let identity = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
         if !seen.insert(identity) {

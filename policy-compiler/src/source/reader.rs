@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Bounds, Sources, files};
+use crate::pace;
 
 /// Reads paths as [`super::read`] does, and keeps what it parsed for the next time.
 #[derive(Debug, Default)]
@@ -36,6 +37,7 @@ impl Reader {
         let mut sources = Sources::unreadable(diagnostics);
         let mut before = std::mem::take(&mut self.kept);
         for file in files {
+            pace::step();
             let parsed = match before.remove(&file.name) {
                 Some(parsed) if parsed.text == file.text => parsed,
                 _ => {

@@ -7,6 +7,7 @@ use granit_parser::{Event, Parser, ScalarStyle};
 
 use super::Bounds;
 use crate::diagnostic::Code;
+use crate::pace;
 
 /// A place in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -173,6 +174,7 @@ pub(super) fn read(
         root: None,
     };
     for event in parser {
+        pace::tick();
         let outcome = match event {
             Ok((event, span)) => {
                 let span = builder.span(&span);

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use crate::facts::Fact;
 use crate::model::{AsciiSet, Pattern, Rule, Text};
+use crate::pace;
 use crate::table::asked::Asked;
 use crate::table::clause::{Clause, KeyText, clauses};
 use crate::table::gate::{Gates, GatesBuilder};
@@ -204,13 +205,14 @@ impl BankBuilder {
         if self.clauses == 0 {
             return None;
         }
-        self.slots.sort_unstable();
+        pace::sort(&mut self.slots);
         self.slots.dedup();
         let (mut unkeyed, mut by_path, mut anywhere) = (Span::default(), Span::default(), Span::default());
         let mut nodes = Vec::new();
         let mut others: Vec<(KeyText, HashedMap<Span>, Span)> = Vec::new();
         let mut start = 0;
         for group in self.slots.chunk_by(|(one, _), (other, _)| one == other) {
+            pace::tick();
             let span = Span { start, end: start + index(group.len()) };
             start = span.end;
             match group.first().map(|(slot, _)| *slot) {

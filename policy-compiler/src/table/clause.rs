@@ -93,7 +93,7 @@ fn split(conjuncts: Vec<Normal>, width: usize, methods: &Methods, need: Need, fo
 fn clause(conjuncts: Vec<Normal>, methods: &Methods, need: Need) -> Option<Clause> {
     let mut gate = Vec::new();
     let mut residue = Vec::new();
-    let mut keys: Vec<(Key, Normal)> = Vec::new();
+    let mut keys: Vec<(KeyText, Normal)> = Vec::new();
     let (mut method_states, mut protocol_states) = (u64::MAX, u16::MAX);
     for conjunct in conjuncts {
         if conjunct.is_of_connection() {
@@ -102,17 +102,17 @@ fn clause(conjuncts: Vec<Normal>, methods: &Methods, need: Need) -> Option<Claus
             method_states &= mask;
         } else if let Some(mask) = protocol_mask(&conjunct, need) {
             protocol_states &= mask;
-        } else if let Some(key) = key(&conjunct) {
-            keys.push((key, conjunct));
+        } else if let Some(of) = key(&conjunct) {
+            keys.push((of, conjunct));
         } else {
             residue.push(conjunct);
         }
     }
-    let best = keys.iter().enumerate().min_by_key(|(_, (key, _))| key.of).map(|(index, _)| index);
+    let best = keys.iter().enumerate().min_by_key(|(_, (of, _))| *of).map(|(index, _)| index);
     let mut chosen = None;
-    for (index, (key, conjunct)) in keys.into_iter().enumerate() {
+    for (index, (of, conjunct)) in keys.into_iter().enumerate() {
         if Some(index) == best {
-            chosen = Some(key);
+            chosen = Some(Key { of, is: patterns(conjunct) });
         } else {
             residue.push(conjunct);
         }
@@ -148,34 +148,36 @@ fn has_key(branch: &Normal) -> bool {
         }
 }
 
-/// A condition that says no more than that one text matches one of a list of patterns.
-fn key(condition: &Normal) -> Option<Key> {
+/// Which text it is, where a condition says no more than that one text matches one of a list of patterns.
+fn key(condition: &Normal) -> Option<KeyText> {
     match condition {
         Normal::Literal { atom: Atom::Text { of, each, is }, negated: false } => {
-            let of = match (of, each) {
-                (Text::Path, _) => KeyText::Path,
+            match (of, each) {
+                (Text::Path, _) => Some(KeyText::Path),
                 // Of the two values any one suffices, unless the rule wants every one.
-                (Text::PathEitherSlash, Each::Some | Each::Joined | Each::Line) => KeyText::PathEitherSlash,
-                (Text::Host, _) if is.iter().all(is_whole) => KeyText::Host,
-                (Text::Sni, _) if is.iter().all(is_whole) => KeyText::Sni,
-                (Text::Qname, _) if is.iter().all(is_whole) => KeyText::Qname,
-                _ => return None,
-            };
-            Some(Key { of, is: is.clone() })
+                (Text::PathEitherSlash, Each::Some | Each::Joined | Each::Line) => Some(KeyText::PathEitherSlash),
+                (Text::Host, _) if is.iter().all(is_whole) => Some(KeyText::Host),
+                (Text::Sni, _) if is.iter().all(is_whole) => Some(KeyText::Sni),
+                (Text::Qname, _) if is.iter().all(is_whole) => Some(KeyText::Qname),
+                _ => None,
+            }
         }
         Normal::Any(branches) => {
             let mut branches = branches.iter();
-            let mut first = key(branches.next()?)?;
-            for branch in branches {
-                let other = key(branch)?;
-                if other.of != first.of {
-                    return None;
-                }
-                first.is.extend(other.is);
-            }
-            Some(first)
+            let first = key(branches.next()?)?;
+            branches.all(|branch| key(branch) == Some(first)).then_some(first)
         }
         _ => None,
+    }
+}
+
+/// The patterns of a condition that is a [`key`].
+fn patterns(condition: Normal) -> Vec<Pattern> {
+    match condition {
+        Normal::Literal { atom: Atom::Text { is, .. }, .. } => is,
+        Normal::Any(branches) => branches.into_iter().flat_map(patterns).collect(),
+        // INVARIANT: nothing else is a key.
+        _ => Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::model::Atom;
 use crate::model::interpret::leg::Leg;
 use crate::model::interpret::peer::cluster_account;
 use crate::model::interpret::truth;
+use crate::pace;
 use crate::table::attribute::{Attributes, Whose, account_of, needed};
 use crate::table::hash::{HashedMap, Seed};
 use crate::table::heap;
@@ -66,6 +67,7 @@ impl GatesBuilder {
         let mut by_attribute: HashedMap<Vec<u32>> = HashedMap::default();
         let mut lengths = Vec::new();
         for (number, condition) in (0u32..).zip(&self.found) {
+            pace::tick();
             match needed(condition, Whose::Peer, seed) {
                 None => anyone.push(number),
                 Some(mut needed) => {

@@ -10,6 +10,7 @@ use crate::facts::{Connection, Direction, Place};
 use crate::model::interpret::leg::{Leg, legs};
 use crate::model::interpret::{may_be_probe, probe, proof, scope};
 use crate::model::{Model, Stack, Tier};
+use crate::pace;
 use crate::registry::{Registry, WorkloadId};
 use crate::table::Table;
 use crate::table::attribute::{Attributes, of_workload};
@@ -345,6 +346,7 @@ pub(crate) fn unprotected(
     let mut varying = Vec::new();
     let ids = (0u32..).zip(&registry.workloads).map(|(id, _)| WorkloadId(id));
     ids.filter(|id| {
+        pace::tick();
         let connection = exposure::from_anyone(*id, direction);
         legs(model, registry, &connection).iter().all(|leg| {
             table.selecting(leg, residents, &mut varying).iter().filter_map(|number| table.unit(*number)).all(|unit| {

@@ -3,6 +3,7 @@
 
 use crate::facts::{Fact, Protocol, Truth};
 use crate::model::{Atom, Expr, Model, Pattern, Text};
+use crate::pace;
 use crate::table::need::Need;
 use crate::table::normal::Normal;
 
@@ -23,6 +24,7 @@ impl Methods {
     pub(super) fn of(model: &Model) -> Self {
         let mut methods = Self::default();
         for rule in model.policies.iter().flat_map(|policy| &policy.rules) {
+            pace::tick();
             methods.collect(&rule.condition);
         }
         methods

@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use crate::model::{AsciiSet, Pattern, Rest, Segment};
+use crate::pace;
 use crate::table::hash::{Seed, extend};
 
 /// A range of postings.
@@ -301,6 +302,7 @@ impl TrieBuilder {
         let nodes: Vec<Node<P>> = (0u32..)
             .zip(self.drafts.iter().zip(&found))
             .map(|(number, (draft, spans))| {
+                pace::tick();
                 let child = draft
                     .variable
                     .and_then(|child| Some((self.drafts.get(child as usize)?, found.get(child as usize)?)));
@@ -323,6 +325,7 @@ impl TrieBuilder {
         };
         let mut texts = Vec::new();
         for (draft, node) in self.drafts.iter().zip(nodes).skip(1) {
+            pace::tick();
             trie.insert(Slot::of(draft, node, &mut texts), key(draft.parent, draft.segment.as_deref(), seed));
         }
         trie.texts = texts.into();

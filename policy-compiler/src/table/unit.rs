@@ -13,6 +13,7 @@ use crate::model::interpret::leg::Leg;
 use crate::model::interpret::tier;
 use crate::model::position::{Positions, count};
 use crate::model::{Atom, Effect, Expr, JwtRule, Mode, Model, PeerAtom, Policy, PolicyName, Rule, Stack, Tier};
+use crate::pace;
 use crate::table::attribute::{Whose, needed};
 use crate::table::bank::{Bank, BankBuilder};
 use crate::table::gate;
@@ -118,6 +119,7 @@ pub(super) fn units(
     let mut numbers: HashMap<Grouping, usize, foldhash::fast::RandomState> = HashMap::default();
     let mut groups: Vec<(Grouping, Vec<u32>)> = Vec::new();
     for (position, policy) in (0u32..).zip(&model.policies) {
+        pace::step();
         let enforced = policy.mode == Mode::Enforce;
         let shadow = !enforced || !replaced.contains(&policy.name);
         let subject = Normal::of(&policy.subject, false);
@@ -194,6 +196,7 @@ fn side(policies: &[&Arc<Policy>], direction: Direction, methods: &Methods, seed
             side.breaks = side.breaks.or(Some(number));
         }
         for (number, rule) in (start..).zip(&policy.rules).filter(|(_, rule)| rule.direction == direction) {
+            pace::tick();
             for (act, bank) in ACTS.into_iter().zip(&mut banks) {
                 if act.effect() == rule.effect {
                     bank.add(number, rule, methods, seed);
@@ -212,7 +215,7 @@ fn side(policies: &[&Arc<Policy>], direction: Direction, methods: &Methods, seed
 }
 
 fn look(rule: &Rule, looks: &mut HashMap<Normal, Look, foldhash::fast::RandomState>) {
-    let ports = ports(Normal::of(&rule.condition, false));
+    let ports = ports(&rule.condition, false);
     let held = looks.entry(ports).or_insert_with_key(|ports| Look {
         ports: ports.clone(),
         headers: Vec::new(),
@@ -235,13 +238,18 @@ fn look(rule: &Rule, looks: &mut HashMap<Normal, Look, foldhash::fast::RandomSta
     });
 }
 
-/// What a condition says of port and transport alone.
-fn ports(condition: Normal) -> Normal {
-    match condition {
-        Normal::Literal { atom: Atom::Port(_) | Atom::Transport(_), .. } | Normal::True | Normal::False => condition,
-        Normal::Literal { .. } => Normal::True,
-        Normal::All(parts) => Normal::all(parts.into_iter().map(ports)),
-        Normal::Any(parts) => Normal::any(parts.into_iter().map(ports)),
+/// What a condition, or its negation, says of port and transport alone.
+fn ports(condition: &Expr, negated: bool) -> Normal {
+    match (condition, negated) {
+        (Expr::Is(Atom::Port(_) | Atom::Transport(_)) | Expr::True | Expr::False, _) => Normal::of(condition, negated),
+        (Expr::Is(_), _) => Normal::True,
+        (Expr::Not(inner), _) => ports(inner, !negated),
+        (Expr::All(parts), false) | (Expr::Any(parts), true) => {
+            Normal::all(parts.iter().map(|part| ports(part, negated)))
+        }
+        (Expr::Any(parts), false) | (Expr::All(parts), true) => {
+            Normal::any(parts.iter().map(|part| ports(part, negated)))
+        }
     }
 }
 

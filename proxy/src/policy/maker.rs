@@ -9,6 +9,7 @@ use eastwall_policy::diagnostic::{Diagnostic, Style, as_text};
 use eastwall_policy::dialect::{self, Compiled, LastGood};
 use eastwall_policy::facts::Direction;
 use eastwall_policy::model::Model;
+use eastwall_policy::pace;
 use eastwall_policy::registry::Registry;
 use eastwall_policy::registry::kubernetes::{Objects, is_object};
 use eastwall_policy::source::{self, Bounds};
@@ -449,6 +450,7 @@ impl Content {
         let mut objects = Sha256::new();
         let mut hashed: [Option<&source::Document>; 2] = [None, None];
         for document in &reading.sources.documents {
+            pace::step();
             let (hash, before) = match (is_object(document), &mut hashed) {
                 (true, [_, before]) => (&mut objects, before),
                 (false, [before, _]) => (&mut policies, before),

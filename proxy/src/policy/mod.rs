@@ -4,6 +4,7 @@
 //! [`Live`].
 
 pub(crate) mod break_glass;
+mod courtesy;
 mod expiry;
 mod files;
 mod live;

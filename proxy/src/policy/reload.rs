@@ -13,6 +13,7 @@ use eastwall_policy::source::Bounds;
 use eastwall_policy::world::World;
 use tokio::sync::oneshot;
 
+use super::courtesy::courteously;
 use super::live::Live;
 use super::maker::Maker;
 use super::status::Status;
@@ -94,6 +95,7 @@ pub(crate) fn start(origin: Origin, recorder: &Recorder) -> io::Result<(Arc<Live
         status: Arc::clone(&status),
         fingerprint: seen,
         pending: Pending::default(),
+        retired: Vec::new(),
     };
     let thread = std::thread::Builder::new().name("policy".into()).spawn(move || keeper.run(&receiver))?;
     Ok((live, Reloader { inner: Arc::new(Inner { sender, status, thread: Some(thread) }) }))
@@ -147,6 +149,9 @@ struct Keeper {
     status: Arc<Mutex<Arc<Status>>>,
     fingerprint: [u8; 32],
     pending: Pending,
+    /// Worlds that were in force, until no connection is judged by them any more: to free one takes longer than a
+    /// request may wait.
+    retired: Vec<Arc<World>>,
 }
 
 /// Changes that were not read yet.
@@ -196,7 +201,7 @@ impl Keeper {
                     continue;
                 }
                 Ok(Message::Reload(reply)) => {
-                    self.read();
+                    courteously(|| self.read());
                     if let Some(reply) = reply {
                         // Whoever asked may be gone.
                         let _ = reply.send(Arc::new(self.maker.status().clone()));
@@ -214,7 +219,7 @@ impl Keeper {
             let now = Instant::now();
             if self.pending.due().is_some_and(|due| due <= now) || self.maker.again().is_some_and(|again| again <= now)
             {
-                self.read();
+                courteously(|| self.read());
             }
             if now >= poll {
                 poll = now + POLL;
@@ -222,10 +227,11 @@ impl Keeper {
                     self.pending.note(Change::Lost, now);
                 }
             }
-            if let Some(world) = self.maker.expire() {
+            if let Some(world) = courteously(|| self.maker.expire()) {
                 self.swap(&world);
                 self.publish();
             }
+            self.retired.retain(|world| Arc::strong_count(world) > 1);
         }
     }
 
@@ -250,7 +256,8 @@ impl Keeper {
         self.publish();
     }
 
-    fn swap(&self, world: &Arc<World>) {
+    fn swap(&mut self, world: &Arc<World>) {
+        self.retired.push(self.live.load());
         self.live.swap(Arc::clone(world));
         self.maker.count_unprotected(world);
     }

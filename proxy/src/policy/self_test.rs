@@ -64,7 +64,8 @@ fn known_verdicts() -> Result<(), String> {
     Ok(())
 }
 
-/// Asks the table about some of its workloads, from a registered neighbour and from nobody known.
+/// Asks the table about some of its workloads, others with each generation, from a registered neighbour and from nobody
+/// known. The reference walks every rule for each answer: the more rules, the fewer questions.
 fn agrees_with_reference(world: &World) -> Result<(), String> {
     if world.is_closed() {
         return Ok(());
@@ -77,7 +78,11 @@ fn agrees_with_reference(world: &World) -> Result<(), String> {
         End { address, place: Place::Workload(id), principal: None }
     };
     let nobody = End { address: None, place: Place::Unknown, principal: None };
-    for index in (0..count).step_by(count.div_ceil(SAMPLE).max(1)) {
+    let rules: usize = world.model().policies.iter().map(|policy| policy.rules.len()).sum();
+    let sample = (RULES / rules.max(1)).clamp(1, SAMPLE).min(count);
+    let first = usize::try_from(world.generation().number).unwrap_or_default();
+    for nth in 0..sample {
+        let index = (first + nth * (count / sample)) % count;
         let port =
             registry.workloads.get(index).and_then(|workload| workload.ports.first()).map_or(80, |port| port.port);
         for source in [at((index + 1) % count), nobody] {
@@ -90,21 +95,23 @@ fn agrees_with_reference(world: &World) -> Result<(), String> {
                 fqdn: None,
                 direction: Some(Direction::Inbound),
             };
-            for protocol in [Protocol::Http, Protocol::Tcp] {
-                let request = Request::opaque(Fact::Known(protocol), 0);
-                let table = world.request_verdict(&world.flow(&connection), &request).action;
-                let reference = interpret::request_verdict(world.model(), registry, &connection, &request).action;
-                if table != reference {
-                    return Err(format!("the table says {table:?}, the reference {reference:?}: {connection:?}"));
-                }
+            let protocol = if nth % 2 == 0 { Protocol::Http } else { Protocol::Tcp };
+            let request = Request::opaque(Fact::Known(protocol), 0);
+            let table = world.request_verdict(&world.flow(&connection), &request).action;
+            let reference = interpret::request_verdict(world.model(), registry, &connection, &request).action;
+            if table != reference {
+                return Err(format!("the table says {table:?}, the reference {reference:?}: {connection:?}"));
             }
         }
     }
     Ok(())
 }
 
-/// Workloads asked about; the whole takes well under a millisecond for each hundred rules.
-const SAMPLE: usize = 16;
+/// Workloads asked about where rules are few.
+const SAMPLE: usize = 32;
+
+/// Rules that are walked for all answers from one end of a connection: some milliseconds.
+const RULES: usize = 10_000;
 
 const POLICY: &str = "\
 apiVersion: eastwall.dev/v1alpha1

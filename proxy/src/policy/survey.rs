@@ -5,6 +5,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use eastwall_policy::pace;
 use sha2::{Digest as _, Sha256};
 
 /// One look at the watched paths.
@@ -45,6 +46,7 @@ struct Walk {
 
 impl Walk {
     fn visit(&mut self, path: &Path, depth: usize) {
+        pace::step();
         let Ok(metadata) = fs::metadata(path) else {
             self.hash.update(b"?");
             self.hash.update(path.as_os_str().as_encoded_bytes());

@@ -1,5 +1,7 @@
 //! The sources as people and machines change them, with the real watcher.
 
+mod churn;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;

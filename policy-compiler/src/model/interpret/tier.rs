@@ -4,6 +4,7 @@ use super::leg::Leg;
 use super::truth;
 use crate::facts::{Direction, Request, Truth};
 use crate::model::{Directions, Effect, Mode, Policy, Rule, Stack, Tier};
+use crate::pace;
 
 /// Which of the two tables is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +92,8 @@ pub(crate) fn rules_of<'a, 'p>(
     let direction = leg.direction;
     let of_policy = move |policy: &&'a Policy| {
         let policy = *policy;
-        policy.rules.iter().filter(move |rule| rule.direction == direction).map(move |rule| (policy, rule))
+        let rules = policy.rules.iter().filter(move |rule| rule.direction == direction);
+        rules.inspect(|_| pace::tick()).map(move |rule| (policy, rule))
     };
     policies.iter().flat_map(of_policy)
 }
