@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use super::{Outcome, cilium, native};
 use crate::settings::Settings;
-use crate::source::{Document, Node};
+use crate::source::Document;
 
 /// What each front end that reads documents one by one made of them.
 #[derive(Debug, Default)]
@@ -22,12 +22,11 @@ pub struct Memos {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Memo<T> {
-    before: ByRoot<T>,
-    now: ByRoot<T>,
+    before: ByIdentity<T>,
+    now: ByIdentity<T>,
 }
 
-/// By the address of a document's tree. An entry holds the tree, so that no other one can have its address.
-type ByRoot<T> = HashMap<usize, (Arc<Node>, Arc<T>), foldhash::fast::RandomState>;
+type ByIdentity<T> = HashMap<u64, Arc<T>, foldhash::fast::RandomState>;
 
 impl Memos {
     /// For the next compilation: knows what this one read, if the settings are the same.
@@ -47,22 +46,22 @@ impl Memos {
 
 impl<T> Default for Memo<T> {
     fn default() -> Self {
-        Self { before: ByRoot::default(), now: ByRoot::default() }
+        Self { before: ByIdentity::default(), now: ByIdentity::default() }
     }
 }
 
 impl<T> Memo<T> {
     fn next(&self) -> Self {
-        Self { before: self.now.clone(), now: ByRoot::default() }
+        Self { before: self.now.clone(), now: ByIdentity::default() }
     }
 
     /// What `read` says of this document, read now or before. It may depend on the document and the settings alone.
     pub(super) fn of(&mut self, document: &Document, read: impl FnOnce() -> T) -> Arc<T> {
-        let address = Arc::as_ptr(&document.root).addr();
+        let identity = document.root.identity();
         // What is broken is a part of a document: the same part may be broken in another way.
-        let known = self.before.get(&address).filter(|_| !document.broken);
-        let made = known.map_or_else(|| Arc::new(read()), |(_, made)| Arc::clone(made));
-        self.now.insert(address, (Arc::clone(&document.root), Arc::clone(&made)));
+        let known = self.before.get(&identity).filter(|_| !document.broken);
+        let made = known.map_or_else(|| Arc::new(read()), Arc::clone);
+        self.now.insert(identity, Arc::clone(&made));
         made
     }
 }
