@@ -14,12 +14,14 @@ mod files;
 mod object;
 mod parts;
 mod reader;
+mod root;
 mod split;
 pub mod tree;
 mod unpack;
 
 pub use fields::{Fields, Findings, Unconfirmed};
 pub use reader::Reader;
+pub use root::Root;
 pub use tree::{Key, Node, Span, Value};
 
 /// One document of one file.
@@ -42,8 +44,8 @@ pub struct Document {
     /// `metadata.creationTimestamp` in seconds since the epoch: what was in a cluster has one. Where the oldest document
     /// wins, one without (`None` is less than any time) comes first, as the zero time does in Kubernetes.
     pub created: Option<i64>,
-    /// Everything; of a broken document what stands before the error. Shared, so that keeping a document costs nothing.
-    pub root: Arc<Node>,
+    /// Everything; of a broken document what stands before the error.
+    pub root: Root,
     /// It has a syntax error (already among the diagnostics): it counts as refused, and `root` is only a part.
     pub broken: bool,
 }
@@ -59,9 +61,15 @@ impl Document {
             namespace: String::new(),
             name: String::new(),
             created: None,
-            root: Arc::new(Node { span: Span::default(), value: Value::Null }),
+            root: Root::new(Node { span: Span::default(), value: Value::Null }, None),
             broken: true,
         }
+    }
+
+    /// The same to be kept for later: it holds no tree where that can be read again.
+    #[must_use]
+    pub fn at_rest(&self) -> Self {
+        Self { root: self.root.at_rest(), ..self.clone() }
     }
 }
 
@@ -212,7 +220,7 @@ impl Sources {
             if !broken && root.value == Value::Null {
                 continue;
             }
-            unpack::unpack(&unpack::Whole { file, text, range, broken }, root, self);
+            unpack::unpack(&unpack::Whole { file, text, range, broken, bounds }, root, self);
         }
     }
 }

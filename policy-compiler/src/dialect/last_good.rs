@@ -19,6 +19,13 @@ pub struct LastGood {
 }
 
 impl LastGood {
+    /// Nothing yet, for a process that asks nobody whether what policies name exists: what is compiled onto this, and
+    /// onto what came of it, has no mentions.
+    #[must_use]
+    pub fn without_mentions() -> Self {
+        Self { memos: Arc::new(Memos::without_mentions()), ..Self::default() }
+    }
+
     /// What is good in this outcome: read now, or kept from before.
     #[must_use]
     pub fn of(compiled: &Compiled) -> Self {

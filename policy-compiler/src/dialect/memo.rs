@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::{Outcome, cilium, native};
 use crate::pace;
 use crate::settings::Settings;
-use crate::source::{Document, Node};
+use crate::source::Document;
 
 /// What each front end that reads documents one by one made of them.
 #[derive(Debug, Default)]
@@ -23,18 +23,39 @@ pub struct Memos {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Memo<T> {
-    before: ByRoot<T>,
-    now: ByRoot<T>,
+    before: ByIdentity<T>,
+    now: ByIdentity<T>,
+    without_mentions: bool,
 }
 
-/// By the address of a document's tree. An entry holds the tree, so that no other one can have its address.
-type ByRoot<T> = HashMap<usize, (Arc<Node>, Arc<T>), foldhash::fast::RandomState>;
+/// What a front end makes of one document.
+pub(super) trait Reading {
+    /// Leaves out what the document names.
+    fn forget_mentions(&mut self);
+}
+
+type ByIdentity<T> = HashMap<u64, Arc<T>, foldhash::fast::RandomState>;
 
 impl Memos {
+    /// For who asks nobody whether what is named exists: it takes as much memory as the rules.
+    pub(super) fn without_mentions() -> Self {
+        Self::anew(Settings::default(), true)
+    }
+
+    fn anew(settings: Settings, without_mentions: bool) -> Self {
+        Self {
+            settings,
+            native: Memo::anew(without_mentions),
+            istio: Memo::anew(without_mentions),
+            cilium: Memo::anew(without_mentions),
+            network: Memo::anew(without_mentions),
+        }
+    }
+
     /// For the next compilation: knows what this one read, if the settings are the same.
     pub(super) fn next(&self, settings: &Settings) -> Self {
         if *settings != self.settings {
-            return Self { settings: settings.clone(), ..Self::default() };
+            return Self::anew(settings.clone(), self.native.without_mentions);
         }
         Self {
             settings: settings.clone(),
@@ -48,23 +69,36 @@ impl Memos {
 
 impl<T> Default for Memo<T> {
     fn default() -> Self {
-        Self { before: ByRoot::default(), now: ByRoot::default() }
+        Self::anew(false)
     }
 }
 
 impl<T> Memo<T> {
-    fn next(&self) -> Self {
-        Self { before: self.now.clone(), now: ByRoot::default() }
+    fn anew(without_mentions: bool) -> Self {
+        Self { before: ByIdentity::default(), now: ByIdentity::default(), without_mentions }
     }
 
+    fn next(&self) -> Self {
+        Self { before: self.now.clone(), ..Self::anew(self.without_mentions) }
+    }
+}
+
+impl<T: Reading> Memo<T> {
     /// What `read` says of this document, read now or before. It may depend on the document and the settings alone.
     pub(super) fn of(&mut self, document: &Document, read: impl FnOnce() -> T) -> Arc<T> {
         pace::step();
-        let address = Arc::as_ptr(&document.root).addr();
+        let identity = document.root.identity();
         // What is broken is a part of a document: the same part may be broken in another way.
-        let known = self.before.get(&address).filter(|_| !document.broken);
-        let made = known.map_or_else(|| Arc::new(read()), |(_, made)| Arc::clone(made));
-        self.now.insert(address, (Arc::clone(&document.root), Arc::clone(&made)));
+        let known = self.before.get(&identity).filter(|_| !document.broken);
+        let made = known.map_or_else(|| Arc::new(self.spare(read())), Arc::clone);
+        self.now.insert(identity, Arc::clone(&made));
+        made
+    }
+
+    fn spare(&self, mut made: T) -> T {
+        if self.without_mentions {
+            made.forget_mentions();
+        }
         made
     }
 }

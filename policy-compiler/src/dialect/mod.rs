@@ -81,7 +81,8 @@ pub struct Compiled {
     pub tests: Vec<PolicyTest>,
     /// Documents of kinds that are no policy: passed over, counted.
     pub passed_over: Vec<(String, usize)>,
-    /// What the policies name, with the places: checked against a registry by `analysis::check`.
+    /// What the policies name, with the places: checked against a registry by `analysis::check`. None
+    /// [`LastGood::without_mentions`].
     pub mentions: Vec<Arc<Mention>>,
     /// What the Kubernetes objects among the documents say of who is where.
     pub objects: Arc<Objects>,
@@ -146,6 +147,12 @@ pub struct Outcome {
     pub diagnostics: Told,
     /// What the policies name.
     pub mentions: Vec<Arc<Mention>>,
+}
+
+impl memo::Reading for Outcome {
+    fn forget_mentions(&mut self) {
+        self.mentions = Vec::new();
+    }
 }
 
 impl Outcome {

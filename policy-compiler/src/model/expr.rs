@@ -43,10 +43,18 @@ impl Expr {
         }
     }
 
-    /// Conjunction that drops what is trivially true.
+    /// Conjunction, flat; it drops what is trivially true.
     #[must_use]
     pub fn all(parts: impl IntoIterator<Item = Self>) -> Self {
-        let mut parts: Vec<Self> = parts.into_iter().filter(|part| *part != Self::True).collect();
+        let mut flat = Vec::new();
+        for part in parts {
+            match part {
+                Self::True => {}
+                Self::All(inner) => flat.extend(inner),
+                other => flat.push(other),
+            }
+        }
+        let mut parts = flat;
         match (parts.pop(), parts.is_empty()) {
             (None, _) => Self::True,
             (Some(only), true) => only,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Document, Key, Node, Span, Value};
+use super::{Document, Key, Node, Root, Span, Value};
 use crate::diagnostic::Location;
 
 impl Document {
@@ -18,7 +18,7 @@ impl Document {
             namespace: text("/metadata/namespace").to_owned(),
             name: text("/metadata/name").to_owned(),
             created: text("/metadata/creationTimestamp").parse().ok().map(jiff::Timestamp::as_second),
-            root: Arc::new(node(object)),
+            root: Root::new(node(object), None),
             broken: false,
             ..Self::unreadable(place)
         }

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use super::{Document, Node, Sources, Span, Value, location};
+use super::root::Written;
+use super::{Bounds, Document, Node, Root, Sources, Span, Value, location};
 use crate::diagnostic::{Code, Diagnostic, Snippet};
 
 /// One YAML document of a file.
@@ -13,6 +14,7 @@ pub(super) struct Whole<'a> {
     pub(super) text: &'a Arc<str>,
     pub(super) range: std::ops::Range<usize>,
     pub(super) broken: bool,
+    pub(super) bounds: &'a Bounds,
 }
 
 /// Adds the document, or the items of the list that it is.
@@ -38,8 +40,8 @@ impl Unpacking<'_, '_> {
             api_version: text_or(&root, "apiVersion", &inherited.api_version),
             kind: text_or(&root, "kind", &inherited.kind),
         };
-        let Some(item_kind) = own.kind.strip_suffix("List") else { return self.document(root, own) };
-        let Value::Map(entries) = &mut root.value else { return self.document(root, own) };
+        let Some(item_kind) = own.kind.strip_suffix("List") else { return self.document(root, own, depth) };
+        let Value::Map(entries) = &mut root.value else { return self.document(root, own, depth) };
         let items = entries.iter().position(|(key, _)| &*key.text == "items");
         let items = items.map(|at| entries.remove(at).1);
         let is_typed = !item_kind.is_empty();
@@ -68,14 +70,15 @@ impl Unpacking<'_, '_> {
                 if let Value::Map(entries) = &mut root.value {
                     entries.push((super::Key { span: items.span, text: "items".into() }, items));
                 }
-                self.document(root, own);
+                self.document(root, own, depth);
             }
             None if !is_typed && !self.whole.broken => self.no_list(&root, &own),
-            None => self.document(root, own),
+            None => self.document(root, own, depth),
         }
     }
 
-    fn document(&mut self, root: Node, typed: Typed) {
+    /// `depth` is how many lists it stands in.
+    fn document(&mut self, root: Node, typed: Typed, depth: usize) {
         let metadata = |key: &str| root.get("metadata").map(|metadata| text_or(metadata, key, "")).unwrap_or_default();
         let document = Document {
             namespace: metadata("namespace"),
@@ -85,7 +88,10 @@ impl Unpacking<'_, '_> {
             kind: typed.kind,
             ..self.empty(root.span)
         };
-        let document = Document { root: Arc::new(root), ..document };
+        let Whole { text, range, bounds, broken, .. } = self.whole;
+        let written =
+            (depth == 0 && !broken).then(|| Written { text: Arc::clone(text), range: range.clone(), bounds: **bounds });
+        let document = Document { root: Root::new(root, written), ..document };
         if !document.broken && (document.api_version.is_empty() || document.kind.is_empty()) {
             self.sources.diagnostics.push(not_an_object(&document));
             self.sources.documents.push(Document { broken: true, ..document });

@@ -99,7 +99,7 @@ impl Maker {
             in_force: None,
             content: None,
             workloads_text: None,
-            last_good: LastGood::default(),
+            last_good: LastGood::without_mentions(),
             model: Arc::default(),
             good: false,
             has_registry,

@@ -100,7 +100,8 @@ impl Sources {
         // A broken document's file is remembered with what it last held, so that it can still be held for.
         let remembered = self.held.iter().filter(|one| broken_files.contains(&one.location.file));
         let remembered: Vec<Document> = remembered.filter(|one| !now_there.contains(&identity(one))).cloned().collect();
-        self.held = fresh.documents.iter().filter(|one| !is_nameless(one)).cloned().chain(remembered).collect();
+        self.held =
+            fresh.documents.iter().filter(|one| !is_nameless(one)).map(Document::at_rest).chain(remembered).collect();
         Reading { sources: fresh, holds, unknown, again, deleted }
     }
 

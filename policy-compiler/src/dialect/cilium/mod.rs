@@ -61,6 +61,12 @@ pub(super) struct Read {
     specs: Vec<Spec>,
 }
 
+impl super::memo::Reading for Read {
+    fn forget_mentions(&mut self) {
+        self.outcome.forget_mentions();
+    }
+}
+
 fn one(document: &Document, settings: &Settings) -> Read {
     let mut outcome = Outcome::default();
     let mut findings = Findings::of(document);

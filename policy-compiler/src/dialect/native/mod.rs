@@ -123,4 +123,10 @@ pub(super) struct Read {
     refusal: Refused,
 }
 
+impl super::memo::Reading for Read {
+    fn forget_mentions(&mut self) {
+        self.mentions = Vec::new();
+    }
+}
+
 const STACK: Stack = Stack::Native;

@@ -15,10 +15,11 @@ use crate::source::{Node, Span};
 /// Reads `paths`; `None` where an item is wrong.
 pub(super) fn list_of(node: &Node, action: Action, context: &mut Context<'_>) -> Option<Expr> {
     let written = texts(node, "`paths`", &mut context.findings)?;
-    let patterns: Vec<_> = written.iter().filter_map(|(text, span)| pattern(text, *span, context)).collect();
+    let mut patterns: Vec<_> = written.iter().filter_map(|(text, span)| pattern(text, *span, context)).collect();
     if patterns.len() != written.len() {
         return None;
     }
+    patterns.shrink_to_fit();
     // An Allow is literal about a trailing slash; a Deny covers a path with and without one.
     let of = match action {
         Action::Allow => Text::Path,
