@@ -1,8 +1,7 @@
 //! What the runtime says in environment variables.
 
-use std::path::Path;
-
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::failure::Failure;
 
