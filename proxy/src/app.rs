@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_local;
 
 use crate::admin::{self, Admin, Lifecycle, SocketPath};
 use crate::config::{Config, Mode};
 use crate::controller::{self, State};
 use crate::identity::{Agreement, Identities, Keeper, Keys, MutualTls, Whose, follow_identities};
-use crate::intercept::{Captured, Inherited, Listeners, Node, Successors, take_over};
+use crate::intercept::{Captured, Inherited, Listeners, Node, Predecessor, Successor, Successors};
 use crate::observe::Recorder;
 use crate::policy::{self, Followed, Live, Origin, Reloader};
 
@@ -62,34 +62,44 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         lifecycle: Arc::clone(&lifecycle),
         probes: Arc::new(config.probes.probes()),
     };
-    let taken = config.handover.as_deref().map(take_over).transpose()?.flatten();
-    let (handed, predecessor) = taken.unzip();
+    let inherited = Inherited::default();
+    let predecessor =
+        config.handover.as_deref().map(|path| Predecessor::find(path, &inherited)).transpose()?.flatten();
     let ready = Readiness { reloader: seen.reloader.clone(), lifecycle: Arc::clone(&lifecycle) };
-    let admin = admin::start(config.admin, &socket, seen, handed.as_ref())?;
-    let (listeners, node) =
-        listeners(config, (handed.unwrap_or_default(), captured.clone()), &live, &recorder, &lifecycle)?;
+    let admin = admin::start(config.admin, &socket, seen, predecessor.is_some().then_some(&inherited))?;
+    let node = (config.mode == Mode::Node).then(|| node(config, &inherited, captured)).transpose()?;
     let keys = Keys::new(config.token_limits.clone());
     let own = config.tokens.iter().map(|accepts| accepts.rule.keys.clone()).collect();
     let keeper = Keeper::start(&keys, own, &live, &recorder);
     let proofs = proofs(config, keys, identities.clone());
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(async {
+    let mut signals = runtime.block_on(async {
         spawn_local(policy::break_glass::tell(Arc::clone(&live), recorder.clone()));
         spawn_local(keeper.follow(Arc::clone(&live)));
         if let Some((config, identities)) = config.mutual_tls.clone().zip(identities) {
             let pods = node.clone().map(|node| pods::served(node, Arc::clone(&live)));
             spawn_local(follow_identities(config.source, identities, pods, recorder.clone()));
         }
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        if predecessor.is_some() {
-            // Until this process can judge, the one before goes on.
-            tokio::select! {
-                () = ready.wait() => {}
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+        Signals::follow()
+    })?;
+    let predecessor = match predecessor {
+        None => None,
+        Some(predecessor) => {
+            tracing::info!("the process before serves until this one can judge");
+            let ends = async { tokio::select! { () = ready.wait() => false, () = signals.end() => true } };
+            if runtime.block_on(ends) {
+                return Ok(());
             }
+            take_over(predecessor, &inherited, config, node.as_deref())?
         }
+    };
+    let listeners = match &node {
+        Some(node) => {
+            pods::serve(Arc::clone(node), Arc::clone(&live), recorder.for_worker(), Arc::clone(&lifecycle))?
+        }
+        None => listeners(config, &inherited, &recorder)?,
+    };
+    runtime.block_on(async {
         let workers = Workers::start(config.workers, &live, config.limits.clone(), &proofs, &recorder, &listeners)?;
         // Who is ready takes pods, but two processes never do at once.
         let door = || pods::door(config, node.as_ref(), &live);
@@ -102,24 +112,22 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         }
         let cni = cni.map_or_else(door, |door| Ok(Some(door)))?;
         if let Some(path) = &config.handover {
-            let (shared, door) = (listeners.clone(), admin.listener());
-            let all = move || shared.to_hand_over(door.as_ref());
+            let shared = listeners.clone();
             let (lifecycle, node, cni) = (Arc::clone(&lifecycle), node.clone(), cni.clone());
-            let retire = move || {
+            let retire = move |successor| {
                 // Whoever is being handed over is in the file when the next process reads it again.
                 cni.iter().for_each(|door| door.close());
                 node.iter().for_each(|node| node.retire());
-                lifecycle.hand_over();
+                lifecycle.hand_over(successor);
             };
-            Successors::expect(path)?.serve(all, retire)?;
+            Successors::expect(path)?.serve(admin.listener(), move || shared.to_hand_over(), retire)?;
         }
         tracing::info!(mode = ?config.mode, admin = ?admin.tcp(), socket = %admin.socket().display(), "running");
         for address in listeners.addresses() {
             tracing::info!(%address, "accepting");
         }
         tokio::select! {
-            _ = terminate.recv() => lifecycle.drain(),
-            _ = interrupt.recv() => lifecycle.drain(),
+            () = signals.end() => lifecycle.drain(),
             () = lifecycle.drain_asked() => {}
             () = workers.one_died() => {
                 // Whoever it had accepted is cut already; the others would serve half of what comes.
@@ -128,17 +136,73 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         }
         tracing::info!(connections = workers.connections(), "draining");
         cni.iter().for_each(|door| door.close());
-        if lifecycle.is_handed_over() {
-            listeners.release();
+        let successor = lifecycle.successor();
+        match successor {
+            None => listeners.close(),
+            Some(_) => listeners.release(),
+        }
+        if successor == Some(Successor::Here) {
             drop(admin);
-        } else {
-            listeners.close();
         }
         if !workers.drain(config.drain).await {
             tracing::warn!(connections = workers.connections(), "cut what did not end in time");
         }
+        if successor == Some(Successor::Elsewhere) {
+            tracing::info!("waits to be ended: started again, this process would take over from the one that serves now");
+            tokio::select! {
+                () = signals.end() => {}
+                () = tokio::time::sleep(LINGER) => tracing::warn!("nobody has ended this process, so it ends"),
+            }
+        }
         Ok(())
     })
+}
+
+/// How long a process whose successor lives elsewhere waits for its end. Whoever started it would start it again, and so
+/// take the traffic back: what a `DaemonSet` needs once its next pod has failed for good, and nobody before.
+const LINGER: Duration = Duration::from_secs(600);
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn follow() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// One of them has come.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Takes over what the process before has now; `None`: it has ended meanwhile, and so this one starts as ever.
+fn take_over(
+    predecessor: Predecessor,
+    inherited: &Inherited,
+    config: &Config,
+    node: Option<&Node>,
+) -> io::Result<Option<Predecessor>> {
+    if let Some((node, cni)) = node.zip(config.cni.as_ref()) {
+        // The process before was handed pods meanwhile.
+        node.remember(&cni.state)?;
+    }
+    match predecessor.hand_over(inherited) {
+        Ok(listeners) => {
+            tracing::info!(listeners, "took over from the process before");
+            Ok(Some(predecessor))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the process before is gone");
+            Ok(None)
+        }
+    }
 }
 
 /// What identities are proven with.
@@ -171,32 +235,25 @@ impl Readiness {
 /// How often a process that is to take over looks whether it can.
 const LOOK: Duration = Duration::from_millis(20);
 
-fn listeners(
-    config: &Config,
-    (handed, captured): (Inherited, Captured),
-    live: &Arc<Live>,
-    recorder: &Recorder,
-    lifecycle: &Arc<Lifecycle>,
-) -> io::Result<(Listeners, Option<Arc<Node>>)> {
-    let listeners = match (config.mode, config.gateway) {
-        (Mode::Gateway, Some(gateway)) => {
+/// The pods of the node. Nothing is done in their namespaces yet.
+fn node(config: &Config, inherited: &Inherited, captured: Captured) -> io::Result<Arc<Node>> {
+    let node = Node::new(config.redirected.clone(), inherited.clone(), captured);
+    if let Some(cni) = &config.cni {
+        node.remember(&cni.state)?;
+    }
+    Ok(Arc::new(node))
+}
+
+/// Those of a gateway or a sidecar.
+fn listeners(config: &Config, inherited: &Inherited, recorder: &Recorder) -> io::Result<Listeners> {
+    match config.gateway {
+        Some(gateway) => {
             let hbone = config.mutual_tls.as_ref().and_then(|held| held.listen);
-            Listeners::gateway(gateway.listen, gateway.upstream, hbone, &handed)?
+            Listeners::gateway(gateway.listen, gateway.upstream, hbone, inherited)
         }
-        (Mode::Gateway, None) => return Err(io::Error::other("gateway mode needs a listener and an upstream")),
-        (Mode::Sidecar, _) => {
+        None => {
             bypass::of_sidecar(recorder)?;
-            Listeners::sidecar(config.redirected.ports, config.redirected.family, &handed)?
+            Listeners::sidecar(config.redirected.ports, config.redirected.family, inherited)
         }
-        (Mode::Node, _) => {
-            let node = Arc::new(Node::new(config.redirected.clone(), handed, captured));
-            if let Some(cni) = &config.cni {
-                node.remember(&cni.state)?;
-            }
-            let told = (recorder.for_worker(), Arc::clone(lifecycle));
-            let listeners = pods::serve(Arc::clone(&node), Arc::clone(live), told.0, told.1)?;
-            return Ok((listeners, Some(node)));
-        }
-    };
-    Ok((listeners, None))
+    }
 }

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 PREFIX = "ewlab"
 CLONE_NEWNET = 0x40000000
@@ -103,6 +104,20 @@ class Namespace:
         end_processes_inside(self.name)
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
         _alive.pop(self.name, None)
+
+
+class Container(Namespace):
+    """A network namespace whose programs have a process namespace of their own too, each the first process of it."""
+
+    def command(self, arguments: list[str], uid: int | None = None) -> list[str]:
+        return super().command(["unshare", "--pid", "--fork", "--kill-child", "--", *arguments], uid)
+
+    @staticmethod
+    def terminate(program) -> None:
+        """Asks what runs there to end: `unshare`, which waits for it, does not pass signals on."""
+        child = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+        for pid in child:
+            os.kill(int(pid), signal.SIGTERM)
 
 
 class Home:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.firewall import Firewall, Sidecar, binary, policy, redirect
-from lab.namespace import HOME, Namespace
+from lab.namespace import HOME, Container, Namespace
 from lab.network import Network, Pod
 from lab.program import until
 from lab.recorder import Recorder
@@ -69,14 +69,14 @@ class Runtime:
 class Node:
     """A node with two pods, of which the runtime starts `orders`; `web` and `attacker` have no proxy of their own."""
 
-    def __init__(self, folder, ending):
+    def __init__(self, folder, ending, place: Namespace | None = None):
         self.ending = ending
         self.network = Network("routed")
         ending.callback(self.network.delete)
         self.web, self.attacker, self.orders = (self.network.pod(name) for name in ("web", "attacker", "orders"))
         self.receiver = ending.enter_context(Recorder(self.orders, "::", 8080))
         self.socket, self.state = folder / "run" / "cni.sock", folder / "run" / "pods.json"
-        self.firewall = ending.enter_context(Firewall(folder / "node", "node", self.network.node, POLICY, [], arguments=["--cni-socket", self.socket]))
+        self.firewall = ending.enter_context(Firewall(folder / "node", "node", place or self.network.node, POLICY, [], arguments=["--cni-socket", self.socket]))
         self.runtime = Runtime(self.socket)
 
     def register(self, *entries: dict) -> None:
@@ -213,6 +213,17 @@ def test_the_next_process_takes_the_pods_over(node):
     late = node.network.pod("late")
     node.runtime.add(late)
     assert sorted(pod["name"] for pod in json.loads(node.state.read_text())["pods"]) == ["late", "orders"]
+
+
+def test_a_proxy_in_a_container_is_handed_pods_by_a_runtime_whose_processes_it_does_not_see(folder, ending):
+    place = Container("proxy")
+    ending.callback(place.delete)
+    node = Node(folder, ending, place)
+    ending.callback(lambda: Container.terminate(node.firewall.program))
+    node.register(node.orders.workload(ports=PORTS))
+    node.firewall.start()
+    node.runtime.add(node.orders)
+    until(lambda: node.verdicts() == ENFORCED, "verdicts")
 
 
 def test_deletion_forgets_the_pod_and_leaves_it_closed(node):

@@ -6,7 +6,9 @@ import threading
 import pytest
 
 from lab.firewall import Firewall, policy
+from lab.namespace import Container
 from lab.program import until
+from lab.recorder import Recorder
 from lab.scene import Scene
 from lab.stage import HOST, Stage, shape_policy
 from lab.wire import Http1, Http2
@@ -95,7 +97,7 @@ def test_a_successor_that_cannot_judge_takes_nothing_over(folder, ending):
     (stage.firewall.policy_folder / "policy.yaml").rename(folder / "kept.yaml")
     stage.firewall.write_policy_text("not: [a, policy\n", "broken.yaml")
     before, after = successor(stage.firewall)
-    until(lambda: "took over" in after.text(), "the listeners")
+    until(lambda: "serves until this one can judge" in after.text(), "the next process")
     with stage.http1() as client:
         client.send(ASK)
         assert client.response().status == 200, "the one before, with its last good table"
@@ -108,12 +110,10 @@ def test_a_successor_that_cannot_judge_takes_nothing_over(folder, ending):
     stage.firewall.program = before
 
 
-def test_a_proxy_of_a_node_hands_over_the_listeners_of_its_pods(folder, ending):
+def on_node(folder, ending) -> tuple:
+    """Two pods on a node, and what asks from one to the other."""
     rules = [policy("orders", "orders", [{"name": "web", "from": [{"serviceAccount": "web"}], "http": [{"paths": ["/open/**"]}]}])]
-    ports = {"web": [], "orders": [{"name": "http", "port": 8080}]}
-    from lab.recorder import Recorder
-
-    scene = Scene(folder, ending, "node", rules, ports, arguments=handover(folder))
+    scene = Scene(folder, ending, "node", rules, {"web": [], "orders": [{"name": "http", "port": 8080}]}, arguments=handover(folder))
     ending.enter_context(Recorder(scene["orders"], scene["orders"].ipv4, 8080))
 
     def ask():
@@ -122,6 +122,11 @@ def test_a_proxy_of_a_node_hands_over_the_listeners_of_its_pods(folder, ending):
             return client.response().status
 
     assert ask() == 200
+    return scene, rules, ask
+
+
+def test_a_proxy_of_a_node_hands_over_the_listeners_of_its_pods(folder, ending):
+    scene, _, ask = on_node(folder, ending)
     with Load(ask) as load:
         until(lambda: len(load.statuses) > 20, "load")
         before, after = successor(scene.firewall())
@@ -130,6 +135,35 @@ def test_a_proxy_of_a_node_hands_over_the_listeners_of_its_pods(folder, ending):
         until(lambda: len(load.statuses) > seen + 50, "load after the end of the one before")
     assert set(load.statuses) == {200}, [each for each in load.statuses if each != 200][:5]
     assert after.alive()
+
+
+def test_the_next_pod_of_a_daemon_set_takes_over_and_the_one_before_waits_for_its_end(folder, ending):
+    """The next ones have their own network and their own processes, as in a container."""
+    scene, rules, ask = on_node(folder, ending)
+
+    def next_pod(name: str) -> Firewall:
+        place = Container(name)
+        ending.callback(place.delete)
+        pod = Firewall(folder / name, "node", place, rules, scene.workloads() + [scene.network.node_entry()], arguments=handover(folder))
+        ending.callback(lambda: pod.program and pod.program.alive() and Container.terminate(pod.program))
+        return pod.start()
+
+    before, end = scene.firewall(), lambda program: program.signal(signal.SIGTERM)
+    with Load(ask) as load:
+        for name in ("second", "third"):
+            seen = len(load.statuses)
+            until(lambda: len(load.statuses) > seen + 20, "load")
+            after = next_pod(name)
+            until(lambda: "waits to be ended" in before.program.text(), "the end of the drain")
+            seen = len(load.statuses)
+            until(lambda: len(load.statuses) > seen + 50, "load after it")
+            assert before.ask("/healthz")[0] == 200 and before.ask("/readyz")[0] == 503
+            assert after.ask_socket("/policy")[0] == 200, "from a process that the proxy cannot see"
+            assert before.program.alive(), "or its supervisor would start it again, and it would take over"
+            end(before.program)
+            assert before.program.wait(10) == 0
+            before, end = after, Container.terminate
+    assert set(load.statuses) == {200}, [each for each in load.statuses if each != 200][:5]
 
 
 @pytest.mark.parametrize("kind", ["nothing", "a dead socket"])

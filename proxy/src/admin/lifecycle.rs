@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::identity::Identities;
+use crate::intercept::Successor;
 
 /// Shared by whoever wires the process and the admin server.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     listening: AtomicBool,
-    handed_over: AtomicBool,
+    successor: OnceLock<Successor>,
     draining: watch::Sender<bool>,
     unserved: Mutex<Unserved>,
     identities: Option<Arc<Identities>>,
@@ -26,7 +27,7 @@ impl Lifecycle {
     pub(crate) fn new(identities: Option<Arc<Identities>>) -> Self {
         Self {
             listening: AtomicBool::new(false),
-            handed_over: AtomicBool::new(false),
+            successor: OnceLock::new(),
             draining: watch::Sender::new(false),
             unserved: Mutex::default(),
             identities,
@@ -53,14 +54,14 @@ impl Lifecycle {
     }
 
     /// The next process serves: what is in flight here is drained, and the listeners are its own.
-    pub(crate) fn hand_over(&self) {
-        self.handed_over.store(true, Ordering::Release);
+    pub(crate) fn hand_over(&self, successor: Successor) {
+        self.successor.get_or_init(|| successor);
         self.drain();
     }
 
-    /// Whether the listeners are somebody else's by now.
-    pub(crate) fn is_handed_over(&self) -> bool {
-        self.handed_over.load(Ordering::Acquire)
+    /// Whose the listeners are by now, if not those of this process.
+    pub(crate) fn successor(&self) -> Option<Successor> {
+        self.successor.get().copied()
     }
 
     /// Asks for the drain: `POST /drain`, or a signal.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(crate) use lifecycle::{Lifecycle, Unserved};
 pub(crate) use probe::{ProbeSettings, Probes};
 pub(crate) use server::start;
-pub(crate) use socket::{Bound, SocketPath, bind, is_permitted};
+pub(crate) use socket::{Bound, SocketPath, bind, is_permitted, peer_uid};
 
 use crate::observe::Recorder;
 use crate::policy::{Live, Reloader};

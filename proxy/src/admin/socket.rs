@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::net::sockopt::socket_peercred;
+use nix::sys::socket::{getsockopt, sockopt};
 
 /// Where the socket stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,8 +98,14 @@ fn listen(path: &Path, replaces: bool) -> io::Result<(UnixListener, Bound)> {
 
 /// Whether the peer is root or the proxy's own user. The mode of the file says the same; a peer that was handed an open
 /// socket, or a folder that was opened to others, does not get past this.
-pub(crate) fn is_permitted(stream: impl std::os::fd::AsFd) -> bool {
-    socket_peercred(stream).is_ok_and(|peer| may_speak(peer.uid.as_raw(), rustix::process::geteuid().as_raw()))
+pub(crate) fn is_permitted(stream: impl AsFd) -> bool {
+    peer_uid(&stream).is_ok_and(|peer| may_speak(peer, rustix::process::geteuid().as_raw()))
+}
+
+/// The uid of a peer. One of another process namespace, as the container runtime is for a proxy in a container, has no
+/// process id here, which `rustix` takes for an error.
+pub(crate) fn peer_uid(stream: &impl AsFd) -> io::Result<u32> {
+    Ok(getsockopt(stream, sockopt::PeerCredentials)?.uid())
 }
 
 const fn may_speak(peer: u32, own: u32) -> bool {

@@ -9,10 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
-
 use super::protocol::{Answer, Request};
-use crate::admin::{Bound, SocketPath, bind};
+use crate::admin::{Bound, SocketPath, bind, peer_uid};
 use crate::connection::now;
 use crate::intercept::{HandError, HandedPod, Node};
 use crate::policy::Live;
@@ -68,9 +66,8 @@ impl Door {
         listener.set_nonblocking(false)?;
         let closed = Arc::new(AtomicBool::new(false));
         let desk = Desk { node, live, bounds };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let (accepting, ends) = (listener.try_clone()?, Arc::clone(&closed));
-        std::thread::Builder::new().name("cni".into()).spawn(move || accept(&accepting, &runtime, &ends, &desk))?;
+        std::thread::Builder::new().name("cni".into()).spawn(move || accept(&accepting, &ends, &desk))?;
         Ok(Self { listener, closed, bound: Mutex::new(Some(bound)) })
     }
 
@@ -89,17 +86,7 @@ impl Drop for Door {
     }
 }
 
-/// The uid of a peer. It may have another process namespace, as the container runtime has beside a proxy in a container: it
-/// has no process id here then, which `rustix` takes for an error.
-fn peer_of(stream: &UnixStream, runtime: &Runtime) -> io::Result<u32> {
-    let _entered = runtime.enter();
-    stream.set_nonblocking(true)?;
-    let peer = tokio::net::UnixStream::from_std(stream.try_clone()?)?.peer_cred()?;
-    stream.set_nonblocking(false)?;
-    Ok(peer.uid())
-}
-
-fn accept(listener: &UnixListener, runtime: &Runtime, closed: &AtomicBool, desk: &Desk) {
+fn accept(listener: &UnixListener, closed: &AtomicBool, desk: &Desk) {
     let seats = Arc::new(Seats::default());
     loop {
         let seat = seats.take(desk.bounds.connections);
@@ -112,7 +99,7 @@ fn accept(listener: &UnixListener, runtime: &Runtime, closed: &AtomicBool, desk:
                 continue;
             }
         };
-        if !peer_of(&stream, runtime).is_ok_and(may_hand_over) {
+        if !peer_uid(&stream).is_ok_and(may_hand_over) {
             tracing::warn!("a peer on the socket of the CNI plugin is not root");
             continue;
         }

@@ -161,19 +161,17 @@ impl Listeners {
         self.open.send_replace(Arc::from(Vec::new()));
     }
 
-    /// Every listener with its network namespace, for the next process; `more` is in that of this process.
-    pub(crate) fn to_hand_over(&self, more: Option<&TcpListener>) -> Vec<((u64, u64), TcpListener)> {
+    /// Every listener with its network namespace, for the next process.
+    pub(crate) fn to_hand_over(&self) -> Vec<((u64, u64), TcpListener)> {
         let own = namespace::here();
-        let open = self.open.borrow();
-        let handed = open.iter().filter_map(|listening| {
+        let handed = |listening: &Arc<Listening>| {
             let namespace = match &listening.role {
                 Role::Pod(_, _, pod) => pod.namespace.identity(),
                 Role::Gateway(_) | Role::GatewayHbone(_) | Role::Sidecar(..) => *own.as_ref().ok()?,
             };
             Some((namespace, listening.socket.try_clone().ok()?))
-        });
-        let more = more.and_then(|listener| Some((*own.as_ref().ok()?, listener.try_clone().ok()?)));
-        handed.chain(more).collect()
+        };
+        self.open.borrow().iter().filter_map(handed).collect()
     }
 
     /// Whether [`Self::close`] was called.

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use dial::Dialer;
 pub(crate) use handed::{Handed, HandedPod};
-pub(crate) use handover::{Inherited, Successors, take_over};
+pub(crate) use handover::{Inherited, Predecessor, Successor, Successors};
 pub(crate) use install::Plan;
 pub(crate) use listener::{Acceptor, Listeners, Refused, TurnedAway, no_such_family};
 pub(crate) use namespace::Namespace;

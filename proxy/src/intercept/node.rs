@@ -41,7 +41,7 @@ pub(crate) struct Node {
     setup: NodeSetup,
     listeners: Listeners,
     pods: Mutex<Pods>,
-    inherited: Arc<Inherited>,
+    inherited: Inherited,
     captured: Captured,
 }
 
@@ -78,7 +78,7 @@ struct Served {
 impl Node {
     /// Serves nobody until the first [`Self::reconcile`].
     pub(crate) fn new(setup: NodeSetup, inherited: Inherited, captured: Captured) -> Self {
-        Self { setup, listeners: Listeners::none(), pods: Mutex::default(), inherited: Arc::new(inherited), captured }
+        Self { setup, listeners: Listeners::none(), pods: Mutex::default(), inherited, captured }
     }
 
     /// Where workers accept from.
@@ -171,7 +171,7 @@ impl Node {
         let addresses = ArcSwap::from_pointee(member.addresses.to_vec());
         let pod = Arc::new(Pod { name: Arc::clone(&member.name), addresses, namespace: Arc::clone(namespace) });
         let (ports, family, of) = (self.setup.ports, self.setup.family, Arc::clone(&pod));
-        let inherited = Arc::clone(&self.inherited);
+        let inherited = self.inherited.clone();
         let listening = namespace.run_blocking(move || listener::of_pod(ports, family, &of, &inherited))??;
         Ok(Served { pod, plan, listening })
     }
