@@ -20,7 +20,7 @@ use crate::controller::{self, State};
 use crate::identity::{Agreement, Identities, Keeper, Keys, MutualTls, Whose, follow_identities};
 use crate::intercept::{Captured, Inherited, Listeners, Node, Predecessor, Successor, Successors};
 use crate::observe::Recorder;
-use crate::policy::{self, Followed, Live, Origin, Reloader};
+use crate::policy::{self, Followed, Origin, Reloader};
 
 pub(crate) use worker::{Proofs, Worker, Workers};
 

@@ -24,11 +24,11 @@ TABLE = ["nft", "list", "table", "inet", "eastwall"]
 
 
 def plugin_binary() -> Path:
-    """The debug build of this checkout, or the plugin beside the program under test."""
+    """The plugin beside the program under test, or the one that `./test` builds."""
     root = Path(__file__).resolve().parents[2]
-    places = [root / "target" / "debug" / "eastwall-cni", Path(binary()).with_name("eastwall-cni")]
+    places = [Path(binary()).with_name("eastwall-cni"), root / "target" / "checked" / "eastwall-cni"]
     found = next((place for place in places if place.exists()), None)
-    assert found, f"none of {places} exists: cargo build -p eastwall-cni"
+    assert found, f"none of {places} exists: cargo build --profile checked -p eastwall-cni"
     return found
 
 
