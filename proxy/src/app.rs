@@ -53,7 +53,9 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         .mutual_tls
         .as_ref()
         .map(|_| Identities::new(if config.mode == Mode::Node { Whose::Pods } else { Whose::Own }));
-    let lifecycle = Arc::new(Lifecycle::new(identities.clone()));
+    let inherited = Inherited::default();
+    let node = (config.mode == Mode::Node).then(|| node(config, &inherited, captured)).transpose()?;
+    let lifecycle = Arc::new(Lifecycle::new(identities.clone(), node.clone().map(|node| (node, Arc::clone(&live)))));
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
     let seen = Admin {
         live: Arc::clone(&live),
@@ -62,12 +64,10 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         lifecycle: Arc::clone(&lifecycle),
         probes: Arc::new(config.probes.probes()),
     };
-    let inherited = Inherited::default();
     let predecessor =
         config.handover.as_deref().map(|path| Predecessor::find(path, &inherited)).transpose()?.flatten();
     let ready = Readiness { reloader: seen.reloader.clone(), lifecycle: Arc::clone(&lifecycle) };
     let admin = admin::start(config.admin, &socket, seen, predecessor.is_some().then_some(&inherited))?;
-    let node = (config.mode == Mode::Node).then(|| node(config, &inherited, captured)).transpose()?;
     let keys = Keys::new(config.token_limits.clone());
     let own = config.tokens.iter().map(|accepts| accepts.rule.keys.clone()).collect();
     let keeper = Keeper::start(&keys, own, &live, &recorder);

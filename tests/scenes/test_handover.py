@@ -156,7 +156,7 @@ def test_the_next_pod_of_a_daemon_set_takes_over_and_the_one_before_waits_for_it
             after = next_pod(name)
             until(lambda: "waits to be ended" in before.program.text(), "the end of the drain")
             seen = len(load.statuses)
-            until(lambda: len(load.statuses) > seen + 50, "load after it")
+            until(lambda: len(load.statuses) > seen + 20, "load after it")
             assert before.ask("/healthz")[0] == 200 and before.ask("/readyz")[0] == 503
             assert after.ask_socket("/policy")[0] == 200, "from a process that the proxy cannot see"
             assert before.program.alive(), "or its supervisor would start it again, and it would take over"

@@ -76,6 +76,19 @@ def test_what_passes_between_proxies_is_encrypted_and_proven(folder, ending, pla
     assert mesh.curl("/open", source="batch") == "403"
 
 
+def test_a_node_needs_identities_once_it_has_pods(folder, ending):
+    root = folder / "identities"
+    root.mkdir()
+    scene = Scene(folder, ending, "node", RULES, PORTS, guarded=(), arguments=["--identity", root])
+    scene.guarded = ("orders",)
+    scene.write_workloads()
+    until(lambda: scene.firewall().ask("/readyz")[0] == 503, "the first pod")
+    assert json.loads(scene.firewall().ask("/readyz")[1])["identity"] is False
+    authority = Authority()
+    authority.issue(spiffe("orders")).write(root / "shop" / "orders", [authority.certificate])
+    scene.firewall().wait_ready()
+
+
 def test_long_lived_bytes_of_another_protocol(folder, ending):
     mesh = Mesh(folder, ending, "sidecar")
     servers.redis(mesh["orders"], folder, ending)

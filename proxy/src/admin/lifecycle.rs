@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use crate::identity::Identities;
-use crate::intercept::Successor;
+use crate::intercept::{Node, Successor};
+use crate::policy::Live;
 
 /// Shared by whoever wires the process and the admin server.
 #[derive(Debug)]
@@ -17,27 +18,34 @@ pub(crate) struct Lifecycle {
     draining: watch::Sender<bool>,
     unserved: Mutex<Unserved>,
     identities: Option<Arc<Identities>>,
+    /// Whose pods these are of, where they are not the process's own.
+    pods: Option<(Arc<Node>, Arc<Live>)>,
 }
 
 /// Pods (`namespace/name`) that could not be served, and why.
 pub(crate) type Unserved = BTreeMap<Arc<str>, String>;
 
 impl Lifecycle {
-    /// Before the first listener. `identities` are to be proven before the process is ready.
-    pub(crate) fn new(identities: Option<Arc<Identities>>) -> Self {
+    /// Before the first listener. `identities` are to be proven before the process is ready, unless they are of the
+    /// pods of a node that has none.
+    pub(crate) fn new(identities: Option<Arc<Identities>>, pods: Option<(Arc<Node>, Arc<Live>)>) -> Self {
         Self {
             listening: AtomicBool::new(false),
             successor: OnceLock::new(),
             draining: watch::Sender::new(false),
             unserved: Mutex::default(),
             identities,
+            pods,
         }
     }
 
     /// Whether there is nothing to prove, or something to prove it with.
     pub(crate) fn has_identity(&self) -> bool {
-        self.identities.as_ref().is_none_or(|identities| identities.is_ready())
+        let nobody_needs_one =
+            || self.pods.as_ref().is_some_and(|(node, live)| node.workloads(&live.load()).is_empty());
+        self.identities.as_ref().is_none_or(|identities| identities.is_ready() || nobody_needs_one())
     }
+
     /// Every listener is open: readiness depends on the table alone from now on.
     pub(crate) fn listens(&self) {
         self.listening.store(true, Ordering::Release);

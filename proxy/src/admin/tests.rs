@@ -63,7 +63,7 @@ impl Bench {
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
         let listed = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let probes = Arc::new(Probes::new([listed.local_addr().unwrap().port()], Duration::from_secs(1)));
-        let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::new(None)), probes };
+        let admin = Admin { live, recorder, reloader, lifecycle: Arc::new(Lifecycle::new(None, None)), probes };
         let server =
             start(Some(address.parse().unwrap()), &SocketPath::At(at("run/admin.sock")), admin.clone(), None).unwrap();
         Self { folder, admin, server, listed, _writer: writer }

@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn who_is_not_served_is_counted_until_served() {
         let (recorder, _writer) = Recorder::start(Destination::Off).unwrap();
-        let lifecycle = Lifecycle::new(None);
+        let lifecycle = Lifecycle::new(None, None);
         for names in [&["shop/a", "shop/b"][..], &["shop/b"], &[]] {
             let unserved: Unserved = names.iter().map(|name| (Arc::from(*name), "no namespace".to_owned())).collect();
             tell(&unserved, &recorder, &lifecycle);

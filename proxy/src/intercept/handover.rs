@@ -177,6 +177,8 @@ impl Successors {
                     Ok((lives, successor)) => {
                         tracing::info!(?lives, "the next process serves");
                         retire(lives);
+                        // Gone before the next one stands there.
+                        drop(self);
                         // It waits for no more than this word.
                         let _ = send(&successor, RETIRED, SendFlags::NOSIGNAL);
                         return;
