@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_local;
 
 use crate::admin::{self, Admin, Lifecycle, SocketPath};
+use crate::allocator;
 use crate::config::{Config, Mode};
 use crate::controller::{self, State};
 use crate::identity::{Agreement, Identities, Keeper, Keys, MutualTls, Whose, follow_identities};
@@ -122,6 +123,8 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
             };
             Successors::expect(path)?.serve(admin.listener(), move || shared.to_hand_over(), retire)?;
         }
+        // What the start needed; this thread hardly works from here on.
+        allocator::give_back();
         tracing::info!(mode = ?config.mode, admin = ?admin.tcp(), socket = %admin.socket().display(), "running");
         for address in listeners.addresses() {
             tracing::info!(%address, "accepting");

@@ -5,6 +5,7 @@
 //! nothing calls back.
 
 mod admin;
+mod allocator;
 mod app;
 mod bounds;
 mod cni;

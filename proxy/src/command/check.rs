@@ -11,7 +11,6 @@ use super::documents::{Loaded, load, now};
 use super::output::{complain, print, style};
 use crate::bounds::ReadingSettings;
 
-/// Read policies and tell what is wrong with them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Findings go to standard output, a line that counts them to standard error.
 

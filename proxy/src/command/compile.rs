@@ -15,7 +15,6 @@ use super::documents::registry;
 use super::output::{complain, print};
 use crate::bounds::ReadingSettings;
 
-/// Build the lookup table of policies, as the proxy does
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 the table is built, 1 a document has an error, 2 unusable call.
 

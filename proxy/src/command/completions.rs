@@ -7,7 +7,6 @@ use clap_complete::Shell;
 
 use super::output;
 
-/// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 printed, 2 unusable call.
 

@@ -11,7 +11,6 @@ use serde_json::json;
 use super::documents::{Documents, now};
 use super::output::{complain, written};
 
-/// Judge requests offline: JSON lines in, one JSON verdict a line out
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   eastwall decide --policy policies/ --workloads workloads.yaml --requests requests.jsonl

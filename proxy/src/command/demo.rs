@@ -17,7 +17,6 @@ use process::Proxy;
 
 use super::output::complain;
 
-/// Show on this machine what Eastwall does: three pods, one of them compromised
 #[derive(Debug, clap::Args)]
 #[command(after_help = "With root (and the `ip` and `nft` commands) the pods are network namespaces and the traffic is
 intercepted on its way; without, the same story runs on loopback addresses in gateway mode.

@@ -15,7 +15,6 @@ use super::documents::{Loaded, load, now};
 use super::output::{complain, print};
 use crate::bounds::ReadingSettings;
 
-/// Tell by meaning what a change of policies opens and closes, each with a request that shows it
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Both sides are judged with the same workloads: those of --workloads and of the objects among NEW, else of OLD. Where neither

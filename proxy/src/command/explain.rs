@@ -13,7 +13,6 @@ use super::output::{complain, print};
 use crate::admin::{SocketPath, client};
 use crate::observe::DecisionId;
 
-/// Tell why a request is judged as it is, and what would have allowed it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 the request is allowed, 1 it is denied or rejected, 2 unusable call.
 With a DECISION_ID: 0 it is explained, 1 the proxy does not hold it, 2 unusable call.

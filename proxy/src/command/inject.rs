@@ -15,7 +15,6 @@ use super::output::{complain, print, style};
 use crate::bounds::ReadingSettings;
 use crate::intercept::rules::Family;
 
-/// Put the sidecar into Kubernetes objects
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Reads files of YAML (several documents, Lists) or JSON, writes the same to standard output. Objects without pods, and pods

@@ -46,20 +46,35 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
+    /// Judge requests offline: JSON lines in, one JSON verdict a line out
     Decide(decide::Decide),
+    /// Tell why a request is judged as it is, and what would have allowed it
     Explain(explain::Explain),
+    /// Tell by meaning what a change of policies opens and closes, each with a request that shows it
     Diff(diff::Diff),
+    /// Tell who can reach whom, on which ports and with which requests
     Reach(reach::Reach),
+    /// Write the least-privilege policy that recorded traffic needs
     Suggest(suggest::Suggest),
+    /// Run the policy tests (kind: PolicyTest) among these files
     Test(test::Test),
+    /// Read policies and tell what is wrong with them
     Check(check::Check),
+    /// Build the lookup table of policies, as the proxy does
     Compile(compile::Compile),
+    /// Print the JSON Schema of a native kind, for editors, or its CustomResourceDefinition
     Schema(schema::Schema),
+    /// Print a completion script for a shell
     Completions(completions::Completions),
+    /// Run the data plane: accept connections, judge them, forward what is allowed
     Proxy(Box<proxy::Proxy>),
+    /// Show on this machine what Eastwall does: three pods, one of them compromised
     Demo(demo::Demo),
+    /// Make, remove or show the rules that bring a pod's traffic to the proxy
     Redirect(Box<redirect::Redirect>),
+    /// Put the sidecar into Kubernetes objects
     Inject(Box<inject::Inject>),
 }
 

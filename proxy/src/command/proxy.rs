@@ -11,7 +11,6 @@ use super::output::{complain, style};
 use crate::app;
 use crate::config::{Config, Settings};
 
-/// Run the data plane: accept connections, judge them, forward what is allowed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   eastwall proxy --mode gateway --listen 127.0.0.1:8080 --upstream 127.0.0.2:80 --policy policies/ --workloads workloads.yaml

@@ -11,7 +11,6 @@ use eastwall_policy::world::World;
 use super::documents::{Documents, now};
 use super::output::{complain, print};
 
-/// Tell who can reach whom, on which ports and with which requests
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Where nobody says who is there (no --workloads and no Kubernetes objects), one workload stands for each role that the policies name.

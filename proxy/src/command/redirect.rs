@@ -19,7 +19,6 @@ use crate::intercept::{Handed, Namespace, NodeSetup, Plan, admission, install, n
 /// Uid of a sidecar, unless told otherwise.
 const SIDECAR_UID: u32 = 15106;
 
-/// Make, remove or show the rules that bring a pod's traffic to the proxy
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   eastwall redirect apply --mode sidecar --uid 15106 --bypass-outbound-ports 9443

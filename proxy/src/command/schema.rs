@@ -7,7 +7,6 @@ use eastwall_policy::dialect::{crds, schemas};
 
 use super::output;
 
-/// Print the JSON Schema of a native kind, for editors, or its CustomResourceDefinition
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Without KIND: one schema that accepts each of them; with --crd a List of their definitions.
 

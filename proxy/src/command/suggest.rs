@@ -13,7 +13,6 @@ use super::documents::load;
 use super::output::{complain, print, progress};
 use crate::bounds::ReadingSettings;
 
-/// Write the least-privilege policy that recorded traffic needs
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "FLOWS is the access log of a proxy (one JSON object a line), or requests of `eastwall decide` with their `verdict`.

@@ -13,7 +13,6 @@ use super::documents::{load, now};
 use super::output::{complain, written};
 use crate::bounds::ReadingSettings;
 
-/// Run the policy tests (kind: PolicyTest) among these files
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Every policy under PATH and --policy is in force for every test under PATH.
 

@@ -19,6 +19,7 @@ use super::maker::Maker;
 use super::status::Status;
 use super::survey::survey;
 use super::watch::{Change, FolderWatch};
+use crate::allocator;
 use crate::observe::Recorder;
 
 /// Where the world comes from.
@@ -96,6 +97,7 @@ pub(crate) fn start(origin: Origin, recorder: &Recorder) -> io::Result<(Arc<Live
         fingerprint: seen,
         pending: Pending::default(),
         retired: Vec::new(),
+        is_untidy: true,
     };
     let thread = std::thread::Builder::new().name("policy".into()).spawn(move || keeper.run(&receiver))?;
     Ok((live, Reloader { inner: Arc::new(Inner { sender, status, thread: Some(thread) }) }))
@@ -152,6 +154,8 @@ struct Keeper {
     /// Worlds that were in force, until no connection is judged by them any more: to free one takes longer than a
     /// request may wait.
     retired: Vec<Arc<World>>,
+    /// Something was read or freed since the allocator gave back what that left.
+    is_untidy: bool,
 }
 
 /// Changes that were not read yet.
@@ -214,7 +218,7 @@ impl Keeper {
                     self.publish();
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.rest(),
             }
             let now = Instant::now();
             if self.pending.due().is_some_and(|due| due <= now) || self.maker.again().is_some_and(|again| again <= now)
@@ -231,12 +235,22 @@ impl Keeper {
                 self.swap(&world);
                 self.publish();
             }
+            let before = self.retired.len();
             self.retired.retain(|world| Arc::strong_count(world) > 1);
+            self.is_untidy |= self.retired.len() < before;
+        }
+    }
+
+    /// Nothing came for a while: what the last change took goes back, unless the next is near.
+    fn rest(&mut self) {
+        if self.pending.since.is_none() && std::mem::take(&mut self.is_untidy) {
+            allocator::give_back();
         }
     }
 
     fn read(&mut self) {
         self.pending = Pending::default();
+        self.is_untidy = true;
         let mut before = look(&self.paths, &mut self.watch);
         let mut gathered = self.maker.gather(Instant::now());
         for _ in 0..ATTEMPTS {

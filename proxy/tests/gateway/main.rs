@@ -13,6 +13,7 @@ mod harness;
 mod http1;
 mod http2;
 mod limits;
+mod memory;
 mod revocation;
 mod smuggling;
 mod upgrade;
