@@ -65,8 +65,7 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         lifecycle: Arc::clone(&lifecycle),
         probes: Arc::new(config.probes.probes()),
     };
-    let predecessor =
-        config.handover.as_deref().map(|path| Predecessor::find(path, &inherited)).transpose()?.flatten();
+    let predecessor = config.handover.as_deref().map(|path| Predecessor::find(path, &inherited)).transpose()?.flatten();
     let ready = Readiness { reloader: seen.reloader.clone(), lifecycle: Arc::clone(&lifecycle) };
     let admin = admin::start(config.admin, &socket, seen, predecessor.is_some().then_some(&inherited))?;
     let keys = Keys::new(config.token_limits.clone());
@@ -87,7 +86,9 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         None => None,
         Some(predecessor) => {
             tracing::info!("the process before serves until this one can judge");
-            let ends = async { tokio::select! { () = ready.wait() => false, () = signals.end() => true } };
+            let ends = async {
+                tokio::select! { () = ready.wait() => false, () = signals.end() => true }
+            };
             if runtime.block_on(ends) {
                 return Ok(());
             }
@@ -95,9 +96,7 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         }
     };
     let listeners = match &node {
-        Some(node) => {
-            pods::serve(Arc::clone(node), Arc::clone(&live), recorder.for_worker(), Arc::clone(&lifecycle))?
-        }
+        Some(node) => pods::serve(Arc::clone(node), Arc::clone(&live), recorder.for_worker(), Arc::clone(&lifecycle))?,
         None => listeners(config, &inherited, &recorder)?,
     };
     runtime.block_on(async {
@@ -151,7 +150,9 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
             tracing::warn!(connections = workers.connections(), "cut what did not end in time");
         }
         if successor == Some(Successor::Elsewhere) {
-            tracing::info!("waits to be ended: started again, this process would take over from the one that serves now");
+            tracing::info!(
+                "waits to be ended: started again, this process would take over from the one that serves now"
+            );
             tokio::select! {
                 () = signals.end() => {}
                 () = tokio::time::sleep(LINGER) => tracing::warn!("nobody has ended this process, so it ends"),

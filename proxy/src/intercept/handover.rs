@@ -238,10 +238,7 @@ fn expect_word(from: &OwnedFd, expected: &[u8]) -> io::Result<()> {
     }
 }
 
-fn send_all<'a>(
-    to: &OwnedFd,
-    listeners: impl IntoIterator<Item = (NamespaceId, &'a TcpListener)>,
-) -> io::Result<()> {
+fn send_all<'a>(to: &OwnedFd, listeners: impl IntoIterator<Item = (NamespaceId, &'a TcpListener)>) -> io::Result<()> {
     for (namespace, listener) in listeners {
         let text = serde_json::to_vec(&Key { namespace, address: listener.local_addr()? })?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

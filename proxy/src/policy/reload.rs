@@ -97,7 +97,7 @@ pub(crate) fn start(origin: Origin, recorder: &Recorder) -> io::Result<(Arc<Live
         fingerprint: seen,
         pending: Pending::default(),
         retired: Vec::new(),
-        is_untidy: true,
+        untidy_since: Some(Instant::now()),
     };
     let thread = std::thread::Builder::new().name("policy".into()).spawn(move || keeper.run(&receiver))?;
     Ok((live, Reloader { inner: Arc::new(Inner { sender, status, thread: Some(thread) }) }))
@@ -154,8 +154,8 @@ struct Keeper {
     /// Worlds that were in force, until no connection is judged by them any more: to free one takes longer than a
     /// request may wait.
     retired: Vec<Arc<World>>,
-    /// Something was read or freed since the allocator gave back what that left.
-    is_untidy: bool,
+    /// When something was last read or freed, unless the allocator has given back what that left.
+    untidy_since: Option<Instant>,
 }
 
 /// Changes that were not read yet.
@@ -237,20 +237,24 @@ impl Keeper {
             }
             let before = self.retired.len();
             self.retired.retain(|world| Arc::strong_count(world) > 1);
-            self.is_untidy |= self.retired.len() < before;
+            if self.retired.len() < before {
+                self.untidy_since = Some(now);
+            }
         }
     }
 
-    /// Nothing came for a while: what the last change took goes back, unless the next is near.
+    /// Nothing came for a while: what the last change took goes back. Where changes follow each other it would be
+    /// wanted again at once.
     fn rest(&mut self) {
-        if self.pending.since.is_none() && std::mem::take(&mut self.is_untidy) {
+        if self.untidy_since.is_some_and(|since| since.elapsed() >= REST) {
+            self.untidy_since = None;
             allocator::give_back();
         }
     }
 
     fn read(&mut self) {
         self.pending = Pending::default();
-        self.is_untidy = true;
+        self.untidy_since = Some(Instant::now());
         let mut before = look(&self.paths, &mut self.watch);
         let mut gathered = self.maker.gather(Instant::now());
         for _ in 0..ATTEMPTS {
@@ -301,6 +305,9 @@ const POLL: Duration = Duration::from_secs(5);
 
 /// Readings of a folder that changes each time, before the last one is taken as it is.
 const ATTEMPTS: u32 = 20;
+
+/// How long after a change the memory that it took goes back to the system.
+const REST: Duration = Duration::from_secs(2);
 
 /// How late an expiry may be.
 const TICK: Duration = Duration::from_millis(250);
