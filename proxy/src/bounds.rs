@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// Apart from what a command itself is about. (A heading of the whole group would go on to what stands behind it.)
 const HEADING: &str = "Bounds on files";
 
-/// What is left out keeps its default.
+// What is left out keeps its default.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct ReadingSettings {

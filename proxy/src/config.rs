@@ -97,7 +97,7 @@ impl Default for Limits {
     }
 }
 
-/// The limits as flags and as the `limits` member of the configuration file; what is left out keeps its default.
+// The limits as flags and as the `limits` member of the configuration file; what is left out keeps its default.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[command(next_help_heading = "Limits")]
@@ -188,7 +188,7 @@ impl LimitSettings {
     }
 }
 
-/// What is not redirected, as flags and as the `bypass` member of the configuration file.
+// What is not redirected, as flags and as the `bypass` member of the configuration file.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BypassSettings {
@@ -230,7 +230,7 @@ impl BypassSettings {
     }
 }
 
-/// What may be a flag or a member of the configuration file; a flag wins.
+// What may be a flag or a member of the configuration file; a flag wins.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Settings {

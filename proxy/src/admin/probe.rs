@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::Span;
 
-/// As flags and as members of the configuration file.
+// As flags and as members of the configuration file.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ProbeSettings {

@@ -14,7 +14,7 @@ use eastwall_policy::world::World;
 use super::output;
 use crate::bounds::ReadingSettings;
 
-/// Where policies and workloads are.
+// Where policies and workloads are.
 #[derive(Debug, clap::Args)]
 pub(super) struct Documents {
     /// A file or folder of policies, and of Kubernetes objects that say who is where; may be repeated

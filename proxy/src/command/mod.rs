@@ -45,6 +45,8 @@ struct Cli {
     command: Command,
 }
 
+// Arguments are built for the command that is called alone. A doc comment on arguments that commands share would stand in the place of the
+// command's own description then.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Command {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::config::{ConfigError, Mode, Span};
 
-/// As flags and as the `controller` member of the configuration file; a flag wins.
+// As flags and as the `controller` member of the configuration file; a flag wins.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[command(next_help_heading = "Controller")]

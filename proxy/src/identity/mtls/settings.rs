@@ -26,7 +26,7 @@ pub(crate) struct MutualTlsConfig {
 
 const HEADING: &str = "Mutual TLS";
 
-/// What is left out keeps its default.
+// What is left out keeps its default.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct MutualTlsSettings {

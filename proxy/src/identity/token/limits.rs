@@ -53,7 +53,7 @@ impl Default for TokenLimits {
 /// Apart from what the command itself is about.
 const HEADING: &str = "Tokens";
 
-/// What is left out keeps its default.
+// What is left out keeps its default.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct TokenLimitSettings {
