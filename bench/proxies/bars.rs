@@ -1,20 +1,42 @@
 //! What Eastwall means to keep to, beside what was measured. Told, never asserted.
 
-use crate::churn::Change;
+mod churn;
+
 use crate::peers::{Peer, Protocol};
 use crate::report::{Report, Row};
+use crate::spread::Spread;
 
 /// One aim.
 pub(crate) struct Bar {
     pub(crate) what: String,
-    pub(crate) at_most: f64,
+    /// `None`: nothing is aimed at, it is told to compare with.
+    pub(crate) at_most: Option<f64>,
     pub(crate) measured: f64,
     pub(crate) unit: &'static str,
+    /// The same of each round, where the figure is that of all requests.
+    pub(crate) rounds: Option<Spread>,
 }
 
 impl Bar {
+    pub(crate) fn is_met(&self) -> Option<bool> {
+        self.at_most.map(|at_most| self.measured <= at_most)
+    }
+
     pub(crate) fn verdict(&self) -> &'static str {
-        if self.measured <= self.at_most { "met" } else { "NOT MET" }
+        match self.is_met() {
+            Some(true) => "met",
+            Some(false) => "NOT MET",
+            None => "",
+        }
+    }
+
+    pub(crate) fn limit(&self) -> String {
+        self.at_most.map_or_else(|| "-".to_owned(), |at_most| format!("{at_most} {}", self.unit))
+    }
+
+    /// Quartiles of the rounds.
+    pub(crate) fn spread(&self) -> String {
+        self.rounds.as_ref().map_or_else(String::new, |rounds| format!("rounds {:.2}..{:.2}", rounds.low, rounds.high))
     }
 }
 
@@ -23,7 +45,7 @@ pub(crate) fn bars(report: &Report) -> Vec<Bar> {
     let mut bars = Vec::new();
     let mut add = |what: String, at_most: f64, unit, measured: Option<f64>| {
         if let Some(measured) = measured {
-            bars.push(Bar { what, at_most, measured, unit });
+            bars.push(Bar { what, at_most: Some(at_most), measured, unit, rounds: None });
         }
     };
     let row = |scenario: &str, peer: Peer, rules: usize| -> Option<Row<'_>> {
@@ -48,13 +70,12 @@ pub(crate) fn bars(report: &Report) -> Vec<Bar> {
     }
     let by_ztunnel = ratio("hbone", Peer::Ztunnel, 1_000);
     add("hbone: CPU of a request, layer 7 ÷ ztunnel's, layer 4".to_owned(), 1.2, "×", by_ztunnel);
-    let late = |change| row("churn", Peer::Changing(change), 10_000)?.latency.map(|latency| latency.p99);
-    let slower = |change| late(change).zip(late(Change::Nothing)).map(|(changing, still)| changing / still);
-    add("churn: p99 while documents change ÷ while nothing does".to_owned(), 1.2, "×", slower(Change::Document));
-    add("churn: p99 while addresses change ÷ while nothing does".to_owned(), 1.2, "×", slower(Change::Addresses));
     if let Some(ours) = report.memory.iter().find(|footprint| footprint.is_of(Peer::Eastwall, Protocol::Http1)) {
         add("memory: idle, 1,000 rules".to_owned(), 15.0, "MB", Some(ours.idle as f64 / 1e6));
         add("memory: a connection, idle after a request".to_owned(), 10_000.0, "bytes", Some(ours.per_connection));
+    }
+    for table in &report.tables {
+        bars.extend(churn::bars(table));
     }
     bars
 }

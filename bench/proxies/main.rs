@@ -120,7 +120,9 @@ fn main() -> Result<(), Failure> {
     }
     let Amount { rounds, seconds, is_smoke, .. } = amount;
     let trial = if is_smoke { ": a trial, whose figures say nothing" } else { "" };
-    report.machine.insert("rounds".into(), format!("{rounds} of {seconds} s each{trial}").into());
+    let longer = format!(", {} s where something changes", seconds * scenario::LONGER);
+    let longer = if is_smoke { "" } else { &longer };
+    report.machine.insert("rounds".into(), format!("{rounds} of {seconds} s each{longer}{trial}").into());
     report.machine.insert("load after".into(), machine::load().into());
     fs::write(out.join("proxies.txt"), report.text())?;
     fs::write(out.join("proxies.json"), serde_json::to_string_pretty(&report.json())? + "\n")?;

@@ -32,7 +32,7 @@ pub(crate) fn draw(report: &Report) -> String {
     if !aims.is_empty() {
         put(
             &mut page,
-            "<h2>Aims</h2>\n<table><tr><th class=\"name\">what</th><th>at most</th><th>measured</th><th></th></tr>",
+            "<h2>Aims</h2>\n<table><tr><th class=\"name\">what</th><th>at most</th><th>measured</th><th></th><th></th></tr>",
         );
         aims.iter().for_each(|aim| put(&mut page, &aim_row(aim)));
         put(&mut page, "</table>");
@@ -49,12 +49,15 @@ pub(crate) fn draw(report: &Report) -> String {
 }
 
 fn aim_row(aim: &Bar) -> String {
-    let Bar { what, at_most, measured, unit } = aim;
-    let class = if aim.verdict() == "met" { "met" } else { "missed" };
+    let class = if aim.is_met() == Some(false) { "missed" } else { "met" };
     format!(
-        "<tr><td class=\"name\">{what}</td><td>{at_most} {unit}</td><td>{} {unit}</td><td class=\"{class}\">{}</td></tr>",
-        short(*measured),
-        aim.verdict()
+        "<tr><td class=\"name\">{}</td><td>{}</td><td>{} {}</td><td class=\"{class}\">{}</td><td>{}</td></tr>",
+        aim.what,
+        aim.limit(),
+        short(aim.measured),
+        aim.unit,
+        aim.verdict(),
+        aim.spread()
     )
 }
 

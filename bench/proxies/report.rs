@@ -48,23 +48,13 @@ impl Table {
         let is_ours =
             |other: &&Measured| Some(&other.peer) == self.scenario.peers.first() && other.beside == measured.beside;
         let ours = self.measured.iter().find(is_ours).unwrap_or(measured);
-        let percentile = |figure: fn(&Latency) -> f64| {
-            Some(Spread::of(samples().filter_map(|sample| sample.done.latency.as_ref().map(figure))).median)
-        };
-        let has_latency = samples().all(|sample| sample.done.latency.is_some());
         Row {
             measured,
             cost: of(|sample| sample.cost),
             ratio: Spread::of(ours.samples.iter().zip(samples()).map(|(ours, theirs)| ours.cost / theirs.cost)),
             rate: of(|sample| sample.done.count / sample.done.seconds),
             busy: of(|sample| sample.busy).median,
-            latency: has_latency
-                .then(|| {
-                    let [p50, p99, p999] =
-                        [|l: &Latency| l.p50, |l: &Latency| l.p99, |l: &Latency| l.p999].map(percentile);
-                    Some(Latency { p50: p50?, p99: p99?, p999: p999? })
-                })
-                .flatten(),
+            latency: latency(samples()),
         }
     }
 
@@ -126,6 +116,17 @@ impl Table {
     }
 }
 
+/// Of all requests of all rounds, where each was timed; else of the median round, where every round tells.
+pub(crate) fn latency<'a>(samples: impl Iterator<Item = &'a Sample> + Clone) -> Option<Latency> {
+    let mut times: Vec<u64> = samples.clone().flat_map(|sample| &sample.done.times).copied().collect();
+    times.sort_unstable();
+    Latency::of(&times).or_else(|| {
+        let rounds: Vec<Latency> = samples.map(|sample| sample.done.latency).collect::<Option<_>>()?;
+        let median = |figure: fn(&Latency) -> f64| Spread::of(rounds.iter().map(figure)).median;
+        Some(Latency { p50: median(|l| l.p50), p99: median(|l| l.p99), p999: median(|l| l.p999) })
+    })
+}
+
 impl Row<'_> {
     /// The percentiles, or dashes.
     pub(crate) fn times(&self) -> [String; 3] {
@@ -168,15 +169,15 @@ impl Report {
         }
         line(&mut text, &format!("\n{:<62} {:>12} {:>12}", "aims", "at most", "measured"));
         for bar in bars {
-            let (limit, measured) =
-                (format!("{} {}", bar.at_most, bar.unit), format!("{:.2} {}", bar.measured, bar.unit));
-            line(&mut text, &format!("{:<62} {limit:>12} {measured:>12}  {}", bar.what, bar.verdict()));
+            let (limit, measured) = (bar.limit(), format!("{:.2} {}", bar.measured, bar.unit));
+            let said = format!("{:<7}  {}", bar.verdict(), bar.spread());
+            line(&mut text, &format!("{:<62} {limit:>12} {measured:>12}  {said}", bar.what));
         }
         text
     }
 
     pub(crate) fn json(&self) -> Value {
-        let aim = |bar: &Bar| json!({"what": bar.what, "at most": bar.at_most, "measured": bar.measured, "unit": bar.unit, "met": bar.verdict() == "met"});
+        let aim = |bar: &Bar| json!({"what": bar.what, "at most": bar.at_most, "measured": bar.measured, "unit": bar.unit, "met": bar.is_met(), "of each round": bar.rounds.as_ref().map(spread)});
         json!({"aims": bars(self).iter().map(aim).collect::<Vec<_>>(), "machine": self.machine, "scenarios": self.tables.iter().map(Table::json).collect::<Vec<_>>(), "memory": self.memory.iter().map(footprint).collect::<Vec<_>>()})
     }
 }

@@ -12,7 +12,7 @@ use crate::usage;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amount {
     pub(crate) rounds: usize,
-    /// Of one run of the load. wrk and h2load take whole seconds, and at least one.
+    /// Of one run of the load, where the scenario does not stretch it. wrk and h2load take whole seconds, and at least one.
     pub(crate) seconds: f64,
     /// Idle connections of which the memory is measured.
     pub(crate) connections: usize,
@@ -48,13 +48,14 @@ pub(crate) fn measure(
         running.push((proxy, Vec::new()));
     }
     let count = running.len();
+    let seconds = if amount.is_smoke { amount.seconds } else { amount.seconds * scenario.stretch() };
     // Round 0 warms up.
     let first = if amount.is_smoke { 1 } else { 0 };
     for round in first..=amount.rounds {
         for turn in 0..count {
             // Nobody is always the first.
             let (proxy, samples) = &mut running[(turn + round) % count];
-            let seconds = if round == 0 { 1.0 } else { amount.seconds };
+            let seconds = if round == 0 { 1.0 } else { seconds };
             let sample = proxy.sample(scenario.load, seconds).map_err(|error| {
                 let (name, peer, last) = (scenario.name, proxy.peer.name(), proxy.process.last_words());
                 format!("{name}, {} rules, {peer}: {error}; {last}", rules.0)

@@ -33,7 +33,7 @@ pub(crate) struct Running {
 }
 
 /// One run of the load against one proxy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) done: Done,
     /// Microseconds of CPU for one of what the load counts.
@@ -135,6 +135,6 @@ impl Running {
         };
         let used = (usage::cpu(process.pid()) - before).as_secs_f64();
         let busy = used / started.elapsed().as_secs_f64() / setup.workers as f64;
-        Ok((done.count > 0.0).then(|| Sample { done, cost: used * 1e6 / done.count, busy }))
+        Ok((done.count > 0.0).then(|| Sample { cost: used * 1e6 / done.count, busy, done }))
     }
 }

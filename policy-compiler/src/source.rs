@@ -127,12 +127,9 @@ pub fn read(paths: &[PathBuf]) -> Sources {
 /// The same as [`read`] within bounds of one's own.
 #[must_use]
 pub fn read_within(paths: &[PathBuf], bounds: &Bounds) -> Sources {
-    let (files, diagnostics) = files::load(paths, bounds);
-    let mut sources = Sources::unreadable(diagnostics);
-    for file in files {
-        sources.add(&file.name, &file.text, bounds);
-    }
-    sources
+    let mut sources = Sources::default();
+    let diagnostics = files::load(paths, bounds, |name, text| sources.add(&name, &text.into(), bounds));
+    Sources::unreadable(diagnostics).and(sources)
 }
 
 /// Reads one text as if it were a file of this name.

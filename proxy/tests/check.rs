@@ -83,6 +83,19 @@ spec:
 
 /// `… | head -1`: who reads has gone, and the exit code still is the answer.
 #[test]
+fn each_command_is_described_by_the_same_words_in_the_list_and_in_its_own_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = |arguments: &[&str]| String::from_utf8(eastwall(folder.path(), arguments, "").stdout).unwrap();
+    let all = help(&["--help"]);
+    let listed = all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<_> = listed.filter_map(|line| line.trim().split_once(char::is_whitespace)).collect();
+    assert!(commands.len() > 10, "{all}");
+    for (command, description) in commands.into_iter().filter(|(command, _)| *command != "help") {
+        assert_eq!(help(&[command, "--help"]).lines().next(), Some(description.trim()), "{command}");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

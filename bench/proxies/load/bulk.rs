@@ -35,7 +35,7 @@ pub(super) fn run(target: &Target<'_>, connections: usize, way: Way, bytes: u64)
         Ok(moved)
     };
     let moved: u64 = each(connections, one)?.iter().sum();
-    Ok(Done { count: moved as f64 / MIB, seconds: start.elapsed().as_secs_f64(), latency: None })
+    Ok(Done::untimed(moved as f64 / MIB, start.elapsed().as_secs_f64()))
 }
 
 fn down(connection: &mut Connection, path: &str, bytes: u64, end: Instant) -> Result<u64, Failure> {

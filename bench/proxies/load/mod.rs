@@ -41,12 +41,14 @@ pub(crate) enum Load {
 }
 
 /// What one run of a load came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Done {
     /// Answered requests, messages that came back, or MiB that moved.
     pub(crate) count: f64,
     pub(crate) seconds: f64,
     pub(crate) latency: Option<Latency>,
+    /// Nanoseconds until each answer, ascending, where the harness itself timed them.
+    pub(crate) times: Vec<u64>,
 }
 
 /// Percentiles, in microseconds.
@@ -67,6 +69,20 @@ pub(crate) struct Target<'a> {
     pub(crate) client: IpAddr,
     pub(crate) rules: Rules,
     pub(crate) seconds: f64,
+}
+
+impl Done {
+    fn untimed(count: f64, seconds: f64) -> Self {
+        Self { count, seconds, latency: None, times: Vec::new() }
+    }
+}
+
+impl Latency {
+    /// Of ascending nanoseconds; `None` where there are none.
+    pub(crate) fn of(times: &[u64]) -> Option<Self> {
+        let at = |part: f64| Some(*times.get((times.len().checked_sub(1)? as f64 * part) as usize)? as f64 / 1e3);
+        Some(Self { p50: at(0.5)?, p99: at(0.99)?, p999: at(0.999)? })
+    }
 }
 
 impl Target<'_> {

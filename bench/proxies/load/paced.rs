@@ -36,7 +36,6 @@ pub(super) fn run(target: &Target<'_>, connections: usize, rate: usize) -> Resul
     };
     let mut times = each(connections, one)?.concat();
     times.sort_unstable();
-    let at = |part: f64| Some(*times.get(((times.len() as f64 - 1.0) * part) as usize)? as f64 / 1e3);
-    let latency = || Some(Latency { p50: at(0.5)?, p99: at(0.99)?, p999: at(0.999)? });
-    Ok(Done { count: times.len() as f64, seconds: start.elapsed().as_secs_f64(), latency: latency() })
+    let done = Done::untimed(times.len() as f64, start.elapsed().as_secs_f64());
+    Ok(Done { latency: Latency::of(&times), times, ..done })
 }

@@ -39,5 +39,5 @@ pub(super) fn run(target: &Target<'_>, connections: usize) -> Result<Done, Failu
         Ok(count)
     };
     let count: u64 = each(connections, one)?.iter().sum();
-    Ok(Done { count: count as f64, seconds: start.elapsed().as_secs_f64(), latency: None })
+    Ok(Done::untimed(count as f64, start.elapsed().as_secs_f64()))
 }

@@ -36,7 +36,7 @@ pub(super) fn run(
         return Err(format!("wrk had wrong answers or errors, {expected} refusals were expected: {line}").into());
     }
     let latency = Latency { p50: number("p50"), p99: number("p99"), p999: number("p999") };
-    Ok(Done { count, seconds: number("microseconds") / 1e6, latency: Some(latency) })
+    Ok(Done { latency: Some(latency), ..Done::untimed(count, number("microseconds") / 1e6) })
 }
 
 const SCRIPT: &str = r#"

@@ -1,5 +1,6 @@
 //! Which files a path means, and their bytes as text.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,26 +12,18 @@ use super::Bounds;
 use crate::diagnostic::{Code, Diagnostic, Location};
 use crate::pace;
 
-/// A file's name as people see it, and its text.
-pub(super) struct Loaded {
-    pub(super) name: Arc<str>,
-    pub(super) text: Arc<str>,
-}
-
-/// Reads every file that the paths mean, in sorted order, each once.
-pub(super) fn load(paths: &[PathBuf], bounds: &Bounds) -> (Vec<Loaded>, Vec<Diagnostic>) {
+/// Reads every file that the paths mean, in sorted order, each once. `each` gets its name as people see it, and its text.
+pub(super) fn load(paths: &[PathBuf], bounds: &Bounds, mut each: impl FnMut(Arc<str>, String)) -> Vec<Diagnostic> {
     let mut walk = Walk { bounds, found: Vec::new(), folders: Vec::new(), diagnostics: Vec::new() };
     for path in paths {
         walk.named(path);
     }
     let Walk { found, mut diagnostics, .. } = walk;
-    let mut loaded = Vec::new();
     let mut seen = hashbrown::HashSet::<PathBuf, foldhash::fast::RandomState>::default();
     let mut total = 0;
-    for path in found {
+    for Found { path, identity } in found {
         pace::step();
         // The same file named twice would be a second document of the same name.
-        let identity = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
         if !seen.insert(identity) {
             continue;
         }
@@ -44,18 +37,30 @@ pub(super) fn load(paths: &[PathBuf], bounds: &Bounds) -> (Vec<Loaded>, Vec<Diag
                 if total > bounds.total_bytes {
                     diagnostics.push(too_much(&path, bounds));
                 } else {
-                    loaded.push(Loaded { name: shown(&path), text: text.into() });
+                    each(shown(&path), text);
                 }
             }
             Err(diagnostic) => diagnostics.push(*diagnostic),
         }
     }
-    (loaded, diagnostics)
+    diagnostics
+}
+
+/// A file, by the path that was found and by the one that no link is on.
+struct Found {
+    path: PathBuf,
+    identity: PathBuf,
+}
+
+impl Found {
+    fn at(path: PathBuf) -> Self {
+        Self { identity: fs::canonicalize(&path).unwrap_or_else(|_| path.clone()), path }
+    }
 }
 
 struct Walk<'b> {
     bounds: &'b Bounds,
-    found: Vec<PathBuf>,
+    found: Vec<Found>,
     folders: Vec<PathBuf>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -63,12 +68,12 @@ struct Walk<'b> {
 impl Walk<'_> {
     fn named(&mut self, path: &Path) {
         if path.as_os_str() == "-" {
-            self.found.push(path.to_owned());
+            self.found.push(Found::at(path.to_owned()));
             return;
         }
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.folder(path, 0),
-            Ok(_) => self.found.push(path.to_owned()),
+            Ok(_) => self.found.push(Found::at(path.to_owned())),
             Err(error) => self.unreadable(path, &error),
         }
     }
@@ -78,7 +83,7 @@ impl Walk<'_> {
         if self.folders.contains(&identity) {
             return;
         }
-        self.folders.push(identity);
+        self.folders.push(identity.clone());
         if depth > self.bounds.folder_depth {
             let message = format!("folders lie deeper than {} levels", self.bounds.folder_depth);
             self.diagnostics.push(Diagnostic::new(Code::TooLarge, place(path), message));
@@ -88,16 +93,26 @@ impl Walk<'_> {
             Ok(entries) => entries,
             Err(error) => return self.unreadable(path, &error),
         };
-        let mut entries: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
-        entries.sort();
-        for entry in entries {
+        let mut entries: Vec<(OsString, fs::DirEntry)> =
+            entries.into_iter().map(|entry| (entry.file_name(), entry)).collect();
+        entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (name, entry) in entries {
             // A mounted ConfigMap keeps its files twice: as `key` (a link) and inside `..data`.
-            if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+            if name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            // PERF: of what is no link the folder says what it is; to ask for each is a tenth of reading unchanged policies.
+            let is_plain = entry.file_type().is_ok_and(|kind| kind.is_file());
+            let entry = entry.path();
+            if is_plain {
+                if is_policy_file(&entry) {
+                    self.found.push(Found { path: entry, identity: identity.join(name) });
+                }
                 continue;
             }
             match fs::metadata(&entry) {
                 Ok(metadata) if metadata.is_dir() => self.folder(&entry, depth + 1),
-                Ok(metadata) if metadata.is_file() && is_policy_file(&entry) => self.found.push(entry),
+                Ok(metadata) if metadata.is_file() && is_policy_file(&entry) => self.found.push(Found::at(entry)),
                 Ok(_) if is_policy_file(&entry) => self.diagnostics.push(no_file(&entry)),
                 Ok(_) => {}
                 Err(error) if is_policy_file(&entry) => self.unreadable(&entry, &error),
@@ -122,13 +137,12 @@ pub(super) fn text_of(path: &Path, bounds: &Bounds) -> Result<String, Box<Diagno
     let outcome = if path.as_os_str() == "-" {
         std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
     } else {
-        let file = open(path)?;
+        let (file, length) = open(path)?;
         // What is too large anyway is not read; what is not gets its memory once.
-        match file.metadata() {
-            Ok(metadata) if metadata.len() >= limit => return Err(Box::new(too_large(path, bounds))),
-            Ok(metadata) => bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_add(1)),
-            Err(error) => return Err(Box::new(unreadable(path, &error))),
+        if length >= limit {
+            return Err(Box::new(too_large(path, bounds)));
         }
+        bytes.reserve_exact(usize::try_from(length).unwrap_or(0).saturating_add(1));
         file.take(limit).read_to_end(&mut bytes)
     };
     outcome.map_err(|error| Box::new(unreadable(path, &error)))?;
@@ -138,18 +152,21 @@ pub(super) fn text_of(path: &Path, bounds: &Bounds) -> Result<String, Box<Diagno
     String::from_utf8(bytes).map_err(|error| Box::new(not_utf8(path, &error)))
 }
 
-/// Opens what can be read without waiting for anybody: a file, or a pipe that this process was given.
-fn open(path: &Path) -> Result<File, Box<Diagnostic>> {
+/// Opens what can be read without waiting for anybody: a file, or a pipe that this process was given. Of a file with how
+/// long it is.
+fn open(path: &Path) -> Result<(File, u64), Box<Diagnostic>> {
     let failed = |error: rustix::io::Errno| Box::new(unreadable(path, &error.into()));
     // A pipe without a writer would keep us here for ever.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&opened).map_err(failed)?.st_mode);
-    match kind {
-        FileType::RegularFile | FileType::CharacterDevice | FileType::Directory => Ok(opened.into()),
+    let stat = rustix::fs::fstat(&opened).map_err(failed)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok((opened.into(), u64::try_from(stat.st_size).unwrap_or(0))),
+        FileType::CharacterDevice | FileType::Directory => Ok((opened.into(), 0)),
         // The shell's `<(…)`: its writer is there already.
         FileType::Fifo if is_given(path) => {
-            rustix::fs::open(path, flags - OFlags::NONBLOCK, Mode::empty()).map(Into::into).map_err(failed)
+            let opened = rustix::fs::open(path, flags - OFlags::NONBLOCK, Mode::empty()).map_err(failed)?;
+            Ok((opened.into(), 0))
         }
         _ => Err(Box::new(no_file(path))),
     }
@@ -204,9 +221,17 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use super::load;
-    use crate::diagnostic::Code;
+    use std::sync::Arc;
+
+    use crate::diagnostic::{Code, Diagnostic};
     use crate::source::Bounds;
+
+    /// The names of the files that are read.
+    fn load(paths: &[PathBuf], bounds: &Bounds) -> (Vec<Arc<str>>, Vec<Diagnostic>) {
+        let mut names = Vec::new();
+        let diagnostics = super::load(paths, bounds, |name, _| names.push(name));
+        (names, diagnostics)
+    }
 
     #[test]
     fn a_mounted_config_map_is_read_once() {
@@ -223,7 +248,7 @@ mod tests {
         std::os::unix::fs::symlink("..", at("sub/loop")).unwrap();
         std::os::unix::fs::symlink("nowhere", at("gone.yml")).unwrap();
         let (loaded, diagnostics) = load(&[folder.path().to_owned(), at("b.yaml")], &Bounds::default());
-        let names: Vec<_> = loaded.iter().map(|file| file.name.rsplit('/').next().unwrap().to_owned()).collect();
+        let names: Vec<_> = loaded.iter().map(|name| name.rsplit('/').next().unwrap().to_owned()).collect();
         assert_eq!(names, ["b.yaml", "a.json"]);
         assert_eq!(diagnostics.iter().map(|d| d.code).collect::<Vec<_>>(), [Code::Unreadable]);
     }

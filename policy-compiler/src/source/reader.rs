@@ -32,27 +32,27 @@ impl Reader {
     /// `root` has the same identity.
     #[must_use]
     pub fn read(&mut self, paths: &[PathBuf]) -> Sources {
-        let bounds = self.bounds;
-        let (files, diagnostics) = files::load(paths, &bounds);
-        let mut sources = Sources::unreadable(diagnostics);
-        let mut before = std::mem::take(&mut self.kept);
-        for file in files {
+        let Self { bounds, kept } = self;
+        let mut before = std::mem::take(kept);
+        let mut sources = Sources::default();
+        let diagnostics = files::load(paths, bounds, |name, text| {
             pace::step();
-            let parsed = match before.remove(&file.name) {
-                Some(parsed) if parsed.text == file.text => parsed,
+            let parsed = match before.remove(&name) {
+                Some(parsed) if *parsed.text == *text => parsed,
                 _ => {
+                    let text = text.into();
                     let mut fresh = Sources::default();
-                    fresh.add(&file.name, &file.text, &bounds);
-                    Parsed { text: file.text, sources: fresh }
+                    fresh.add(&name, &text, bounds);
+                    Parsed { text, sources: fresh }
                 }
             };
             let at_rest = parsed.sources.documents.iter().map(Document::at_rest).collect();
-            let diagnostics = parsed.sources.diagnostics.clone();
-            sources = sources.and(parsed.sources);
-            let kept = Sources { documents: at_rest, diagnostics };
-            self.kept.insert(file.name, Parsed { text: parsed.text, sources: kept });
-        }
-        sources
+            let at_rest = Sources { documents: at_rest, diagnostics: parsed.sources.diagnostics.clone() };
+            kept.insert(name, Parsed { text: parsed.text, sources: at_rest });
+            sources.documents.extend(parsed.sources.documents);
+            sources.diagnostics.extend(parsed.sources.diagnostics);
+        });
+        Sources::unreadable(diagnostics).and(sources)
     }
 }
 

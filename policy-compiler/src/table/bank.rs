@@ -20,6 +20,7 @@ use crate::table::residue::Residue;
 use crate::table::state::Methods;
 use crate::table::text;
 use crate::table::trie::{Exactness, Place, Span, Trie, TrieBuilder};
+use crate::table::unit::Runs;
 
 /// A clause at one place.
 ///
@@ -274,8 +275,8 @@ impl Bank {
     }
 
     /// The first rule, in the order of the model, that acts on a request whose connection has these gates open.
-    pub(super) fn find(&self, open: &[u32], asked: &Asked<'_>) -> Option<u32> {
-        let mut search = Search { bank: self, open, asked, best: NOTHING };
+    pub(super) fn find(&self, open: &[u32], asked: &Asked<'_>, rules: &Runs) -> Option<u32> {
+        let mut search = Search { bank: self, open, asked, rules, best: NOTHING };
         search.visit(self.slice(self.unkeyed));
         match asked.request.path {
             Fact::Known(path) => {
@@ -300,8 +301,8 @@ impl Bank {
     }
 
     /// The first rule that acts on every request of a connection with these gates open.
-    pub(super) fn find_certain(&self, open: &[u32], now: i64) -> Option<u32> {
-        self.leading(open, now)
+    pub(super) fn find_certain(&self, open: &[u32], now: i64, rules: &Runs) -> Option<u32> {
+        self.leading(open, now, rules)
             .filter(|posting| {
                 let is_any =
                     |form: &Form| form.methods == u64::MAX && form.protocols == u16::MAX && form.residue.is_empty();
@@ -312,12 +313,12 @@ impl Bank {
     }
 
     /// The first rule that might act on some request of a connection with these gates open.
-    pub(super) fn first_live(&self, open: &[u32], now: i64) -> Option<u32> {
-        self.leading(open, now).map(|posting| posting.rule).min()
+    pub(super) fn first_live(&self, open: &[u32], now: i64, rules: &Runs) -> Option<u32> {
+        self.leading(open, now, rules).map(|posting| posting.rule).min()
     }
 
-    /// Clauses whose gate is open and whose rule has not expired, once each.
-    fn leading(&self, open: &[u32], now: i64) -> impl Iterator<Item = &Posting> {
+    /// Clauses whose gate is open and whose rule is neither gone nor expired, once each.
+    fn leading(&self, open: &[u32], now: i64, rules: &Runs) -> impl Iterator<Item = &Posting> {
         let every = self.others.iter().map(|(_, _, span)| *span);
         let spans = [self.unkeyed, self.by_path].into_iter().chain(every);
         spans.flat_map(move |span| {
@@ -328,6 +329,7 @@ impl Bank {
                     postings.get(from..).unwrap_or_default().iter().take_while(|posting| posting.gate == *gate)
                 })
                 .filter(move |posting| self.form(posting).is_some_and(|form| now < form.expires))
+                .filter(|posting| rules.has(posting.rule))
         })
     }
 
@@ -375,6 +377,7 @@ struct Search<'a> {
     bank: &'a Bank,
     open: &'a [u32],
     asked: &'a Asked<'a>,
+    rules: &'a Runs,
     best: u32,
 }
 
@@ -413,6 +416,7 @@ impl Search<'_> {
             && self.matches(form.comparison)
             && self.asked.request.now < form.expires
             && form.residue.is_met(self.asked, self.open, self.bank.need)
+            && self.rules.has(posting.rule)
     }
 
     /// Whether the key is what the pattern says, as far as the place where it was found leaves that open.

@@ -5,9 +5,8 @@ use crate::model::{Stack, Tier};
 use crate::registry::{Registry, WorkloadId};
 use crate::table::Table;
 use crate::table::asked::Asked;
-use crate::table::bank::Bank;
 use crate::table::plan::{Closer, Live, Plan, PlannedLeg, PlannedTier, Which};
-use crate::table::unit::Act;
+use crate::table::unit::{Act, Acting};
 use crate::verdict::{Action, Audit, Reason, RuleId, Verdict};
 use crate::world::ConnectionVerdict;
 
@@ -204,15 +203,14 @@ impl Table {
     fn find(&self, plan: &Plan, tier: &PlannedTier, asked: &Asked<'_>, which: Which, act: Act) -> Option<u32> {
         let found = plan.units(tier, which).filter_map(|live| {
             let open = plan.open(live, act);
-            if open.is_empty() { None } else { self.of_unit(live, act, |bank| bank.find(open, asked)) }
+            if open.is_empty() { None } else { self.of_unit(live, act, |acting| acting.find(open, asked)) }
         });
         found.min()
     }
 
-    /// A rule of a unit's bank, by its position among the rules of all policies.
-    fn of_unit(&self, live: &Live, act: Act, find: impl FnOnce(&Bank) -> Option<u32>) -> Option<u32> {
-        let unit = self.unit(live.unit)?;
-        find(unit.side(live.direction).bank(act)?).map(|number| unit.rule(number))
+    /// A rule of a unit, by its position among the rules of all policies.
+    fn of_unit(&self, live: &Live, act: Act, find: impl FnOnce(Acting<'_>) -> Option<u32>) -> Option<u32> {
+        find(self.unit(live.unit)?.acting(live.direction, act)?)
     }
 
     /// An Admin Deny comes before the pods' declared probes.
@@ -284,8 +282,7 @@ impl Table {
                 return Outlook { may_allow, may_deny: true, denial: (!may_allow).then_some(stop) };
             }
             let live_in = |live: &Live, act: Act| {
-                let bank = self.side(live).and_then(|side| side.bank(act));
-                bank.is_some_and(|bank| bank.first_live(plan.open(live, act), now).is_some())
+                self.of_unit(live, act, |acting| acting.first_live(plan.open(live, act), now)).is_some()
             };
             may_deny |= acting().any(|live| live_in(live, Act::Deny));
             may_allow |= acting().any(|live| live_in(live, Act::Allow));
@@ -303,13 +300,13 @@ impl Table {
     /// What the rules of an ordered tier could come to. Rules behind one that certainly acts have no say.
     fn ordered_outlook(&self, plan: &Plan, tier: &PlannedTier, asked: &Asked<'_>) -> Ordered {
         let now = asked.request.now;
-        let each = |act, find: &dyn Fn(&Bank, &[u32]) -> Option<u32>| {
+        let each = |act, find: &dyn Fn(Acting<'_>, &[u32]) -> Option<u32>| {
             let acting = plan.units(tier, Which::Enforced);
-            let found = acting.filter_map(|live| self.of_unit(live, act, |bank| find(bank, plan.open(live, act))));
+            let found = acting.filter_map(|live| self.of_unit(live, act, |acting| find(acting, plan.open(live, act))));
             found.min().unwrap_or(u32::MAX)
         };
-        let live = |act| each(act, &|bank, open| bank.first_live(open, now));
-        let certain = |act| each(act, &|bank, open| bank.find_certain(open, now));
+        let live = |act| each(act, &|acting, open| acting.first_live(open, now));
+        let certain = |act| each(act, &|acting, open| acting.find_certain(open, now));
         let (deny, allow, pass) = (certain(Act::Deny), certain(Act::Allow), certain(Act::Pass));
         let end = deny.min(allow).min(pass);
         let may_pass = live(Act::PossiblePass) < end;
@@ -331,7 +328,7 @@ impl Table {
         let acting = || plan.units(tier, Which::Enforced);
         let certain = acting().filter_map(|live| {
             let open = plan.open(live, Act::Deny);
-            self.of_unit(live, Act::Deny, |bank| bank.find_certain(open, asked.request.now))
+            self.of_unit(live, Act::Deny, |acting| acting.find_certain(open, asked.request.now))
         });
         certain.min().map(|rule| (Reason::DenyRule, RuleId::Rule(rule)))
     }

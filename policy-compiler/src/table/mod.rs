@@ -9,6 +9,7 @@ mod attribute;
 mod bank;
 mod clause;
 mod gate;
+mod grouping;
 mod hash;
 mod heap;
 mod judge;
@@ -26,9 +27,10 @@ mod unit;
 use crate::model::Model;
 use crate::model::position::Positions;
 use crate::verdict::{RuleId, RuleRef};
+use grouping::Before;
 use hash::Seed;
 use state::Methods;
-use unit::{Before, Subjects, Unit};
+use unit::{Subjects, Unit};
 
 /// Every rule of a model, ready to be looked up.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ pub struct Size {
     pub policies: usize,
     /// Rules of the model.
     pub rules: usize,
-    /// Sets of policies with the same subject, tier and stack.
+    /// Sets of policies with the same subject, tier and stack; two of one set where some of it have changed.
     pub scopes: usize,
     /// Distinct conditions over connections.
     pub gates: usize,
@@ -67,28 +69,24 @@ impl Table {
     /// Compiles a model.
     #[must_use]
     pub fn build(model: &Model) -> Self {
-        Self::anew(model, Methods::of(model))
+        Self::with(model, Methods::of(model.policies.iter()), Seed::default(), &Before::default())
     }
 
-    fn anew(model: &Model, methods: Methods) -> Self {
-        Self::with(model, methods, Seed::default(), &Before::default())
-    }
-
-    /// Compiles what has changed: units of the very same policies are taken over. `held` is the model that this table
-    /// was built from.
+    /// Compiles what has changed: what was indexed of the very same policies is taken over. `held` is the model that this
+    /// table was built from.
     #[must_use]
     pub fn rebuild(&self, held: &Model, model: &Model) -> Self {
-        let methods = Methods::of(model);
-        if held.settings != model.settings || !self.methods.covers(&methods) {
-            return Self::anew(model, methods);
-        }
         let before = Before::of(&self.units, held);
+        let methods = Methods::of(model.policies.iter().filter(|policy| !before.has(policy)));
+        if held.settings != model.settings || !self.methods.covers(&methods) {
+            return Self::build(model);
+        }
         Self::with(model, self.methods.clone(), self.seed.clone(), &before)
     }
 
     fn with(model: &Model, methods: Methods, seed: Seed, before: &Before<'_>) -> Self {
         let positions = Positions::of(model);
-        let units = unit::units(model, &positions, &methods, &seed, before);
+        let units = grouping::units(model, &positions, &methods, &seed, before);
         let subjects = Subjects::new(&units, model, &seed);
         Self {
             subjects,
@@ -127,9 +125,5 @@ impl Table {
 
     fn unit(&self, number: u32) -> Option<&Unit> {
         self.units.get(number as usize)
-    }
-
-    fn side(&self, live: &plan::Live) -> Option<&unit::Side> {
-        Some(self.unit(live.unit)?.side(live.direction))
     }
 }

@@ -199,8 +199,9 @@ impl Plan {
     fn push(&mut self, number: u32, unit: &Unit, side: &Side, leg: &Leg<'_>, peer: &Attributes<'_>, table: &Table) {
         let open = ACTS.map(|act| {
             let start = position(self.gates.len());
-            if let Some(bank) = side.bank(act) {
-                bank.gates().open(leg, peer, bank.need(), &table.seed, &mut self.gates);
+            if let Some(acting) = unit.acting(leg.direction, act) {
+                let (gates, need) = acting.gates();
+                gates.open(leg, peer, need, &table.seed, &mut self.gates);
             }
             start..position(self.gates.len())
         });

@@ -1,8 +1,10 @@
 //! Method and protocol as bits: every state that a request can be in, unknown and absent among them, is one bit, and
 //! a clause is the set of states that it accepts.
 
+use std::sync::Arc;
+
 use crate::facts::{Fact, Protocol, Truth};
-use crate::model::{Atom, Expr, Model, Pattern, Text};
+use crate::model::{Atom, Expr, Pattern, Policy, Text};
 use crate::pace;
 use crate::table::need::Need;
 use crate::table::normal::Normal;
@@ -20,10 +22,10 @@ const ABSENT: u64 = 1 << 62;
 const UNKNOWN: u64 = 1 << 63;
 
 impl Methods {
-    /// Every method that a rule of the model names.
-    pub(super) fn of(model: &Model) -> Self {
+    /// Every method that a rule of these policies names.
+    pub(super) fn of<'a>(policies: impl Iterator<Item = &'a Arc<Policy>>) -> Self {
         let mut methods = Self::default();
-        for rule in model.policies.iter().flat_map(|policy| &policy.rules) {
+        for rule in policies.flat_map(|policy| &policy.rules) {
             pace::tick();
             methods.collect(&rule.condition);
         }

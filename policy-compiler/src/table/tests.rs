@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Size, Table};
 use crate::dialect;
 use crate::facts::{Connection, Direction, Fact, Protocol, Request, Transport};
+use crate::model::{Model, Policy};
 use crate::registry::{DeclaredPort, Labels, Registry, Workload};
 use crate::source;
 use crate::verdict::Action;
@@ -168,4 +169,50 @@ fn one_rule_of_many_sources_and_routes_stays_small() {
     assert_eq!((size.rules, size.clauses, size.gates), (1, 1, 1));
     assert!(size.postings <= 2002, "{size:?}");
     assert!(size.bytes < 1_000_000, "{size:?}");
+}
+
+/// Policies that say of `orders` who may read what, two rules each.
+fn documents(count: usize, version: usize) -> Vec<Arc<Policy>> {
+    let document = |number: usize| {
+        format!(
+            "apiVersion: eastwall.dev/v1alpha1\nkind: FirewallPolicy\nmetadata: {{name: p{number:03}, namespace: shop}}\n\
+             spec:\n  subject: [{{serviceAccount: orders}}]\n  ingress:\n\
+             \x20 - {{name: one, from: [{{serviceAccount: sa-{number}}}], http: [{{paths: [/v{version}/{number}]}}]}}\n\
+             \x20 - {{name: two, from: [{{serviceAccount: sa-0}}], http: [{{paths: [/v{version}/{number}/two]}}]}}\n"
+        )
+    };
+    let text = (0..count).map(document).collect::<Vec<_>>().join("---\n");
+    let compiled = dialect::compile(&source::parse("test.yaml", &text.into()));
+    assert!(!compiled.has_errors(), "{:?}", compiled.diagnostics);
+    compiled.model.policies.clone()
+}
+
+#[test]
+fn of_a_crowd_what_has_not_changed_is_not_indexed_again() {
+    const COUNT: usize = 40;
+    let registry = registry(1);
+    let mut policies = documents(COUNT, 0);
+    let model = |policies: &[Arc<Policy>]| Arc::new(Model { policies: policies.to_vec(), ..Model::default() });
+    let mut world = World::new(model(&policies), Arc::clone(&registry), 1);
+    let alone = world.table().size();
+    assert_eq!(alone.scopes, 1);
+    for version in 1..100 {
+        // The same one five times, and then the next.
+        let place = version / 5 % COUNT;
+        policies[place] = documents(COUNT, version).swap_remove(place);
+        let indexed = world.table().units[0].content().clone();
+        world = world.with_policies(model(&policies), Arc::clone(&registry), 1);
+        let Size { rules, scopes, clauses, .. } = world.table().size();
+        assert_eq!(rules, alone.rules);
+        let is_kept = world.table().units[0].content().is_index_of(&indexed);
+        assert_eq!(scopes, if is_kept { 2 } else { 1 }, "{version}");
+        assert!(is_kept || version % 5 == 0, "{version}: for a policy that had changed before");
+        assert!(clauses <= alone.clauses * 9 / 8, "{version}: {clauses}");
+        let flow = flow(&world, caller(0));
+        for (path, action) in [(version, Action::Allow), (version - 1, Action::Deny)]
+            .map(|(version, action)| (format!("/v{version}/{place}/two"), action))
+        {
+            assert_eq!(ask(&world, &flow, "GET", Fact::Known(path.as_bytes())).0, action, "{path}");
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! The unit of the index: the policies of one stack and tier that are written for the same subjects.
 //!
 //! Policies with equal subjects always come together, whatever workloads there are, so a unit is compiled once, when
-//! the table is built, and never again for a change of the registry.
+//! the table is built, and never again for a change of the registry. Which policies are one unit is said in
+//! [`super::grouping`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -12,11 +12,12 @@ use crate::facts::Direction;
 use crate::model::interpret::leg::Leg;
 use crate::model::interpret::tier;
 use crate::model::position::{Positions, count};
-use crate::model::{Atom, Effect, Expr, JwtRule, Mode, Model, PeerAtom, Policy, PolicyName, Rule, Stack, Tier};
+use crate::model::{Atom, Effect, Expr, JwtRule, Model, PeerAtom, Policy, Rule, Stack, Tier};
 use crate::pace;
+use crate::table::asked::Asked;
 use crate::table::attribute::{Whose, needed};
 use crate::table::bank::{Bank, BankBuilder};
-use crate::table::gate;
+use crate::table::gate::{self, Gates};
 use crate::table::hash::{HashedMap, Seed};
 use crate::table::need::Need;
 use crate::table::normal::Normal;
@@ -33,36 +34,69 @@ pub(super) struct Unit {
     pub(super) shadow: bool,
     /// Positions of its policies in the model, ascending.
     pub(super) policies: Vec<u32>,
+    content: Content,
     rules: Runs,
-    sides: Arc<Sides>,
 }
 
 /// What a unit's policies alone say, wherever they stand in the model: where none of them has changed it is the same in
 /// the next table.
+#[derive(Clone, Debug)]
+pub(super) struct Content {
+    index: Arc<Index>,
+    /// Numbers of its policies among those that were indexed, ascending; `None`: all of them. Rules of the others are
+    /// found, and passed over.
+    left: Option<Arc<[u32]>>,
+    sides: Arc<Sides>,
+}
+
+/// The rules of policies, found by what they ask.
+#[derive(Debug)]
+struct Index {
+    /// The first rule of each policy, and behind the last one the number of all.
+    starts: Box<[u32]>,
+    inbound: Indexed,
+    outbound: Indexed,
+}
+
+/// An index in one direction.
+#[derive(Debug)]
+struct Indexed {
+    /// By [`Act`].
+    banks: [Option<Bank>; ACTS.len()],
+    /// What the rules of each policy look at, with its number, ascending.
+    looks: Box<[(u32, Arc<Look>)]>,
+}
+
+/// A unit in both directions.
 #[derive(Debug)]
 struct Sides {
     inbound: Side,
     outbound: Side,
 }
 
-/// Where the rules of a unit stand among all rules of the model: runs of neighbours, each by its first rule here and
+/// Where the rules of an index stand among all rules of the model: runs of neighbours, each by its first rule here and
 /// there.
 #[derive(Debug, Default)]
-struct Runs(Vec<(u32, u32)>);
+pub(super) struct Runs(Vec<(u32, Option<u32>)>);
 
-/// A unit in one direction.
+/// A unit in one direction, its rules aside.
 #[derive(Debug, Default)]
 pub(super) struct Side {
-    /// By [`Act`].
-    banks: [Option<Bank>; ACTS.len()],
     /// The first policy that closes the direction, by its number in the unit.
     pub(super) closes: Option<u32>,
     /// The first policy that has an error and closes the direction therefore.
     pub(super) breaks: Option<u32>,
     /// What its rules look at, by the ports that they are for.
-    pub(super) looks: Vec<Look>,
+    pub(super) looks: Vec<Arc<Look>>,
     /// Tokens that its policies accept, each with the policy's number in the unit.
     pub(super) jwt_rules: Vec<(u32, Arc<JwtRule>)>,
+}
+
+/// The rules of a unit that act in one way, by their positions among those of the model.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acting<'a> {
+    bank: &'a Bank,
+    rules: &'a Runs,
 }
 
 /// What rules do when their condition holds, and how surely it has to.
@@ -82,7 +116,7 @@ pub(super) enum Act {
 pub(super) const ACTS: [Act; 4] = [Act::Deny, Act::Allow, Act::Pass, Act::PossiblePass];
 
 /// What the rules for some ports look at.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Look {
     ports: Normal,
     /// Lower-case header names.
@@ -103,115 +137,6 @@ pub(super) struct Subjects {
     by_attribute: HashedMap<Vec<u32>>,
     /// Units whose subject asks for more than what a workload is: judged anew for every connection.
     pub(super) varying: Vec<u32>,
-}
-
-/// Groups the policies of a model, in the order of stacks and tiers. `before` knows the units of an earlier table with
-/// the same methods and seed.
-pub(super) fn units(
-    model: &Model,
-    positions: &Positions,
-    methods: &Methods,
-    seed: &Seed,
-    before: &Before<'_>,
-) -> Vec<Unit> {
-    let replaced: BTreeSet<&PolicyName> =
-        model.policies.iter().filter(|policy| policy.mode == Mode::Audit).flat_map(|policy| &policy.replaces).collect();
-    let mut numbers: HashMap<Grouping, usize, foldhash::fast::RandomState> = HashMap::default();
-    let mut groups: Vec<(Grouping, Vec<u32>)> = Vec::new();
-    for (position, policy) in (0u32..).zip(&model.policies) {
-        pace::step();
-        let enforced = policy.mode == Mode::Enforce;
-        let shadow = !enforced || !replaced.contains(&policy.name);
-        let subject = Normal::of(&policy.subject, false);
-        let grouping = Grouping { stack: policy.stack, tier: policy.tier, enforced, shadow, subject };
-        let number = *numbers.entry(grouping).or_insert_with_key(|grouping| {
-            groups.push((grouping.clone(), Vec::new()));
-            groups.len() - 1
-        });
-        if let Some((_, policies)) = groups.get_mut(number) {
-            policies.push(position);
-        }
-    }
-    groups.sort_by_key(|(grouping, policies)| (grouping.stack, grouping.tier, policies.first().copied()));
-    groups
-        .into_iter()
-        .map(|(Grouping { stack, tier, enforced, shadow, .. }, policies)| {
-            let held: Vec<&Arc<Policy>> =
-                policies.iter().filter_map(|position| model.policies.get(*position as usize)).collect();
-            let sides = before.sides(&held).unwrap_or_else(|| {
-                let side = |direction| side(&held, direction, methods, seed);
-                Arc::new(Sides { inbound: side(Direction::Inbound), outbound: side(Direction::Outbound) })
-            });
-            let starts = policies.iter().filter_map(|position| positions.start(*position));
-            let rules = Runs::of(starts.zip(held.iter().map(|policy| count(policy))));
-            Unit { stack, tier, enforced, shadow, rules, sides, policies }
-        })
-        .collect()
-}
-
-/// The units of an earlier table, found by their policies.
-#[derive(Debug, Default)]
-pub(super) struct Before<'a>(HashMap<Vec<*const Policy>, &'a Arc<Sides>, foldhash::fast::RandomState>);
-
-impl<'a> Before<'a> {
-    /// The units of a table that was built from this model.
-    pub(super) fn of(units: &'a [Unit], model: &Model) -> Self {
-        let policies = |unit: &Unit| {
-            unit.policies
-                .iter()
-                .filter_map(|position| model.policies.get(*position as usize).map(Arc::as_ptr))
-                .collect()
-        };
-        Self(units.iter().map(|unit| (policies(unit), &unit.sides)).collect())
-    }
-
-    fn sides(&self, policies: &[&Arc<Policy>]) -> Option<Arc<Sides>> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let policies: Vec<*const Policy> = policies.iter().map(|policy| Arc::as_ptr(policy)).collect();
-        self.0.get(&policies).map(|sides| Arc::clone(sides))
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Grouping {
-    stack: Stack,
-    tier: Tier,
-    enforced: bool,
-    shadow: bool,
-    subject: Normal,
-}
-
-fn side(policies: &[&Arc<Policy>], direction: Direction, methods: &Methods, seed: &Seed) -> Side {
-    let mut banks = ACTS.map(|act| BankBuilder::new(act.need()));
-    let mut side = Side::default();
-    let mut looks: HashMap<Normal, Look, foldhash::fast::RandomState> = HashMap::default();
-    let mut start = 0u32;
-    for (number, policy) in (0u32..).zip(policies) {
-        if policy.closes.contains(direction) && !policy.broken {
-            side.closes = side.closes.or(Some(number));
-        }
-        if tier::breaks_direction(policy, direction) {
-            side.breaks = side.breaks.or(Some(number));
-        }
-        for (number, rule) in (start..).zip(&policy.rules).filter(|(_, rule)| rule.direction == direction) {
-            pace::tick();
-            for (act, bank) in ACTS.into_iter().zip(&mut banks) {
-                if act.effect() == rule.effect {
-                    bank.add(number, rule, methods, seed);
-                }
-            }
-            look(rule, &mut looks);
-        }
-        start = start.saturating_add(count(policy));
-        if direction == Direction::Inbound {
-            side.jwt_rules.extend(policy.jwt_rules.iter().map(|rule| (number, Arc::clone(rule))));
-        }
-    }
-    side.banks = banks.map(|bank| bank.finish(seed));
-    side.looks = looks.into_values().collect();
-    side
 }
 
 fn look(rule: &Rule, looks: &mut HashMap<Normal, Look, foldhash::fast::RandomState>) {
@@ -281,24 +206,185 @@ impl Act {
     }
 }
 
+// === impl Index ===
+
+impl Index {
+    fn of(policies: &[&Arc<Policy>], methods: &Methods, seed: &Seed) -> Self {
+        let ends = policies.iter().scan(0u32, |end, policy| {
+            *end = end.saturating_add(count(policy));
+            Some(*end)
+        });
+        let starts: Box<[u32]> = std::iter::once(0).chain(ends).collect();
+        let of = |direction| Indexed::of(policies, &starts, direction, methods, seed);
+        Self { inbound: of(Direction::Inbound), outbound: of(Direction::Outbound), starts }
+    }
+
+    fn rules(&self) -> u32 {
+        self.starts.last().copied().unwrap_or_default()
+    }
+
+    fn policies(&self) -> usize {
+        self.starts.len().saturating_sub(1)
+    }
+
+    fn in_direction(&self, direction: Direction) -> &Indexed {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+}
+
+impl Indexed {
+    fn of(policies: &[&Arc<Policy>], starts: &[u32], direction: Direction, methods: &Methods, seed: &Seed) -> Self {
+        let mut banks = ACTS.map(|act| BankBuilder::new(act.need()));
+        let mut looks = Vec::new();
+        for ((policy, start), held) in (0u32..).zip(starts).zip(policies) {
+            let mut looked = HashMap::default();
+            for (number, rule) in (*start..).zip(&held.rules).filter(|(_, rule)| rule.direction == direction) {
+                pace::tick();
+                for (act, bank) in ACTS.into_iter().zip(&mut banks) {
+                    if act.effect() == rule.effect {
+                        bank.add(number, rule, methods, seed);
+                    }
+                }
+                look(rule, &mut looked);
+            }
+            looks.extend(looked.into_values().map(|look| (policy, Arc::new(look))));
+        }
+        Self { banks: banks.map(|bank| bank.finish(seed)), looks: looks.into() }
+    }
+}
+
 // === impl Side ===
 
 impl Side {
-    /// Its rules that act in this way.
-    pub(super) fn bank(&self, act: Act) -> Option<&Bank> {
-        self.banks.get(act as usize)?.as_ref()
+    /// Of policies, each with its number among those that were indexed.
+    fn of(policies: &[(u32, &Arc<Policy>)], indexed: &Indexed, direction: Direction) -> Self {
+        let mut side = Self::default();
+        for (number, (_, policy)) in (0u32..).zip(policies) {
+            if policy.closes.contains(direction) && !policy.broken {
+                side.closes = side.closes.or(Some(number));
+            }
+            if tier::breaks_direction(policy, direction) {
+                side.breaks = side.breaks.or(Some(number));
+            }
+            if direction == Direction::Inbound {
+                side.jwt_rules.extend(policy.jwt_rules.iter().map(|rule| (number, Arc::clone(rule))));
+            }
+        }
+        let mut looks: HashMap<&Normal, Arc<Look>, foldhash::fast::RandomState> = HashMap::default();
+        for (number, look) in &indexed.looks {
+            if policies.binary_search_by_key(number, |(number, _)| *number).is_ok() {
+                pace::tick();
+                let held = looks.entry(&look.ports).or_insert_with(|| Arc::clone(look));
+                if !held.covers(look) {
+                    Arc::make_mut(held).add(look);
+                }
+            }
+        }
+        side.looks = looks.into_values().collect();
+        side
+    }
+}
+
+// === impl Content ===
+
+impl Content {
+    /// Of policies that are indexed now.
+    pub(super) fn of(policies: &[&Arc<Policy>], methods: &Methods, seed: &Seed) -> Self {
+        let index = Arc::new(Index::of(policies, methods, seed));
+        let sides = Sides::of((0u32..).zip(policies.iter().copied()), &index);
+        Self { index, left: None, sides }
+    }
+
+    /// The same index, of whose policies these are left: each with its number among those that it has now, ascending.
+    pub(super) fn keeping(&self, policies: &[(u32, &Arc<Policy>)]) -> Self {
+        if policies.len() == self.policies() {
+            return self.clone();
+        }
+        let indexed = |number: u32| match &self.left {
+            None => Some(number),
+            Some(left) => left.get(number as usize).copied(),
+        };
+        let left = || policies.iter().filter_map(|(number, policy)| Some((indexed(*number)?, *policy)));
+        let sides = Sides::of(left(), &self.index);
+        Self { index: Arc::clone(&self.index), left: Some(left().map(|(number, _)| number).collect()), sides }
+    }
+
+    /// Whether both have the same index.
+    #[cfg(test)]
+    pub(super) fn is_index_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.index, &other.index)
+    }
+
+    /// How many policies it has.
+    fn policies(&self) -> usize {
+        self.left.as_ref().map_or(self.index.policies(), |left| left.len())
+    }
+
+    /// How many rules are indexed, those of policies that are gone included.
+    pub(super) fn indexed(&self) -> u32 {
+        self.index.rules()
+    }
+
+    /// Where its rules stand in the model; `policies` are the positions of its policies.
+    fn runs(&self, policies: &[u32], positions: &Positions) -> Runs {
+        let mut left = policies.iter().copied();
+        let starts = self.index.starts.windows(2).zip(0u32..).filter_map(|(rules, number)| {
+            let [start, end] = rules else { return None };
+            let is_left = self.left.as_ref().is_none_or(|left| left.binary_search(&number).is_ok());
+            let position = if is_left { left.next().and_then(|position| positions.start(position)) } else { None };
+            Some((position, end - start))
+        });
+        Runs::of(starts)
+    }
+}
+
+impl Sides {
+    fn of<'a>(policies: impl Iterator<Item = (u32, &'a Arc<Policy>)>, index: &Index) -> Arc<Self> {
+        let policies: Vec<(u32, &Arc<Policy>)> = policies.collect();
+        let of = |direction| Side::of(&policies, index.in_direction(direction), direction);
+        Arc::new(Self { inbound: of(Direction::Inbound), outbound: of(Direction::Outbound) })
     }
 }
 
 // === impl Unit ===
 
+/// What a unit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Kind {
+    pub(super) stack: Stack,
+    pub(super) tier: Tier,
+    pub(super) enforced: bool,
+    pub(super) shadow: bool,
+}
+
 impl Unit {
+    /// Of the policies at these positions.
+    pub(super) fn new(kind: Kind, policies: Vec<u32>, content: Content, positions: &Positions) -> Self {
+        let Kind { stack, tier, enforced, shadow } = kind;
+        let rules = content.runs(&policies, positions);
+        Self { stack, tier, enforced, shadow, rules, content, policies }
+    }
+
+    /// What the next table may take over.
+    pub(super) fn content(&self) -> &Content {
+        &self.content
+    }
+
     /// One of its directions.
     pub(super) fn side(&self, direction: Direction) -> &Side {
         match direction {
-            Direction::Inbound => &self.sides.inbound,
-            Direction::Outbound => &self.sides.outbound,
+            Direction::Inbound => &self.content.sides.inbound,
+            Direction::Outbound => &self.content.sides.outbound,
         }
+    }
+
+    /// Its rules for a direction that act in this way.
+    pub(super) fn acting(&self, direction: Direction, act: Act) -> Option<Acting<'_>> {
+        let bank = self.content.index.in_direction(direction).banks.get(act as usize)?.as_ref()?;
+        Some(Acting { bank, rules: &self.rules })
     }
 
     /// Where a policy of it stands in the model.
@@ -306,14 +392,10 @@ impl Unit {
         self.policies.get(policy as usize).copied()
     }
 
-    /// Where a rule of it stands among all rules of the model.
-    pub(super) fn rule(&self, number: u32) -> u32 {
-        self.rules.position(number)
-    }
-
     /// All its banks.
     pub(super) fn banks(&self) -> impl Iterator<Item = &Bank> {
-        [&self.sides.inbound, &self.sides.outbound].into_iter().flat_map(|side| &side.banks).flatten()
+        let Index { inbound, outbound, .. } = &*self.content.index;
+        [inbound, outbound].into_iter().flat_map(|indexed| &indexed.banks).flatten()
     }
 
     /// Whether it protects the leg's workload.
@@ -323,13 +405,44 @@ impl Unit {
     }
 }
 
+// === impl Acting ===
+
+impl Acting<'_> {
+    /// The distinct conditions over a connection, and how surely they have to hold.
+    pub(super) fn gates(&self) -> (&Gates, Need) {
+        (self.bank.gates(), self.bank.need())
+    }
+
+    /// The first rule, in the order of the model, that acts on a request whose connection has these gates open.
+    pub(super) fn find(&self, open: &[u32], asked: &Asked<'_>) -> Option<u32> {
+        self.rules.position(self.bank.find(open, asked, self.rules)?)
+    }
+
+    /// The first rule that acts on every request of a connection with these gates open.
+    pub(super) fn find_certain(&self, open: &[u32], now: i64) -> Option<u32> {
+        self.rules.position(self.bank.find_certain(open, now, self.rules)?)
+    }
+
+    /// The first rule that might act on some request of a connection with these gates open.
+    pub(super) fn first_live(&self, open: &[u32], now: i64) -> Option<u32> {
+        self.rules.position(self.bank.first_live(open, now, self.rules)?)
+    }
+}
+
+// === impl Runs ===
+
 impl Runs {
-    /// Of policies, each with its first rule among those of the model, and the number of its rules.
-    fn of(policies: impl Iterator<Item = (u32, u32)>) -> Self {
-        let mut runs: Vec<(u32, u32)> = Vec::new();
+    /// Of policies, each with its first rule among those of the model, if it is still there, and the number of its rules.
+    fn of(policies: impl Iterator<Item = (Option<u32>, u32)>) -> Self {
+        let mut runs: Vec<(u32, Option<u32>)> = Vec::new();
         let mut here = 0u32;
         for (there, count) in policies.filter(|(_, count)| *count > 0) {
-            if runs.last().is_none_or(|(first, position)| here - first != there - position) {
+            let goes_on = |(first, position): &(u32, Option<u32>)| match (position, there) {
+                (Some(position), Some(there)) => here - first == there - position,
+                (None, None) => true,
+                _ => false,
+            };
+            if !runs.last().is_some_and(goes_on) {
                 runs.push((here, there));
             }
             here = here.saturating_add(count);
@@ -337,14 +450,40 @@ impl Runs {
         Self(runs)
     }
 
+    /// `None` where the rule is gone.
+    ///
     /// INVARIANT: the order of rules is the same here and there, so the first one here is the first one there.
-    fn position(&self, rule: u32) -> u32 {
-        let run = self.0.partition_point(|(first, _)| *first <= rule).saturating_sub(1);
-        self.0.get(run).map_or(u32::MAX, |(first, position)| position + (rule - first))
+    fn position(&self, rule: u32) -> Option<u32> {
+        let run = self.0.partition_point(|(first, _)| *first <= rule).checked_sub(1)?;
+        let (first, position) = self.0.get(run)?;
+        Some((*position)? + (rule - first))
+    }
+
+    /// Whether the rule is still there.
+    pub(super) fn has(&self, rule: u32) -> bool {
+        self.position(rule).is_some()
     }
 }
 
 impl Look {
+    fn covers(&self, other: &Self) -> bool {
+        (self.allows || !other.allows)
+            && (self.requests || !other.requests)
+            && (self.claims || !other.claims)
+            && other.headers.iter().all(|name| self.headers.contains(name))
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.allows |= other.allows;
+        self.requests |= other.requests;
+        self.claims |= other.claims;
+        for name in &other.headers {
+            if !self.headers.contains(name) {
+                self.headers.push(Arc::clone(name));
+            }
+        }
+    }
+
     /// Whether its rules could be for the leg's port and transport.
     pub(super) fn is_in_scope(&self, leg: &Leg<'_>) -> bool {
         gate::met(&self.ports, leg, Need::Possibly)

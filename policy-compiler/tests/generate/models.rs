@@ -36,6 +36,39 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
     })
 }
 
+/// What stands at a place from now on; `None`: nothing.
+type Edit = (usize, Option<Arc<Policy>>);
+
+/// Many policies of the same subjects, and what becomes of one after the other: that at a place is another one, or gone.
+pub(crate) fn crowd() -> impl Strategy<Value = (Vec<Arc<Policy>>, Vec<Edit>)> {
+    let changes = prop::collection::vec((any::<usize>(), prop::option::weighted(0.8, policy())), 1..8);
+    (policy(), prop::collection::vec(policy(), 20..30), changes).prop_map(|(first, policies, changes)| {
+        let mut lines = 0;
+        let mut alike = |mut policy: Policy| {
+            lines += 1;
+            policy.name.name = format!("p{lines}").into();
+            policy.location.line = lines;
+            (policy.stack, policy.tier, policy.subject) = (first.stack, first.tier, first.subject.clone());
+            adapt(&mut policy);
+            Arc::new(policy)
+        };
+        let policies = policies.into_iter().map(&mut alike).collect();
+        (policies, changes.into_iter().map(|(place, policy)| (place, policy.map(&mut alike))).collect())
+    })
+}
+
+/// To what its tier may do.
+fn adapt(policy: &mut Policy) {
+    if !policy.tier.is_ordered(policy.stack) {
+        for rule in policy.rules.iter_mut().filter(|rule| rule.effect == Effect::Pass) {
+            rule.effect = Effect::Deny;
+        }
+    }
+    if policy.tier == Tier::Admin {
+        policy.closes = Directions::default();
+    }
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     let stack = prop_oneof![
         5 => Just(Stack::Native),
@@ -61,15 +94,11 @@ fn policy() -> impl Strategy<Value = Policy> {
     )
         .prop_map(
             |(stack, tier, mode, subject, closes, mut rules, (http_options, jwt_rules), broken, replaces)| {
-                let ordered = tier.is_ordered(stack);
                 for (index, rule) in (1_u32..).zip(&mut rules) {
-                    if rule.effect == Effect::Pass && !ordered {
-                        rule.effect = Effect::Deny;
-                    }
                     rule.name = format!("r{index}").into();
                     rule.location.column = index;
                 }
-                Policy {
+                let mut policy = Policy {
                     name: name(""),
                     location: location(),
                     stack,
@@ -78,13 +107,14 @@ fn policy() -> impl Strategy<Value = Policy> {
                     mode,
                     replaces: replaces.filter(|_| mode == Mode::Audit).map(name).into_iter().collect(),
                     subject,
-                    // Admin closes nothing.
-                    closes: if tier == Tier::Admin { Directions::default() } else { closes },
+                    closes,
                     rules,
                     http_options,
                     jwt_rules,
                     broken,
-                }
+                };
+                adapt(&mut policy);
+                policy
             },
         )
 }

@@ -1,18 +1,19 @@
 //! Makes the next world of what was read: compile aside, test, and only then hand over.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eastwall_policy::diagnostic::{Diagnostic, Style, as_text};
+use eastwall_policy::diagnostic::{Diagnostic, Location, Style, as_text};
 use eastwall_policy::dialect::{self, Compiled, LastGood};
 use eastwall_policy::facts::Direction;
 use eastwall_policy::model::Model;
 use eastwall_policy::pace;
 use eastwall_policy::registry::Registry;
 use eastwall_policy::registry::kubernetes::{Objects, is_object};
-use eastwall_policy::source::{self, Bounds};
+use eastwall_policy::source::{self, Bounds, Document};
 use eastwall_policy::world::World;
 use sha2::{Digest as _, Sha256};
 
@@ -37,8 +38,8 @@ struct Workloads {
     text: [u8; 32],
 }
 
-/// Tests a world; the error says what failed.
-pub(super) type SelfTest = fn(&World) -> Result<(), String>;
+/// Tests a world that follows one of these policies; the error says what failed.
+pub(super) type SelfTest = fn(&World, &Model) -> Result<(), String>;
 
 /// Holds what is in force, and makes the next.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(super) struct Maker {
     number: u64,
     /// The last world that has a table: another registry joins that table without compiling a rule.
     compiled: Option<Arc<World>>,
+    /// The policies in force.
+    judging: Arc<Model>,
     /// Hash of the table in force.
     in_force: Option<Arc<str>>,
     /// Of what is in force: to see whether anything changed.
@@ -96,6 +99,7 @@ impl Maker {
             latch: Latch::new(),
             number: 0,
             compiled: None,
+            judging: Arc::default(),
             in_force: None,
             content: None,
             workloads_text: None,
@@ -139,17 +143,17 @@ impl Maker {
         self.again = reading.again;
         let registry_changed = self.take_workloads(workloads);
         let content = Content::of(&reading);
-        let before = self.content;
-        let changed = before != Some(content);
+        let before = self.content.take();
+        let is_same = before.as_ref().is_some_and(|before| before.policies == content.policies);
+        let changed = !is_same || before.is_some_and(|before| before.objects != content.objects);
         self.status.held =
             reading.holds.iter().map(|hold| HeldFile { file: hold.file.to_string(), why: hold.why.into() }).collect();
         self.tell_holds(&reading);
         let mut objects_changed = false;
         if changed {
-            let is_same = before.is_some_and(|before| before.policies == content.policies);
             objects_changed = self.compile(&reading, is_same);
-            self.content = Some(content);
         }
+        self.content = Some(content);
         if registry_changed || objects_changed {
             self.join();
         }
@@ -319,7 +323,7 @@ impl Maker {
 
     /// Tests a world before it serves. If it fails, what is in force stays.
     fn passes(&mut self, world: &World) -> bool {
-        let failure = (self.self_test)(world).err();
+        let failure = (self.self_test)(world, &self.judging).err();
         if let Some(failure) = &failure
             && self.status.self_test.as_ref() != Some(failure)
         {
@@ -339,6 +343,7 @@ impl Maker {
 
     fn put_in_force(&mut self, world: &World, started: Instant) {
         self.number = world.generation().number;
+        self.judging = Arc::clone(world.model());
         self.in_force = Some(Arc::clone(&world.generation().hash));
         self.look_upstream(world);
         let generation = world.generation();
@@ -438,38 +443,59 @@ fn read_workloads(path: &Path, bounds: &Bounds, known: Option<[u8; 32]>) -> Resu
 }
 
 /// What the documents say and where: a moved rule is a new location in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct Content {
-    policies: [u8; 32],
-    objects: [u8; 32],
+    policies: (Vec<Said>, Vec<Diagnostic>),
+    objects: Vec<Said>,
+}
+
+/// What one document says.
+#[derive(Debug)]
+struct Said {
+    location: Location,
+    /// Bytes of a text; `None`: the same as the one before. The items of a list share its text, which counts once: a
+    /// cluster's dump is one list of thousands.
+    text: Option<(Arc<str>, Range<usize>)>,
 }
 
 impl Content {
     fn of(reading: &Reading) -> Self {
-        let mut policies = Sha256::new();
-        let mut objects = Sha256::new();
-        let mut hashed: [Option<&source::Document>; 2] = [None, None];
+        let (mut policies, mut objects) = (Listing::default(), Listing::default());
         for document in &reading.sources.documents {
             pace::step();
-            let (hash, before) = match (is_object(document), &mut hashed) {
-                (true, [_, before]) => (&mut objects, before),
-                (false, [before, _]) => (&mut policies, before),
-            };
-            hash.update(document.location.to_string());
-            hash.update([0]);
-            // The items of a list share its text, which counts once: a cluster's dump is one list of thousands.
-            let is_next = |before: &source::Document| {
-                Arc::ptr_eq(&before.file_text, &document.file_text) && before.range == document.range
-            };
-            if !before.is_some_and(is_next) {
-                hash.update(document.file_text.get(document.range.clone()).unwrap_or_default());
+            if is_object(document) { objects.add(document) } else { policies.add(document) }
+        }
+        Self { policies: (policies.said, reading.sources.diagnostics.clone()), objects: objects.said }
+    }
+}
+
+#[derive(Default)]
+struct Listing<'d> {
+    said: Vec<Said>,
+    last: Option<&'d Document>,
+}
+
+impl<'d> Listing<'d> {
+    fn add(&mut self, document: &'d Document) {
+        let Document { location, file_text, range, .. } = document;
+        let is_same = |last: &Document| Arc::ptr_eq(&last.file_text, file_text) && last.range == *range;
+        let text = (!self.last.is_some_and(is_same)).then(|| (Arc::clone(file_text), range.clone()));
+        self.last = Some(document);
+        self.said.push(Said { location: location.clone(), text });
+    }
+}
+
+impl PartialEq for Said {
+    fn eq(&self, other: &Self) -> bool {
+        self.location == other.location
+            && match (&self.text, &other.text) {
+                // A file that has not changed keeps its text.
+                (Some((one, of_one)), Some((other, of_other))) => {
+                    (Arc::ptr_eq(one, other) && of_one == of_other)
+                        || one.get(of_one.clone()) == other.get(of_other.clone())
+                }
+                (None, None) => true,
+                _ => false,
             }
-            *before = Some(document);
-            hash.update([0]);
-        }
-        for diagnostic in &reading.sources.diagnostics {
-            policies.update(format!("{diagnostic:?}"));
-        }
-        Self { policies: policies.finalize().into(), objects: objects.finalize().into() }
     }
 }

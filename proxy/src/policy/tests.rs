@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use eastwall_policy::facts::{Connection, Direction, Fact, Headers, Protocol, Request, Transport};
+use eastwall_policy::model::Model;
 use eastwall_policy::verdict::{Action, Reason, Verdict};
 use eastwall_policy::world::World;
 
@@ -514,7 +515,7 @@ fn objects_that_were_never_read_seal_everything() {
 /// Whether [`picky`] fails. Of one test alone.
 static FAILS: AtomicBool = AtomicBool::new(true);
 
-fn picky(_: &World) -> Result<(), String> {
+fn picky(_: &World, _: &Model) -> Result<(), String> {
     if FAILS.load(Ordering::Relaxed) { Err("injected".to_owned()) } else { Ok(()) }
 }
 
