@@ -246,7 +246,7 @@ pub struct Request<'a> {
     pub now: i64,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
     /// The address of the client: as given, else as the trusted proxies tell it in `X-Forwarded-For`, else the peer's.
     ///
     /// SPEC: Envoy, `xff_num_trusted_hops`: of the addresses in the header, joined over its lines, the one that the
@@ -294,6 +294,22 @@ impl Request<'_> {
     pub fn opaque(protocol: Fact<Protocol>, now: i64) -> Self {
         let other = if protocol == Fact::Unknown { Fact::Unknown } else { Fact::Absent };
         Self { protocol, sni: other, alpn: other, qname: other, ..Self::unseen(now) }
+    }
+
+    /// A request with a method and a path, and nothing else: no query, host, header or token.
+    #[must_use]
+    pub fn bare(protocol: Protocol, method: &'a [u8], path: &'a [u8], now: i64) -> Self {
+        Self {
+            method: Fact::Known(method),
+            path: Fact::Known(path),
+            query: Fact::Absent,
+            host: Fact::Absent,
+            headers: Fact::Known(Headers::default()),
+            upgrade: Fact::Absent,
+            jwt: Fact::Absent,
+            mesh_jwt: Fact::Absent,
+            ..Self::opaque(Fact::Known(protocol), now)
+        }
     }
 }
 

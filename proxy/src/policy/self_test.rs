@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use eastwall_policy::dialect;
-use eastwall_policy::facts::{Connection, Direction, Fact, Headers, Protocol, Request, Transport};
+use eastwall_policy::facts::{Connection, Direction, Protocol, Request, Transport};
 use eastwall_policy::model::{Model, Policy, Rule};
 use eastwall_policy::registry::Registry;
 use eastwall_policy::source;
@@ -53,17 +53,7 @@ fn known_verdicts() -> Result<(), String> {
             fqdn: None,
             direction: Some(Direction::Inbound),
         };
-        let request = Request {
-            method: Fact::Known(method.as_bytes()),
-            path: Fact::Known(path.as_bytes()),
-            query: Fact::Absent,
-            host: Fact::Absent,
-            headers: Fact::Known(Headers::default()),
-            upgrade: Fact::Absent,
-            jwt: Fact::Absent,
-            mesh_jwt: Fact::Absent,
-            ..Request::opaque(Fact::Known(Protocol::Http), 0)
-        };
+        let request = Request::bare(Protocol::Http, method.as_bytes(), path.as_bytes(), 0);
         let action = world.request_verdict(&world.flow(&connection), &request).action;
         if action != expected {
             return Err(format!("{method} {path} is {action:?}, the known verdict is {expected:?}"));
@@ -164,6 +154,17 @@ mod tests {
 
     fn world(model: &Arc<Model>) -> World {
         World::new(Arc::clone(model), Arc::new(Registry::parse("w", &WORKLOADS.into()).0), 1)
+    }
+
+    #[test]
+    fn a_workload_that_takes_proven_peers_alone_is_no_failure() {
+        let model = model(&["/a"]);
+        let strict = WORKLOADS.replace(
+            "serviceAccount: server,",
+            "serviceAccount: server, annotations: {eastwall.dev/inbound-mtls: strict},",
+        );
+        let world = World::new(Arc::clone(&model), Arc::new(Registry::parse("w", &strict.into()).0), 1);
+        assert_eq!(run(&world, &Model::default()), Ok(()));
     }
 
     #[test]

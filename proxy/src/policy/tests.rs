@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use eastwall_policy::facts::{Connection, Direction, Fact, Headers, Protocol, Request, Transport};
+use eastwall_policy::facts::{Connection, Direction, Protocol, Request, Transport};
 use eastwall_policy::model::Model;
 use eastwall_policy::verdict::{Action, Reason, Verdict};
 use eastwall_policy::world::World;
@@ -111,17 +111,7 @@ fn get(live: &Live, path: &str) -> Verdict {
         fqdn: None,
         direction: Some(Direction::Inbound),
     };
-    let request = Request {
-        method: Fact::Known(b"GET"),
-        path: Fact::Known(path.as_bytes()),
-        query: Fact::Absent,
-        host: Fact::Absent,
-        headers: Fact::Known(Headers::default()),
-        upgrade: Fact::Absent,
-        jwt: Fact::Absent,
-        mesh_jwt: Fact::Absent,
-        ..Request::opaque(Fact::Known(Protocol::Http), 0)
-    };
+    let request = Request::bare(Protocol::Http, b"GET", path.as_bytes(), 0);
     world.request_verdict(&world.flow(&connection), &request)
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use eastwall_policy::facts::{Connection, Direction, Fact, Headers, Protocol, Request, Transport};
+use eastwall_policy::facts::{Connection, Direction, Protocol, Request, Transport};
 use eastwall_policy::registry::Registry;
 use eastwall_policy::verdict::Action;
 use eastwall_policy::world::World;
@@ -164,17 +164,7 @@ fn action(world: &World, direction: Direction, source: IpAddr, destination: IpAd
         fqdn: None,
         direction: Some(direction),
     };
-    let request = Request {
-        method: Fact::Known(b"GET"),
-        path: Fact::Known(path.as_bytes()),
-        query: Fact::Absent,
-        host: Fact::Absent,
-        headers: Fact::Known(Headers::default()),
-        upgrade: Fact::Absent,
-        jwt: Fact::Absent,
-        mesh_jwt: Fact::Absent,
-        ..Request::opaque(Fact::Known(Protocol::Http), 0)
-    };
+    let request = Request::bare(Protocol::Http, b"GET", path.as_bytes(), 0);
     world.request_verdict(&world.flow(&connection), &request).action
 }
 

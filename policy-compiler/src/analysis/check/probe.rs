@@ -2,7 +2,7 @@
 
 use crate::analysis::exposure::from_anyone;
 use crate::diagnostic::{Code, Diagnostic, Location};
-use crate::facts::{Connection, Direction, End, Fact, Headers, Place, Protocol, Request};
+use crate::facts::{Connection, Direction, End, Fact, Place, Protocol, Request};
 use crate::model::Model;
 use crate::model::interpret::request_verdict;
 use crate::model::position::Positions;
@@ -64,15 +64,5 @@ fn request(probe: &Probe, now: i64) -> Request<'_> {
         Some((path, query)) => (path, Fact::Known(query.as_bytes())),
         None => (&**target, Fact::Absent),
     };
-    Request {
-        method: Fact::Known(probe.method.as_bytes()),
-        path: Fact::Known(path.as_bytes()),
-        query,
-        host: Fact::Absent,
-        headers: Fact::Known(Headers::default()),
-        upgrade: Fact::Absent,
-        jwt: Fact::Absent,
-        mesh_jwt: Fact::Absent,
-        ..Request::opaque(Fact::Known(Protocol::Http), now)
-    }
+    Request { query, ..Request::bare(Protocol::Http, probe.method.as_bytes(), path.as_bytes(), now) }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use eastwall_controller::authority::{self, Authority, FileVault, ServerCertificate, Source};
 use eastwall_controller::slices::{self, AUDIENCE, Endpoint, Fleet, Review, ReviewError, Reviewed, Reviewer};
 use eastwall_controller::{Change, Key, Metrics, Object, Store};
-use eastwall_policy::facts::{Connection, Direction, Fact, Headers, Protocol, Request, Transport};
+use eastwall_policy::facts::{Connection, Direction, Protocol, Request, Transport};
 use eastwall_policy::source::Bounds;
 use eastwall_policy::verdict::Action;
 use serde_json::{Value, json};
@@ -203,17 +203,7 @@ impl Proxy {
             fqdn: None,
             direction: Some(Direction::Inbound),
         };
-        let request = Request {
-            method: Fact::Known(b"GET"),
-            path: Fact::Known(path.as_bytes()),
-            query: Fact::Absent,
-            host: Fact::Absent,
-            headers: Fact::Known(Headers::default()),
-            upgrade: Fact::Absent,
-            jwt: Fact::Absent,
-            mesh_jwt: Fact::Absent,
-            ..Request::opaque(Fact::Known(Protocol::Http), 0)
-        };
+        let request = Request::bare(Protocol::Http, b"GET", path.as_bytes(), 0);
         world.request_verdict(&world.flow(&connection), &request).action == Action::Allow
     }
 

@@ -1,6 +1,6 @@
 //! A request that a rule is about, asked of the table and of the reference interpreter.
 
-use eastwall_policy::facts::{Connection, Direction, End, Fact, Headers, Place, Protocol, Request, Transport};
+use eastwall_policy::facts::{Connection, Direction, End, Fact, Place, Protocol, Request, Transport};
 use eastwall_policy::model::{
     Atom, Expr, Model, Pattern, PeerAtom, Policy, PortAtom, Rest, Rule, Segment, Text, interpret,
 };
@@ -70,20 +70,9 @@ impl Question {
             fqdn: None,
             direction: Some(self.direction),
         };
-        let opaque = Request::opaque(Fact::Known(self.protocol), 0);
         let request = match &self.path {
-            None => opaque,
-            Some(path) => Request {
-                method: Fact::Known(&self.method),
-                path: Fact::Known(path),
-                query: Fact::Absent,
-                host: Fact::Absent,
-                headers: Fact::Known(Headers::default()),
-                upgrade: Fact::Absent,
-                jwt: Fact::Absent,
-                mesh_jwt: Fact::Absent,
-                ..opaque
-            },
+            None => Request::opaque(Fact::Known(self.protocol), 0),
+            Some(path) => Request::bare(self.protocol, &self.method, path, 0),
         };
         let verdict = world.request_verdict(&world.flow(&connection), &request);
         if verdict.reason == Reason::PlaintextRefused {
