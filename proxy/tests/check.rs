@@ -88,10 +88,11 @@ fn each_command_is_described_by_the_same_words_in_the_list_and_in_its_own_help()
     let help = |arguments: &[&str]| String::from_utf8(eastwall(folder.path(), arguments, "").stdout).unwrap();
     let all = help(&["--help"]);
     let listed = all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let commands: Vec<_> = listed.filter_map(|line| line.trim().split_once(char::is_whitespace)).collect();
+    // The rest of a long description stands below its beginning.
+    let names = listed.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let commands: Vec<_> = names.filter_map(|line| line.split_once(' ')).collect();
     assert!(commands.len() > 10, "{all}");
     for (command, description) in commands.into_iter().filter(|(command, _)| *command != "help") {
-        // The list is as wide as a terminal.
         let own = help(&[command, "--help"]);
         assert!(own.starts_with(description.trim()), "{command}: {description}\n{own}");
     }
