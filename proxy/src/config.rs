@@ -45,7 +45,8 @@ pub(crate) struct Limits {
     pub(crate) head_timeout: Duration,
     /// Time without a byte in either direction after which a connection is closed.
     pub(crate) idle_timeout: Duration,
-    /// Time to see enough first bytes to know the protocol, on an undeclared port with L7 rules.
+    /// Time to see enough first bytes to know the protocol, on an undeclared port with L7 rules; and for the next request
+    /// of a client that is silent when the drain begins.
     pub(crate) detect_timeout: Duration,
     /// Time to connect upstream.
     pub(crate) connect_timeout: Duration,
@@ -120,7 +121,7 @@ pub(crate) struct LimitSettings {
     /// Time without a byte after which a connection is closed [default: 1h]
     #[arg(long, value_name = "TIME")]
     idle_timeout: Option<Span>,
-    /// Time to know the protocol on an undeclared port [default: 1s]
+    /// Time to know the protocol on an undeclared port, and of a silent client after a drain began [default: 1s]
     #[arg(long, value_name = "TIME")]
     detect_timeout: Option<Span>,
     /// Time to connect upstream [default: 5s]

@@ -13,6 +13,8 @@ from lab.scene import PLACEMENTS, Scene
 from lab.stage import HOST, Stage, shape_policy
 from lab.wire import Http1, Http2
 
+ASK = f"GET /open/x HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode()
+GET2_NOW = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/open/x"), (b":authority", HOST.encode())]
 GET2 = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/open/slow"), (b":authority", HOST.encode())]
 
 
@@ -35,7 +37,7 @@ def stage(folder, ending, held):
 @pytest.mark.parametrize("version", ["1", "2"])
 def test_requests_in_flight_end_with_their_answer(stage, held, version, how):
     idle = stage.http1()
-    idle.send(f"GET /open/x HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode())
+    idle.send(ASK)
     assert idle.response().status == 200
     connection = stage.connect()
     if version == "1":
@@ -54,7 +56,7 @@ def test_requests_in_flight_end_with_their_answer(stage, held, version, how):
     def refused():
         try:
             with stage.http1() as late:
-                late.send(f"GET /open/x HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode())
+                late.send(ASK)
                 return late.response(timeout=2) is None
         except OSError:
             return True
@@ -113,6 +115,44 @@ def test_where_traffic_is_intercepted_it_ends_as_well(folder, ending, held, plac
     assert program.wait(10) == 0
     arrived = receiver.bytes_received
     assert refused() and receiver.bytes_received == arrived, "closed without the proxy"
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("before", ["nothing", "a request"])
+def test_what_a_silent_client_sends_as_it_begins_is_answered(stage, before, version):
+    """Its request was under way, and says nothing of the drain: it would not know whether to send it again."""
+    if version == "1":
+        client = stage.http1()
+        ask = lambda: client.send(ASK) or client.response()
+    else:
+        client = stage.http2()
+        ask = lambda: client.wait(client.request(GET2_NOW))
+    until(lambda: stage.firewall.metric("eastwall_connections_active") == 1, "the connection")
+    if before == "a request":
+        assert ask().status == 200
+    program = stage.firewall.program
+    program.signal(signal.SIGTERM)
+    until(lambda: "draining" in program.text(), "the drain")
+    answer = ask()
+    assert answer is not None and answer.status == 200
+    if version == "1":
+        assert answer.value("connection") == "close" and client.ended()
+    else:
+        assert client.goaway is not None
+    assert program.wait(5) == 0
+
+
+@pytest.mark.parametrize("before", ["nothing", "a request"])
+def test_a_client_that_stays_silent_holds_up_no_drain(stage, before):
+    client = stage.http1()
+    until(lambda: stage.firewall.metric("eastwall_connections_active") == 1, "the connection")
+    if before == "a request":
+        client.send(ASK)
+        assert client.response().status == 200
+    stage.firewall.program.signal(signal.SIGTERM)
+    assert client.ended(10)
+    assert stage.firewall.program.wait(5) == 0
+    assert "cut what did not end in time" not in stage.firewall.said()
 
 
 def test_drain_has_an_end(stage, held):

@@ -141,7 +141,6 @@ async fn detect(
         None => false,
     };
     if believed {
-        let mut drain = session.worker.drain.clone();
         tokio::select! {
             read = timeout(limits.idle_timeout, first.read(client)) => match read {
                 Ok(read) => {
@@ -154,7 +153,7 @@ async fn detect(
                     return Ok(Kind::Gone);
                 }
             },
-            _ = drain.wait_for(|draining| *draining) => return Ok(Kind::Gone),
+            () = silent_while_draining(session) => return Ok(Kind::Gone),
         }
     }
     let bound = if believed { limits.head_timeout } else { limits.detect_timeout };
@@ -191,6 +190,14 @@ async fn detect(
         Err(_) if http => Kind::Http1,
         Err(_) => Kind::Late,
     })
+}
+
+/// Ends when a client that has not begun to speak has been waited for long enough: its first bytes may be under way when
+/// the drain begins.
+async fn silent_while_draining(session: &Session) {
+    // Without a sender the process is at its end.
+    let _ = session.worker.drain.clone().wait_for(|draining| *draining).await;
+    tokio::time::sleep(session.worker.limits.detect_timeout).await;
 }
 
 /// Bytes that are no protocol we know, or a client that waits for the server: judged as what they are.

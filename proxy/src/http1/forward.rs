@@ -122,15 +122,15 @@ impl Connection<'_> {
         let limits = &self.session.worker.limits;
         let mut waits_for_rest = false;
         loop {
+            let draining = *self.drain.borrow();
             if self.client.input.is_empty() {
                 if let Some(codec) = self.codec.take() {
                     self.session.worker.http1.give_back(codec);
                 }
                 self.client.rest();
-                if *self.drain.borrow() {
-                    return Head::Close;
-                }
-                self.deadline.set(tokio::time::Instant::now() + limits.idle_timeout);
+                // Its next request may be under way when the drain begins.
+                let silence = if draining { limits.detect_timeout } else { limits.idle_timeout };
+                self.deadline.set(tokio::time::Instant::now() + silence);
             } else {
                 let judged = self.session.judged();
                 self.watch.judged(&judged.world);
@@ -166,7 +166,7 @@ impl Connection<'_> {
                     self.watch.judged(&judged.world);
                     continue;
                 }
-                _ = self.drain.wait_for(|draining| *draining), if idle => return Head::Close,
+                _ = self.drain.wait_for(|draining| *draining), if idle && !draining => continue,
                 read = std::future::poll_fn(|context| match client.poll_fill(context) {
                     Poll::Ready(read) => Poll::Ready(Some(read)),
                     Poll::Pending => deadline.poll(context).map(|()| None),
@@ -177,6 +177,7 @@ impl Connection<'_> {
                 Some(Ok(0)) => return Head::Refused(self.session.judged(), Refusal::Truncated),
                 Some(Ok(_)) => {}
                 Some(Err(_)) => return Head::Gone,
+                None if idle && draining => return Head::Close,
                 None if idle => {
                     self.session.worker.recorder.refused_connection(Limit::IdleTimeout);
                     return Head::Close;
