@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn time(smoke: bool) {
     let milliseconds = |whole| Duration::from_millis(if smoke { 10 } else { whole });
     let mut criterion = Criterion::default()
-        .output_directory(Path::new("target/criterion"))
+        .output_directory(Path::new("../target/criterion"))
         .warm_up_time(milliseconds(500))
         .measurement_time(milliseconds(2_000))
         .sample_size(if smoke { 10 } else { 100 });

@@ -54,7 +54,7 @@ pub fn said(program: &str, arguments: &[&str]) -> String {
 
 /// The version of a crate in the lock file that this was built with.
 pub fn locked(name: &str) -> String {
-    let mut lines = include_str!("../Cargo.lock").lines();
+    let mut lines = include_str!("../../Cargo.lock").lines();
     let is_it = |line: &str| line.strip_prefix("name = \"").and_then(|rest| rest.strip_suffix('"')) == Some(name);
     let version = lines.find(|line| is_it(line)).and_then(|_| lines.next());
     version.and_then(|line| line.strip_prefix("version = \"")).map_or("", |rest| rest.trim_end_matches('"')).to_owned()
