@@ -100,10 +100,7 @@ impl BodyReader {
                 State::UntilClose => return Ok(Piece { consumed: input.len(), data: rest, end: false }),
                 State::Length(left) => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
-                    *left -= here as u64;
-                    if *left == 0 {
-                        self.state = State::Ended;
-                    }
+                    self.passed(here);
                     let data = rest.get(..here).unwrap_or_default();
                     return Ok(Piece { consumed: consumed + here, data, end: self.is_ended() });
                 }
@@ -122,6 +119,22 @@ impl BodyReader {
             }
         }
         Ok(Piece { consumed, data: &[], end: self.is_ended() })
+    }
+
+    /// Bytes that are left of a body with a length: data to the last, which nobody needs to look at. 0 where the end is to
+    /// be looked for.
+    pub(super) fn left(&self) -> u64 {
+        if let State::Length(left) = self.state { left } else { 0 }
+    }
+
+    /// So many of the bytes that are [`Self::left`] have passed unread.
+    pub(super) fn passed(&mut self, count: usize) {
+        if let State::Length(left) = &mut self.state {
+            *left = left.saturating_sub(count as u64);
+            if *left == 0 {
+                self.state = State::Ended;
+            }
+        }
     }
 
     /// The connection has ended.

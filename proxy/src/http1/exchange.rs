@@ -1,7 +1,7 @@
 //! One request and its answer: both bodies at once, each at the pace of its receiver.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use eastwall_policy::canonical::Refusal;
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::codec::Codec;
 use super::wire::Wire;
-use super::{Asked, BodyLength, HeadLimits, Version, write};
-use crate::stream::Deadline;
+use super::{Asked, BodyLength, BodyReader, HeadLimits, Version, write};
+use crate::stream::{Bulk, Deadline};
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -47,6 +47,15 @@ pub(super) struct Exchange<'a> {
     /// The client's connection ends with this answer, whatever it is.
     pub(super) last: bool,
     pub(super) progress: Progress,
+    /// The bodies' ways past user space.
+    pub(super) bulk: BothWays,
+}
+
+/// Large bodies with a length. While one of these holds bytes, no more is put into the output that they follow.
+#[derive(Debug)]
+pub(super) struct BothWays {
+    up: Bulk,
+    down: Bulk,
 }
 
 /// How far it is.
@@ -94,9 +103,9 @@ impl Exchange<'_> {
     /// The request's way: true when something moved.
     fn up(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
-        while !self.codec.up.is_ended() && !self.progress.deaf && self.upstream.has_room() {
+        while !self.codec.up.is_ended() && !self.progress.deaf && self.upstream.has_room() && self.bulk.up.is_empty() {
             if self.client.input.is_empty() {
-                match self.client.poll_fill(context) {
+                match poll_more(context, self.client, self.upstream, &mut self.bulk.up, &mut self.codec.up) {
                     Poll::Ready(Ok(0)) => return Err(End::Broken(io::ErrorKind::UnexpectedEof.into())),
                     Poll::Ready(Ok(_)) => moved = true,
                     Poll::Ready(Err(error)) => return Err(End::Broken(error)),
@@ -113,13 +122,14 @@ impl Exchange<'_> {
                 Poll::Pending => {}
             }
         }
-        if !self.upstream.is_flushed() {
-            match self.upstream.poll_flush(context) {
+        if !is_flushed(self.upstream, &self.bulk.up) {
+            match poll_flush(context, self.upstream, &mut self.bulk.up) {
                 Poll::Ready(Ok(())) => moved = true,
                 // It may have answered before it closed: what it said is read first.
                 Poll::Ready(Err(_)) => {
                     self.progress.deaf = true;
                     self.upstream.discard();
+                    self.bulk.up.release();
                 }
                 Poll::Pending => {}
             }
@@ -152,7 +162,7 @@ impl Exchange<'_> {
     /// The answer's way: true when something moved.
     fn down(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
-        while self.client.has_room() && !self.is_answered() {
+        while self.client.has_room() && self.bulk.down.is_empty() && !self.is_answered() {
             if self.progress.status.is_none() {
                 if !self.upstream.input.is_empty() && self.take_head()? {
                     moved = true;
@@ -163,7 +173,7 @@ impl Exchange<'_> {
                 moved = true;
                 continue;
             }
-            match self.upstream.poll_fill(context) {
+            match poll_more(context, self.upstream, self.client, &mut self.bulk.down, &mut self.codec.down) {
                 Poll::Ready(Ok(0)) => self.end_of_upstream()?,
                 Poll::Ready(Ok(_)) => {
                     self.progress.answered = true;
@@ -173,8 +183,8 @@ impl Exchange<'_> {
                 Poll::Pending => break,
             }
         }
-        if !self.client.is_flushed() {
-            match self.client.poll_flush(context) {
+        if !is_flushed(self.client, &self.bulk.down) {
+            match poll_flush(context, self.client, &mut self.bulk.down) {
                 Poll::Ready(Ok(())) => moved = true,
                 Poll::Ready(Err(error)) => return Err(End::Broken(error)),
                 Poll::Pending => return Ok(moved),
@@ -194,7 +204,7 @@ impl Exchange<'_> {
     }
 
     fn is_answered(&self) -> bool {
-        self.progress.status.is_some() && self.codec.down.is_ended()
+        self.progress.status.is_some() && self.codec.down.is_ended() && self.bulk.down.is_empty()
     }
 
     /// Reads a head, if it is whole; interim ones are passed on as they come.
@@ -217,7 +227,7 @@ impl Exchange<'_> {
             return Ok(true);
         }
         let body = response.body_length();
-        self.progress.early = !up.is_ended() || !self.upstream.is_flushed();
+        self.progress.early = !up.is_ended() || !is_flushed(self.upstream, &self.bulk.up);
         if response.is_tunnel() && self.progress.early {
             // It switched before it can have read what it was asked.
             return Err(End::BadAnswer(Refusal::UnaskedUpgrade));
@@ -263,9 +273,246 @@ impl Exchange<'_> {
     }
 }
 
+/// The next of a body: into the pipe where it may, or else into the input. `Ready(Ok(0))`: the peer has ended its
+/// direction.
+fn poll_more(
+    context: &mut Context<'_>,
+    from: &mut Wire,
+    to: &mut Wire,
+    bulk: &mut Bulk,
+    body: &mut BodyReader,
+) -> Poll<io::Result<usize>> {
+    let passed = ready!(bulk.poll_fill(context, &mut from.stream, body.left()))?;
+    if passed > 0 {
+        body.passed(passed);
+        from.received += passed as u64;
+        to.sent += passed as u64;
+        return Poll::Ready(Ok(passed));
+    }
+    let read = ready!(from.poll_fill(context))?;
+    bulk.was_read(!from.input.has_room());
+    Poll::Ready(Ok(read))
+}
+
+/// Writes all that is to be written, and then what is in the pipe.
+fn poll_flush(context: &mut Context<'_>, to: &mut Wire, bulk: &mut Bulk) -> Poll<io::Result<()>> {
+    ready!(to.poll_flush(context))?;
+    bulk.poll_drain(context, &to.stream)
+}
+
+fn is_flushed(to: &Wire, bulk: &Bulk) -> bool {
+    to.is_flushed() && bulk.is_empty()
+}
+
+impl BothWays {
+    /// Nothing is in them.
+    pub(super) fn between(client: &Wire, upstream: &Wire) -> Self {
+        let [up, down] = [(); 2].map(|()| Bulk::between(&client.stream, &upstream.stream));
+        Self { up, down }
+    }
+}
+
 impl Progress {
     /// Nothing came back, not even an interim answer.
     pub(super) fn is_silent(&self) -> bool {
         !self.answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eastwall_policy::canonical::Scheme;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::stream::{Buffer, pipes, without_pipes};
+
+    /// The first is what somebody outside has.
+    async fn pair() -> (TcpStream, Wire) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        (near, Wire::new(far.into(), Buffer::default()))
+    }
+
+    /// Enough for many pipes, not a multiple of anything.
+    const LENGTH: usize = 5_000_003;
+
+    fn body(seed: usize) -> Vec<u8> {
+        (0..LENGTH).map(|n| ((n + seed) % 251) as u8).collect()
+    }
+
+    struct Site {
+        client: Wire,
+        upstream: Wire,
+        codec: Box<Codec>,
+        scope: CanonicalScope,
+    }
+
+    impl Site {
+        /// `client` and `upstream`, whose first request with this head is about to be passed on.
+        async fn new(head: &str) -> (TcpStream, TcpStream, Self) {
+            let ((near, mut client), (far, mut upstream)) = (pair().await, pair().await);
+            let limits = HeadLimits::default();
+            let (mut codec, scope) = (Codec::new(limits), CanonicalScope::default());
+            let mut near = near;
+            near.write_all(head.as_bytes()).await.unwrap();
+            while client.input.bytes().len() < head.len() {
+                std::future::poll_fn(|context| client.poll_fill(context)).await.unwrap();
+            }
+            let read = codec.request.read(client.input.bytes(), limits, &scope, Scheme::Http).unwrap();
+            client.input.consume(read.unwrap());
+            write::request_head(&codec.request, &mut upstream.output);
+            codec.up.begin(codec.request.body_length());
+            codec.down.begin(BodyLength::None);
+            (near, far, Self { client, upstream, codec, scope })
+        }
+
+        async fn run(&mut self) -> End {
+            let mut idle = Deadline::new(Instant::now() + Duration::from_secs(60));
+            let bulk = BothWays::between(&self.client, &self.upstream);
+            let mut exchange = Exchange {
+                client: &mut self.client,
+                upstream: &mut self.upstream,
+                codec: &mut self.codec,
+                scope: &self.scope,
+                limits: HeadLimits::default(),
+                idle: &mut idle,
+                idle_timeout: Duration::from_secs(60),
+                last: false,
+                progress: Progress::default(),
+                bulk,
+            };
+            exchange.run().await
+        }
+    }
+
+    async fn head_of(stream: &mut TcpStream) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// A large body each way, with the next request and the bytes of the next answer right behind.
+    async fn exchange_of_large_bodies() {
+        let head = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
+        let (mut near, mut far, mut site) = Site::new(&head).await;
+        let talk = async {
+            let asked = async {
+                near.write_all(&body(1)).await.unwrap();
+                near.write_all(b"GET /next HTTP/1.1\r\n").await.unwrap();
+            };
+            let received = async {
+                assert!(head_of(&mut far).await.contains(&format!("Content-Length: {LENGTH}\r\n")));
+                let mut got = vec![0; LENGTH];
+                far.read_exact(&mut got).await.unwrap();
+                assert!(got == body(1));
+            };
+            tokio::join!(asked, received);
+            let answered = async {
+                far.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes()).await.unwrap();
+                far.write_all(&body(2)).await.unwrap();
+            };
+            let received = async {
+                head_of(&mut near).await;
+                let mut got = vec![0; LENGTH];
+                near.read_exact(&mut got).await.unwrap();
+                assert!(got == body(2));
+            };
+            tokio::join!(answered, received);
+        };
+        let (end, ()) = tokio::join!(site.run(), talk);
+        assert!(matches!(end, End::Done { keep_client: true, keep_upstream: true }), "{end:?}");
+        assert_eq!(site.client.input.bytes(), b"GET /next HTTP/1.1\r\n", "the next request was not passed on");
+        assert_eq!(site.upstream.received, site.client.sent);
+        assert!(far.try_read(&mut [0; 1]).is_err(), "nothing more reaches the upstream");
+    }
+
+    #[tokio::test]
+    async fn large_bodies_pass_through_pipes_to_their_last_byte() {
+        exchange_of_large_bodies().await;
+        let (free, used) = pipes();
+        assert!(free > 0, "nothing went through a pipe");
+        assert_eq!(used, 0, "who has ended holds none");
+    }
+
+    #[tokio::test]
+    async fn without_a_pipe_large_bodies_are_copied() {
+        without_pipes();
+        exchange_of_large_bodies().await;
+        assert_eq!(pipes().0, 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_in_chunks_is_read_and_takes_no_pipe() {
+        let (mut near, mut far, mut site) =
+            Site::new("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        let talk = async {
+            let asked = async {
+                for piece in body(1).chunks(100_000) {
+                    near.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
+                    near.write_all(piece).await.unwrap();
+                    near.write_all(b"\r\n").await.unwrap();
+                }
+                near.write_all(b"0\r\n\r\n").await.unwrap();
+            };
+            let received = async {
+                let mut got = Vec::new();
+                while !got.ends_with(b"\r\n0\r\n\r\n") {
+                    far.read_buf(&mut got).await.unwrap();
+                }
+                far.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            };
+            tokio::join!(asked, received);
+            head_of(&mut near).await;
+        };
+        let (end, ()) = tokio::join!(site.run(), talk);
+        assert!(matches!(end, End::Done { keep_client: true, keep_upstream: true }), "{end:?}");
+        assert_eq!(pipes(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_the_middle_of_a_large_body_ends_both_connections() {
+        let (mut near, mut far, mut site) =
+            Site::new("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await;
+        let talk = async {
+            head_of(&mut far).await;
+            let sent = async {
+                // Until nobody takes any more of it.
+                while tokio::time::timeout(Duration::from_millis(200), near.write_all(&[1; 100_000])).await.is_ok() {}
+            };
+            sent.await;
+            assert_eq!(pipes().1, 1, "it waits in a pipe");
+            far.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            assert!(head_of(&mut near).await.contains("413"));
+        };
+        let (end, ()) = tokio::join!(site.run(), talk);
+        assert!(matches!(end, End::Done { keep_client: false, keep_upstream: false }), "{end:?}");
+        assert_eq!(pipes(), (0, 0), "a pipe that holds bytes is closed");
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_leaves_in_the_middle_of_a_large_body_truncates_it() {
+        let (mut near, mut far, mut site) = Site::new("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let talk = async {
+            head_of(&mut far).await;
+            let answered = async {
+                far.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes()).await.unwrap();
+                far.write_all(&body(2)[..LENGTH / 2]).await.unwrap();
+                drop(far);
+            };
+            let received = async {
+                head_of(&mut near).await;
+                let mut got = vec![0; LENGTH / 2];
+                near.read_exact(&mut got).await.unwrap();
+                assert!(got == body(2)[..LENGTH / 2]);
+            };
+            tokio::join!(answered, received);
+        };
+        let (end, ()) = tokio::join!(site.run(), talk);
+        assert!(matches!(end, End::Broken(_)), "{end:?}");
     }
 }

@@ -11,7 +11,7 @@ use eastwall_policy::verdict::{Action, Proof, Reason, Verdict};
 use eastwall_policy::world::ConnectionVerdict;
 
 use super::codec::Codec;
-use super::exchange::{End, Exchange, Progress};
+use super::exchange::{BothWays, End, Exchange, Progress};
 use super::wire::Wire;
 use super::write::{self, Answer};
 use super::{BodyLength, HeadLimits, RequestHead, Version};
@@ -227,6 +227,7 @@ impl Connection<'_> {
             codec.down.begin(BodyLength::None);
             let (end, progress) = {
                 // The head is kept beside the readers, for it is judged again while they run.
+                let bulk = BothWays::between(&self.client, &upstream);
                 let mut exchange = Exchange {
                     client: &mut self.client,
                     upstream: &mut upstream,
@@ -237,6 +238,7 @@ impl Connection<'_> {
                     idle_timeout: self.session.worker.limits.idle_timeout,
                     last: *self.drain.borrow(),
                     progress: Progress::default(),
+                    bulk,
                 };
                 let end = loop {
                     let swapped = tokio::select! {

@@ -1,5 +1,4 @@
-//! Copies between two sockets until both directions have ended: one task, one buffer a direction, no timer per byte. Bulk
-//! data goes through a pipe instead and is never copied to user space.
+//! Copies between two sockets until both directions have ended: one task, one buffer a direction, no timer per byte.
 
 use std::io;
 use std::pin::Pin;
@@ -9,11 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::pipe::Pipe;
-use super::{Buffer, ByteStream, Deadline};
-
-/// A direction that moves less than this at a time is bulk no longer: copying it costs less than passing its pages on.
-const BULK_MIN: usize = 8 * 1024;
+use super::{Buffer, Bulk, ByteStream, Deadline};
 
 /// How a copy ended, and what passed.
 #[derive(Debug)]
@@ -42,11 +37,7 @@ pub(crate) struct Copy<'a> {
 #[derive(Debug)]
 struct Way {
     buffer: Buffer,
-    pipe: Pipe,
-    /// Both ends are sockets.
-    splices: bool,
-    /// The last that came was enough for a pipe.
-    bulk: bool,
+    bulk: Bulk,
     total: u64,
     finished: bool,
     closed: bool,
@@ -60,8 +51,7 @@ impl<'a> Copy<'a> {
         idle_timeout: Duration,
     ) -> Self {
         let idle = Deadline::new(Instant::now() + idle_timeout);
-        let splices = client.socket().is_some() && upstream.socket().is_some();
-        let (up, down) = (Way::new(from_client, splices), Way::new(from_upstream, splices));
+        let [up, down] = [from_client, from_upstream].map(|first| Way::new(first, Bulk::between(client, upstream)));
         Self { client, upstream, up, down, idle, idle_timeout, seen: 0 }
     }
 
@@ -97,9 +87,9 @@ impl<'a> Copy<'a> {
 }
 
 impl Way {
-    fn new(buffer: Buffer, splices: bool) -> Self {
+    fn new(buffer: Buffer, bulk: Bulk) -> Self {
         let total = buffer.bytes().len() as u64;
-        Self { buffer, pipe: Pipe::default(), splices, bulk: false, total, finished: false, closed: false }
+        Self { buffer, bulk, total, finished: false, closed: false }
     }
 
     /// Ready when the source has ended and that end was passed on.
@@ -112,9 +102,7 @@ impl Way {
                 }
                 self.buffer.consume(written);
             }
-            if let Some(socket) = to.socket() {
-                ready!(self.pipe.poll_drain(context, socket))?;
-            }
+            ready!(self.bulk.poll_drain(context, to))?;
             if self.finished {
                 if !self.closed {
                     self.release();
@@ -139,23 +127,19 @@ impl Way {
 
     /// `Ready(Ok(0))`: the end.
     fn poll_fill(&mut self, context: &mut Context<'_>, from: &mut ByteStream) -> Poll<io::Result<usize>> {
-        if self.bulk {
-            ready!(from.poll_read_ready(context))?;
-            let moved = from.socket().map_or(Ok(0), |socket| self.pipe.fill(socket))?;
-            if moved > 0 {
-                self.bulk = moved >= BULK_MIN;
-                return Poll::Ready(Ok(moved));
-            }
+        let moved = ready!(self.bulk.poll_fill(context, from, u64::MAX))?;
+        if moved > 0 {
+            return Poll::Ready(Ok(moved));
         }
         let read = ready!(self.buffer.poll_read(from, context))?;
-        self.bulk = self.splices && !self.buffer.has_room();
+        self.bulk.was_read(!self.buffer.has_room());
         Poll::Ready(Ok(read))
     }
 
     /// Who waits holds neither buffer nor pipe.
     fn release(&mut self) {
         self.buffer.release();
-        self.pipe.release();
+        self.bulk.release();
     }
 }
 

@@ -48,15 +48,20 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    /// Moves what has arrived into the empty pipe. 0: nothing can be moved, and only a read tells whether that is the end,
-    /// nothing for now, or something that does not go through a pipe, as urgent data.
-    pub(super) fn fill(&mut self, from: &TcpStream) -> io::Result<usize> {
+    /// Whether no bytes are on their way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Moves what has arrived, `most` bytes of it, into the empty pipe. 0: nothing can be moved, and only a read tells
+    /// whether that is the end, nothing for now, or something that does not go through a pipe, as urgent data.
+    pub(super) fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         debug_assert!(self.held == 0, "where a pipe and a socket both hold bytes, either may be what cannot go on");
         if self.ends.is_none() {
             self.ends = take();
         }
         let Some(ends) = &self.ends else { return Ok(0) };
-        match splice(from, None, &ends.write, None, SIZE, FLAGS) {
+        match splice(from, None, &ends.write, None, most.min(SIZE), FLAGS) {
             Ok(moved) => {
                 self.held = moved;
                 Ok(moved)
@@ -91,6 +96,7 @@ impl Pipe {
                 pool.open -= 1;
             }
         });
+        self.held = 0;
     }
 }
 
@@ -119,13 +125,13 @@ fn take() -> Option<Ends> {
 
 /// Pipes of this thread that are open: free, and in use.
 #[cfg(test)]
-pub(super) fn count() -> (usize, usize) {
+pub(crate) fn count() -> (usize, usize) {
     POOL.with_borrow(|pool| (pool.free.len(), pool.open - pool.free.len()))
 }
 
 /// Lets this thread have no pipe, as where there are no descriptors left.
 #[cfg(test)]
-pub(super) fn exhaust() {
+pub(crate) fn exhaust() {
     POOL.with_borrow_mut(|pool| {
         pool.free.clear();
         pool.open = OPEN_MAX;
