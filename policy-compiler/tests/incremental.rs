@@ -134,3 +134,25 @@ fn only_the_policy_of_the_changed_document_is_another_one() {
     assert_eq!(before.model.policies.len(), after.model.policies.len());
     assert_eq!(others.len(), 1, "{others:?}");
 }
+
+#[test]
+fn what_is_there_no_more_is_held_by_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = [folder.path().to_owned()];
+    for (number, document) in documents().into_iter().enumerate() {
+        apply(folder.path(), number, Edit::Write, document);
+    }
+    let mut reader = Reader::default();
+    let compiled = compile_onto(&reader.read(&paths), &LastGood::default());
+    let held: Vec<_> = compiled.model.policies.iter().map(Arc::downgrade).collect();
+    assert!(held.len() > 10, "{}", held.len());
+    let mut kept = LastGood::of(&compiled);
+    drop(compiled);
+    fs::remove_dir_all(folder.path()).unwrap();
+    fs::create_dir(folder.path()).unwrap();
+    let compiled = compile_onto(&reader.read(&paths), &kept);
+    assert!(compiled.model.policies.is_empty(), "{:?}", compiled.diagnostics);
+    kept = LastGood::of(&compiled);
+    let still = held.iter().filter(|policy| policy.upgrade().is_some()).count();
+    assert_eq!(still, 0, "of {} policies, beside {kept:?}", held.len());
+}

@@ -65,6 +65,14 @@ impl Memos {
             network: self.network.next(),
         }
     }
+
+    /// Everything was read: what was there before and is no more is forgotten.
+    pub(super) fn close(&mut self) {
+        self.native.close();
+        self.istio.close();
+        self.cilium.close();
+        self.network.close();
+    }
 }
 
 impl<T> Default for Memo<T> {
@@ -80,6 +88,10 @@ impl<T> Memo<T> {
 
     fn next(&self) -> Self {
         Self { before: self.now.clone(), ..Self::anew(self.without_mentions) }
+    }
+
+    fn close(&mut self) {
+        self.before = ByIdentity::default();
     }
 }
 

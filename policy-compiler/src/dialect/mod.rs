@@ -299,6 +299,7 @@ pub fn compile_onto(sources: &Sources, last_good: &LastGood) -> Compiled {
         diagnostics.join(outcome.diagnostics);
         mentions.extend(outcome.mentions);
     }
+    memos.close();
     let objects = Objects::of(sorted.objects.iter().copied());
     diagnostics.extend(objects.diagnostics.iter().cloned());
     diagnostics.extend(sorted.note());
