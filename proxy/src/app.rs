@@ -46,16 +46,17 @@ pub(crate) fn run(config: &Config) -> io::Result<()> {
         tracing::warn!("--start-closed=false: until a good table was read, EVERYTHING PASSES; nothing else fails open");
     }
     let (live, reloader) = policy::start(origin, &recorder)?;
-    let captured = Captured::default();
+    let captured = (config.mode == Mode::Node).then(Captured::default);
     if let Some((following, state)) = config.controller.clone().zip(state) {
-        controller::start(following, state, &live, reloader.clone(), &recorder, captured.subscribe())?;
+        let captured = captured.as_ref().map(Captured::subscribe);
+        controller::start(following, state, &live, reloader.clone(), &recorder, captured)?;
     }
     let identities = config
         .mutual_tls
         .as_ref()
         .map(|_| Identities::new(if config.mode == Mode::Node { Whose::Pods } else { Whose::Own }));
     let inherited = Inherited::default();
-    let node = (config.mode == Mode::Node).then(|| node(config, &inherited, captured)).transpose()?;
+    let node = captured.map(|captured| node(config, &inherited, captured)).transpose()?;
     let lifecycle = Arc::new(Lifecycle::new(identities.clone(), node.clone().map(|node| (node, Arc::clone(&live)))));
     let socket = config.admin_socket.clone().map_or(SocketPath::Default, SocketPath::At);
     let seen = Admin {

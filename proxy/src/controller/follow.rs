@@ -1,5 +1,6 @@
 //! One stream: takes in what the controller sends, has it put in force, and says what became of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use protocol::follow_request::Message as Said;
 use protocol::follow_response::Message;
 use protocol::slices_client::SlicesClient;
 use protocol::{Acknowledgement, Captured, FollowRequest, FollowResponse, Hello, Refusal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::connect::Channel;
@@ -52,8 +53,7 @@ async fn follow(
     let mut acknowledged: Option<Acknowledgement> = None;
     loop {
         let message = tokio::select! {
-            changed = keep.captured.changed() => {
-                changed.map_err(|_| "the proxy ends")?;
+            () = captured_others(&mut keep.captured) => {
                 if let Some(last) = &mut acknowledged {
                     last.captured = captured(keep);
                     sender.send(request(Said::Acknowledgement(last.clone()))).await?;
@@ -128,15 +128,24 @@ fn hello(serves: &Serves, version: &str) -> Hello {
     Hello { serves: Some(serves), version: version.to_owned() }
 }
 
+/// Waits until other pods are captured: never, where this proxy serves its own pod alone.
+async fn captured_others(captured: &mut Option<watch::Receiver<BTreeSet<Arc<str>>>>) {
+    if let Some(captured) = captured
+        && captured.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 /// Nothing of a proxy that serves its own pod alone.
 fn captured(keep: &mut Keep) -> Option<Captured> {
-    let names = keep.captured.borrow_and_update().clone();
+    let names = keep.captured.as_mut()?.borrow_and_update().clone();
     let pod = |name: Arc<str>| {
         let (namespace, name) = name.split_once('/')?;
         Some(protocol::Pod { namespace: namespace.to_owned(), name: name.to_owned() })
     };
-    let pods = || names.into_iter().filter_map(pod).collect();
-    matches!(keep.following.serves, Serves::Node(_)).then(|| Captured { pods: pods() })
+    Some(Captured { pods: names.into_iter().filter_map(pod).collect() })
 }
 
 fn acknowledgement(keep: &mut Keep, version: String, status: &Status) -> Acknowledgement {

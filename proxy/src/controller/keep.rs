@@ -24,7 +24,7 @@ pub(super) struct Keep {
     pub(super) identities: Identities,
     pub(super) silence: Arc<Silence>,
     /// `namespace/name` of the pods whose traffic comes here; of a node's proxy.
-    pub(super) captured: watch::Receiver<BTreeSet<Arc<str>>>,
+    pub(super) captured: Option<watch::Receiver<BTreeSet<Arc<str>>>>,
     recorder: Recorder,
 }
 
@@ -35,7 +35,7 @@ impl Keep {
         live: Arc<Live>,
         reloader: Reloader,
         recorder: &Recorder,
-        captured: watch::Receiver<BTreeSet<Arc<str>>>,
+        captured: Option<watch::Receiver<BTreeSet<Arc<str>>>>,
     ) -> Self {
         let identities = Identities::new(&following.state, &following.serves);
         let silence = Arc::new(Silence::new(following.max_staleness, state.silence()));

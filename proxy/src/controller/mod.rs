@@ -27,14 +27,14 @@ pub(crate) use settings::{ControllerSettings, Following};
 pub(crate) use state::State;
 
 /// Follows on a thread of its own until the process ends. `state`: what was there at the start; `captured`: the pods of a
-/// node whose traffic comes here.
+/// node whose traffic comes here, where this is the proxy of a node.
 pub(crate) fn start(
     following: Following,
     state: State,
     live: &Arc<Live>,
     reloader: Reloader,
     recorder: &Recorder,
-    captured: watch::Receiver<BTreeSet<Arc<str>>>,
+    captured: Option<watch::Receiver<BTreeSet<Arc<str>>>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let follower = keep::Keep::new(following, state, Arc::clone(live), reloader, recorder, captured);

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Parser as _;
 use eastwall_controller::slices::Counts;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,6 +13,9 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
 use super::site::{Proxy, Site, broken, pod, policy, read, until};
+use crate::admin::client::ask;
+use crate::app;
+use crate::config::{Config, Settings};
 use crate::controller::settings::{Following, Serves};
 
 /// The bar for what a change may take; here everything is near, and the machine may be busy.
@@ -51,6 +55,46 @@ fn the_slice_is_in_force_and_so_is_each_change() {
     assert_eq!(served.fleet.counts_of(&policy("orders", "").key), Counts::default());
     site.put(pod("shop", "more", "more", "n1", "10.0.0.9"));
     until("no trace of it", || !site.state().join("current/policies/eastwall.dev").exists());
+}
+
+#[derive(clap::Parser)]
+struct Call {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// As its command starts it, and not the parts that follow alone.
+#[test]
+fn a_whole_process_of_one_pod_follows() {
+    let site = Site::new();
+    let served = site.serve();
+    let following = site.following(served.address);
+    let socket = site.folder.path().join("admin.sock");
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let call = Call::parse_from([
+        "eastwall".to_owned(),
+        "--mode=gateway".to_owned(),
+        "--listen=127.0.0.1:0".to_owned(),
+        "--upstream=127.0.0.1:9".to_owned(),
+        "--access-log=off".to_owned(),
+        format!("--controller={}", served.address),
+        format!("--controller-ca={}", path(&following.ca)),
+        format!("--controller-token={}", path(&following.token)),
+        format!("--controller-state={}", path(&following.state)),
+        "--pod-namespace=shop".to_owned(),
+        "--pod-name=orders".to_owned(),
+        "--node-name=n1".to_owned(),
+        format!("--admin-socket={}", path(&socket)),
+    ]);
+    let config = Config::new(&call.settings, None).unwrap();
+    let process = std::thread::spawn(move || app::run(&config).map_err(|error| error.to_string()));
+    until("the slice is in force", || served.fleet.counts().in_force == 1);
+    let listed = || ask(&socket, "GET", "/policy").unwrap().body;
+    let before = listed();
+    site.put(policy("orders", "/v2"));
+    until("the change", || listed() != before);
+    assert_eq!(ask(&socket, "POST", "/drain").unwrap().status, 202);
+    process.join().unwrap().unwrap();
 }
 
 #[test]

@@ -187,7 +187,8 @@ impl Proxy {
         };
         let (live, reloader) = policy::start(origin, &recorder).unwrap();
         let captured = Captured::default();
-        start(following, state, &live, reloader.clone(), &recorder, captured.subscribe()).unwrap();
+        let of_node = matches!(following.serves, Serves::Node(_)).then(|| captured.subscribe());
+        start(following, state, &live, reloader.clone(), &recorder, of_node).unwrap();
         Self { live, reloader, recorder, captured, _writer: writer }
     }
 
