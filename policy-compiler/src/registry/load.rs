@@ -50,7 +50,9 @@ impl Registry {
                 ),
             }
         }
+        pace::step();
         let registry = entries_of(&entries, &mut findings);
+        pace::step();
         diagnostics.extend(findings.into_diagnostics());
         (registry, diagnostics)
     }

@@ -95,8 +95,10 @@ impl Walk<'_> {
         };
         let mut entries: Vec<(OsString, fs::DirEntry)> =
             entries.into_iter().map(|entry| (entry.file_name(), entry)).collect();
+        pace::step();
         entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         for (name, entry) in entries {
+            pace::tick();
             // A mounted ConfigMap keeps its files twice: as `key` (a link) and inside `..data`.
             if name.as_encoded_bytes().starts_with(b".") {
                 continue;
@@ -146,6 +148,7 @@ pub(super) fn text_of(path: &Path, bounds: &Bounds) -> Result<String, Box<Diagno
         file.take(limit).read_to_end(&mut bytes)
     };
     outcome.map_err(|error| Box::new(unreadable(path, &error)))?;
+    pace::step();
     if bytes.len() > bounds.file_bytes {
         return Err(Box::new(too_large(path, bounds)));
     }

@@ -155,7 +155,9 @@ impl Maker {
         }
         self.content = Some(content);
         if registry_changed || objects_changed {
+            pace::step();
             self.join();
+            pace::step();
         }
         let was_good = self.good;
         self.good |= !reading.unknown && self.registry.is_some();
@@ -432,7 +434,9 @@ fn read_workloads(path: &Path, bounds: &Bounds, known: Option<[u8; 32]>) -> Resu
         // Somebody is writing it: an empty list is written `[]`.
         return Err(format!("{name} is empty: write `[]` if there are no workloads"));
     }
+    pace::step();
     let hash = Sha256::digest(text.as_bytes()).into();
+    pace::step();
     if known == Some(hash) {
         return Ok(Workloads { registry: None, text: hash });
     }
