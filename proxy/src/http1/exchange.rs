@@ -323,25 +323,11 @@ impl Progress {
 mod tests {
     use eastwall_policy::canonical::Scheme;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpStream;
 
     use super::*;
+    use crate::stream::lab::{BULK, bulk, pair};
     use crate::stream::{Buffer, pipes, without_pipes};
-
-    /// The first is what somebody outside has.
-    async fn pair() -> (TcpStream, Wire) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (far, _) = listener.accept().await.unwrap();
-        (near, Wire::new(far.into(), Buffer::default()))
-    }
-
-    /// Enough for many pipes, not a multiple of anything.
-    const LENGTH: usize = 5_000_003;
-
-    fn body(seed: usize) -> Vec<u8> {
-        (0..LENGTH).map(|n| ((n + seed) % 251) as u8).collect()
-    }
 
     struct Site {
         client: Wire,
@@ -353,10 +339,10 @@ mod tests {
     impl Site {
         /// `client` and `upstream`, whose first request with this head is about to be passed on.
         async fn new(head: &str) -> (TcpStream, TcpStream, Self) {
-            let ((near, mut client), (far, mut upstream)) = (pair().await, pair().await);
+            let ((mut near, client), (far, upstream)) = (pair().await, pair().await);
+            let [mut client, mut upstream] = [client, upstream].map(|stream| Wire::new(stream, Buffer::default()));
             let limits = HeadLimits::default();
             let (mut codec, scope) = (Codec::new(limits), CanonicalScope::default());
-            let mut near = near;
             near.write_all(head.as_bytes()).await.unwrap();
             while client.input.bytes().len() < head.len() {
                 std::future::poll_fn(|context| client.poll_fill(context)).await.unwrap();
@@ -398,29 +384,29 @@ mod tests {
 
     /// A large body each way, with the next request and the bytes of the next answer right behind.
     async fn exchange_of_large_bodies() {
-        let head = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
+        let head = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {BULK}\r\n\r\n");
         let (mut near, mut far, mut site) = Site::new(&head).await;
         let talk = async {
             let asked = async {
-                near.write_all(&body(1)).await.unwrap();
+                near.write_all(&bulk(1)).await.unwrap();
                 near.write_all(b"GET /next HTTP/1.1\r\n").await.unwrap();
             };
             let received = async {
-                assert!(head_of(&mut far).await.contains(&format!("Content-Length: {LENGTH}\r\n")));
-                let mut got = vec![0; LENGTH];
+                assert!(head_of(&mut far).await.contains(&format!("Content-Length: {BULK}\r\n")));
+                let mut got = vec![0; BULK];
                 far.read_exact(&mut got).await.unwrap();
-                assert!(got == body(1));
+                assert!(got == bulk(1));
             };
             tokio::join!(asked, received);
             let answered = async {
-                far.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes()).await.unwrap();
-                far.write_all(&body(2)).await.unwrap();
+                far.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {BULK}\r\n\r\n").as_bytes()).await.unwrap();
+                far.write_all(&bulk(2)).await.unwrap();
             };
             let received = async {
                 head_of(&mut near).await;
-                let mut got = vec![0; LENGTH];
+                let mut got = vec![0; BULK];
                 near.read_exact(&mut got).await.unwrap();
-                assert!(got == body(2));
+                assert!(got == bulk(2));
             };
             tokio::join!(answered, received);
         };
@@ -452,7 +438,7 @@ mod tests {
             Site::new("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
         let talk = async {
             let asked = async {
-                for piece in body(1).chunks(100_000) {
+                for piece in bulk(1).chunks(100_000) {
                     near.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
                     near.write_all(piece).await.unwrap();
                     near.write_all(b"\r\n").await.unwrap();
@@ -500,15 +486,15 @@ mod tests {
         let talk = async {
             head_of(&mut far).await;
             let answered = async {
-                far.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes()).await.unwrap();
-                far.write_all(&body(2)[..LENGTH / 2]).await.unwrap();
+                far.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {BULK}\r\n\r\n").as_bytes()).await.unwrap();
+                far.write_all(&bulk(2)[..BULK / 2]).await.unwrap();
                 drop(far);
             };
             let received = async {
                 head_of(&mut near).await;
-                let mut got = vec![0; LENGTH / 2];
+                let mut got = vec![0; BULK / 2];
                 near.read_exact(&mut got).await.unwrap();
-                assert!(got == body(2)[..LENGTH / 2]);
+                assert!(got == bulk(2)[..BULK / 2]);
             };
             tokio::join!(answered, received);
         };

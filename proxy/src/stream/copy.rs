@@ -145,18 +145,11 @@ impl Way {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lab::{BULK, bulk, pair};
     use super::super::pipe;
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-
-    /// The first is what somebody outside has.
-    async fn pair() -> (TcpStream, ByteStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (far, _) = listener.accept().await.unwrap();
-        (near, far.into())
-    }
+    use tokio::net::TcpStream;
 
     async fn copy(client: &mut ByteStream, first: &[u8], upstream: &mut ByteStream, idle: Duration) -> Copied {
         Copy::new((client, Buffer::with(first)), (upstream, Buffer::default()), idle).run().await
@@ -249,13 +242,6 @@ mod tests {
         drop(writer.await.unwrap());
         drop(server);
         copy.await.unwrap().result.unwrap();
-    }
-
-    /// Enough for many pipes, not a multiple of anything.
-    const BULK: usize = 5_000_003;
-
-    fn bulk(seed: usize) -> Vec<u8> {
-        (0..BULK).map(|n| ((n + seed) % 251) as u8).collect()
     }
 
     /// Small, bulk, small and an end.

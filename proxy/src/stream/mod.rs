@@ -5,6 +5,8 @@ mod bulk;
 mod byte_stream;
 mod copy;
 mod deadline;
+#[cfg(test)]
+pub(crate) mod lab;
 mod pipe;
 mod tunnel;
 
